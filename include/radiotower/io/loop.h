@@ -1,0 +1,129 @@
+// The seam to the operating system: one loop a worker thread that receives from and sends to thousands of UDP sockets.
+// Knows no STUN. Two real sides: io_uring (uring_loop.cpp) and epoll (epoll_loop.cpp); tests add one that fails on command.
+//
+// A turn: everything queued by send() in the last turn leaves, then what has arrived is handed to the Receiver. Bytes of a
+// received datagram stay valid and writable until the end of the *next* turn() call, so that they may be sent from where they lie.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "radiotower/base/bytes.h"
+#include "radiotower/base/time.h"
+#include "radiotower/io/socket.h"
+#include "radiotower/net/address.h"
+
+namespace radiotower::io {
+
+/// Index and generation: a handle of a socket that has been removed is recognised and ignored.
+using SocketId = std::uint32_t;
+inline constexpr SocketId no_socket = 0xFFFFFFFF;
+
+struct Datagram {
+  SocketId socket = no_socket;
+  std::uint64_t cookie = 0;    // as given to add()
+  net::TransportAddress from;  // canonical; port 0 when the kernel gave no usable source
+  MutableBytes bytes;          // at least 48 writable bytes in front, 4 behind
+  std::uint16_t segment = 0;   // UDP GRO: length of each datagram but the last; 0: one datagram
+};
+
+/// From IP_RECVERR / IPV6_RECVERR (sockets opened with `report_errors`).
+struct SocketError {
+  SocketId socket = no_socket;
+  std::uint64_t cookie = 0;
+  bool from_icmp = false;            // else a local error (EMSGSIZE ...)
+  std::uint8_t icmp_type = 0;
+  std::uint8_t icmp_code = 0;
+  std::uint32_t mtu = 0;             // of 3/4 and v6 2
+  net::TransportAddress destination;  // of the datagram that failed
+};
+
+/// One datagram to send. Everything pointed to stays valid until the next turn() has returned.
+struct Outgoing {
+  SocketId socket = no_socket;
+  net::TransportAddress to;
+  MutableBytes bytes;
+  std::uint16_t stride = 0;  // see turn::Send: a train in one action
+  std::uint16_t skip = 0;
+  std::uint8_t prefix_size = 0;
+  std::array<std::uint8_t, 4> prefix{};
+  bool dont_fragment = false;
+};
+
+class Receiver {
+ public:
+  virtual void on_datagram(const Datagram& datagram) = 0;
+  virtual void on_socket_error(const SocketError& error) = 0;
+  virtual void on_wake() = 0;  // someone called Loop::wake()
+
+ protected:
+  ~Receiver() = default;
+};
+
+/// Written by the loop's thread alone; others read through std::atomic_ref, relaxed.
+struct LoopCounters {
+#define RADIOTOWER_LOOP_COUNTERS(X)                                                                            \
+  X(turns) X(received) X(sent)                                                                                 \
+  X(truncated)            /* datagram longer than a buffer, dropped */                                         \
+  X(out_of_buffers)       /* a receive ended for want of a buffer; armed again */                              \
+  X(rearmed)              /* multishot receives armed again, for whatever reason */                            \
+  X(completion_overflow)                                                                                       \
+  X(send_full)            /* EAGAIN, ENOBUFS: the kernel's queue was full, packet dropped */                   \
+  X(send_too_large)       /* EMSGSIZE */                                                                       \
+  X(send_retried)         /* a pending ICMP error hit a send; sent again */                                    \
+  X(send_unreachable)     /* ENETUNREACH, EHOSTUNREACH, EACCES, EPERM ... */                                   \
+  X(send_failed)          /* any other errno */                                                                \
+  X(receive_failed)
+#define RADIOTOWER_X(name) std::uint64_t name = 0;
+  RADIOTOWER_LOOP_COUNTERS(RADIOTOWER_X)
+#undef RADIOTOWER_X
+  template <typename Visit>
+  void for_each(Visit&& visit) const {
+#define RADIOTOWER_X(name) visit(std::string_view(#name), name);
+    RADIOTOWER_LOOP_COUNTERS(RADIOTOWER_X)
+#undef RADIOTOWER_X
+  }
+};
+
+class Loop {
+ public:
+  virtual ~Loop() = default;
+
+  virtual std::string_view name() const = 0;  // "io_uring" or "epoll"
+
+  /// Takes the socket over and starts to receive on it. no_socket: out of resources (the socket is then closed).
+  virtual SocketId add(Socket socket, std::uint64_t cookie) = 0;
+  /// Stops receiving, sends what is queued on it, closes it. Nothing is reported of it afterwards.
+  virtual void remove(SocketId socket) = 0;
+
+  /// Queues; a full queue is flushed at once, so this never fails. What the kernel refuses is counted.
+  virtual void send(const Outgoing& outgoing) = 0;
+
+  /// Sends what is queued, waits until something arrives or `timeout` has passed (zero: does not wait; negative: no limit),
+  /// hands over a bounded number of datagrams. Returns false when the loop is broken beyond use.
+  virtual bool turn(nanoseconds timeout, Receiver& receiver) = 0;
+
+  /// From any thread or signal handler: makes turn() return soon and call on_wake().
+  virtual void wake() = 0;
+
+  virtual const LoopCounters& counters() const = 0;
+  /// Sockets added and sockets on which a receive is armed: equal when quiet (tests assert it).
+  virtual std::size_t sockets() const = 0;
+  virtual std::size_t armed() const = 0;
+};
+
+struct LoopSettings {
+  std::size_t max_sockets = 70000;
+  unsigned buffers = 512;  // receive buffers of the loop, a power of two
+};
+
+/// nullptr when this kernel or container refuses, with a sentence in `why` ("io_uring_setup: Operation not permitted (kernel.io_uring_disabled = 2)").
+/// Must be called, and the loop used, on the thread that will run it (IORING_SETUP_SINGLE_ISSUER).
+std::unique_ptr<Loop> make_uring_loop(const LoopSettings& settings, std::string& why);
+std::unique_ptr<Loop> make_epoll_loop(const LoopSettings& settings, std::string& why);
+
+}  // namespace radiotower::io

@@ -1,0 +1,55 @@
+// UDP sockets, opened the way a relay needs them. Owns one descriptor.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "radiotower/net/address.h"
+
+namespace radiotower::io {
+
+class Socket {
+ public:
+  Socket() = default;
+  explicit Socket(int descriptor) : descriptor_(descriptor) {}
+  Socket(Socket&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+  Socket& operator=(Socket&& other) noexcept {
+    std::swap(descriptor_, other.descriptor_);
+    return *this;
+  }
+  ~Socket();
+  int descriptor() const { return descriptor_; }
+  int release() { return std::exchange(descriptor_, -1); }
+  explicit operator bool() const { return descriptor_ >= 0; }
+
+ private:
+  int descriptor_ = -1;
+};
+
+struct UdpOptions {
+  bool reuse_port = false;     // listeners: one socket a worker
+  bool report_errors = false;  // IP_RECVERR: relay sockets
+  int receive_buffer = 0;      // bytes; tries SO_RCVBUFFORCE, then SO_RCVBUF; 0: the system's default
+  int send_buffer = 0;
+};
+
+/// Opens, sets and binds a non-blocking, close-on-exec UDP socket. IPv6 sockets are IPV6_V6ONLY; path MTU discovery is off, so that
+/// the kernel fragments and never sets DF by itself (RFC 8656, 13: DF follows DONT-FRAGMENT alone).
+/// On failure: an empty Socket, errno in `error`.
+Socket open_udp(const net::TransportAddress& local, const UdpOptions& options, int& error);
+net::TransportAddress local_address(const Socket& socket);
+
+/// Addresses of this host's interfaces that are up.
+struct HostAddress {
+  net::IpAddress ip;
+  std::string interface;
+  bool loopback = false;
+  bool deprecated_or_temporary = false;  // IPv6
+  std::uint32_t scope = 0;               // link-local IPv6
+  net::IpAddress broadcast;              // IPv4, else "::"
+};
+std::vector<HostAddress> host_addresses();
+
+}  // namespace radiotower::io

@@ -1,0 +1,67 @@
+// The STUN/TURN server as a function: bytes, an address and a time go in, actions come out (RFC 8489, RFC 8656).
+// No socket, no clock, no log. One a worker; not thread-safe; nothing is allocated for a relayed packet.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "radiotower/base/random.h"
+#include "radiotower/base/siphash.h"
+#include "radiotower/base/time.h"
+#include "radiotower/net/address.h"
+#include "radiotower/turn/actions.h"
+#include "radiotower/turn/counters.h"
+#include "radiotower/turn/nonce.h"
+#include "radiotower/turn/settings.h"
+#include "radiotower/turn/shared.h"
+
+namespace radiotower::turn {
+
+enum class RelayFailure : std::uint8_t { port_in_use, no_resources };
+
+/// An ICMP message about a datagram that one of our relay ports sent (RFC 8656, 11.5).
+struct Icmp {
+  std::uint8_t type = 0;
+  std::uint8_t code = 0;
+  std::uint32_t error_data = 0;  // the MTU for 3/4 and v6 2, else 0
+};
+
+class Server {
+ public:
+  Server(std::shared_ptr<Shared> shared, std::shared_ptr<const Settings> settings, const NonceMint& nonces,
+         const HashKey& hash_key, RandomSource random);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  /// A datagram, or a train of them, from a client. `via` is the caller's name for the listener it came to.
+  void from_client(const net::FiveTuple& five_tuple, SocketHandle via, Train train, Now now, Actions& out);
+  /// From the outside, to a relay port. `relay` may be one that has ended meanwhile: then nothing happens.
+  void from_peer(RelayId relay, const net::TransportAddress& peer, Train train, Now now, Actions& out);
+  /// `peer`: the destination of the datagram the ICMP message is about.
+  void icmp_from_peer(RelayId relay, const net::TransportAddress& peer, const Icmp& icmp, Now now, Actions& out);
+
+  /// The two answers to an OpenRelay. `port_in_use` makes the core try other ports, a bounded number of times.
+  void relay_opened(RelayId relay, SocketHandle socket, Now now, Actions& out);
+  void relay_failed(RelayId relay, RelayFailure failure, Now now, Actions& out);
+
+  /// Ends what has run out. Call when next_expiry() has come.
+  void expire(Now now, Actions& out);
+  Time next_expiry() const;  // `never` when nothing waits
+
+  /// A reload: live allocations stay, permissions and channels are judged anew against the new peers (P36).
+  void apply(std::shared_ptr<const Settings> settings, Now now, Actions& out);
+  /// Ends every allocation; for the events alone, at shutdown. Clients are told nothing.
+  void end_all(EndReason reason, Now now, Actions& out);
+
+  const Counters& counters() const;
+  std::size_t allocation_count() const;
+  /// Bytes kept for the outside world: grows with allocations alone, never with unproved sources (X01-X04).
+  std::size_t bytes_kept() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace radiotower::turn

@@ -1,0 +1,135 @@
+// The only protocol state that crosses workers: ports, reservations, quotas, live relayed ports. Touched on the control
+// path alone, under one lock, save two reads on the data path that need none: `relayed_port_live` (one relaxed load)
+// and Account::lease (one atomic exchange a few dozen times a second and user).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "radiotower/base/random.h"
+#include "radiotower/base/siphash.h"
+#include "radiotower/base/time.h"
+#include "radiotower/net/address.h"
+#include "radiotower/turn/port_pool.h"
+#include "radiotower/turn/settings.h"
+
+namespace radiotower::turn {
+
+/// What one user holds of the relay, over all its allocations and workers.
+class Account {
+ public:
+  explicit Account(std::string name) : name_(std::move(name)) {}
+  const std::string& name() const { return name_; }
+
+  /// Takes up to a hundredth of a second's budget (at least `need`) out of the user's bucket, which holds one second's worth.
+  /// False: the user is over the limit, drop the packet. Unlimited kinds are granted amply. Thread-safe, lock-free.
+  struct Lease {
+    std::int64_t bytes = 0;
+    std::int64_t packets = 0;
+  };
+  bool lease(std::size_t need, Time now, Lease& lease);
+
+  void set_rates(std::uint64_t bytes_per_second, std::uint64_t packets_per_second);  // 0: no limit
+  bool limited() const { return limited_.load(std::memory_order_relaxed); }
+
+ private:
+  friend class Shared;
+  const std::string name_;
+  std::uint32_t allocations_ = 0;  // under Shared's lock; an unclaimed reservation counts as one
+  std::uint32_t allocations_limit_ = 0;
+  bool own_rates_ = false;  // rates come from the user's own line: a reload of the limits leaves them
+  bool rest_ = false;
+  std::atomic<bool> limited_{false};
+  std::atomic<std::uint64_t> byte_rate_{0};
+  std::atomic<std::uint64_t> packet_rate_{0};
+  // A bucket is a point in time: the moment at which it would be full again (GCRA). One word, so one compare-exchange.
+  std::atomic<std::int64_t> bytes_full_at_{0};
+  std::atomic<std::int64_t> packets_full_at_{0};
+};
+
+using ReservationToken = std::array<std::uint8_t, 8>;
+
+class Shared {
+ public:
+  /// `settings` gives relay addresses and port range, which stay for the life of the process.
+  Shared(const Settings& settings, const RandomSource& random, const HashKey& key);
+
+  enum class Want : std::uint8_t { any, even, even_pair };
+  struct Port {
+    std::uint32_t address_index = 0;  // into Settings::relay_addresses
+    std::uint16_t port = 0;
+    ReservationToken token{};  // even_pair only: for port + 1
+  };
+
+  /// Quota first: counts one allocation of this user (two for even_pair: a reservation counts, X06). Creates the account.
+  /// nullptr: the user's quota (`over_total` false) or the relay's total (`over_total` true) is reached.
+  std::shared_ptr<Account> admit(std::string_view account, std::optional<std::uint32_t> own_allocations,
+                                 std::optional<std::uint64_t> own_bytes_per_second, bool rest, const Limits& limits,
+                                 std::uint32_t count, bool& over_total);
+  void leave(const std::shared_ptr<Account>& account, std::uint32_t count = 1);
+
+  /// A port of that family; `preferred`: the address the client reached us on, used when it is one of ours.
+  std::optional<Port> take_port(net::Family family, const net::IpAddress& preferred, Want want,
+                                const std::shared_ptr<Account>& account, Time now);
+  /// The port of a live reservation of the same account; the reservation is spent, its quota passes to the allocation. nullopt: 508.
+  std::optional<Port> claim(Bytes token, const Account& account, Time now);
+  /// Bound: from here on peers may be told apart as "own relayed, live".
+  void set_live(const Port& port, bool live);
+  /// Not live any more, into quarantine. Also for a port that another program has (it rests 30 s and is tried again).
+  void release(const Port& port, Time now);
+  /// Reservations that nobody claimed in 30 s go back (port to quarantine, quota to the user). Called on every control operation too.
+  void expire(Time now);
+  void apply_limits(const Limits& limits);  // after a reload
+
+  bool has_family(net::Family family) const;
+  const std::vector<RelayAddress>& relay_addresses() const { return relay_addresses_; }
+  /// Data path: is this (local or external form of a) relay address and port held by a live allocation right now?
+  bool relayed_port_live(const net::TransportAddress& address) const;
+  /// A peer given as our external address -> the local one to send to (hairpin); anything else unchanged.
+  net::TransportAddress inside(const net::TransportAddress& peer) const;
+  /// The source of a datagram that came from one of our own relay sockets -> how its client's peer knows it.
+  net::TransportAddress outside(const net::TransportAddress& source) const;
+  bool maps_addresses() const { return maps_addresses_; }
+
+  struct Usage {
+    std::size_t free = 0, used = 0, reserved = 0, quarantined = 0, range = 0, accounts = 0, allocations = 0;
+  };
+  Usage usage() const;
+
+ private:
+  struct PortSet {  // one bit a port
+    std::array<std::atomic<std::uint64_t>, 1024> words{};
+  };
+  struct Reservation {
+    ReservationToken token;
+    Port port;
+    std::shared_ptr<Account> account;
+    Time until;
+  };
+  void expire_locked(Time now);
+  void leave_locked(Account& account, std::uint32_t count);
+
+  mutable std::mutex mutex_;
+  std::vector<RelayAddress> relay_addresses_;
+  std::vector<PortPool> pools_;                   // one a relay address
+  std::vector<std::unique_ptr<PortSet>> live_;    // likewise
+  std::deque<Reservation> reservations_;          // oldest first; bounded by the number of ports
+  struct Hash {
+    HashKey key;
+    using is_transparent = void;
+    std::size_t operator()(std::string_view text) const { return siphash13(key, as_bytes(text)); }
+  };
+  std::unordered_map<std::string, std::shared_ptr<Account>, Hash, std::equal_to<>> accounts_;
+  std::uint32_t allocations_ = 0;
+  RandomSource random_;
+  bool maps_addresses_ = false;
+};
+
+}  // namespace radiotower::turn
