@@ -46,8 +46,8 @@ struct Train {
   std::uint16_t segment = 0;
 };
 
-/// Datagram k of this send is: prefix, then `take` bytes (the last datagram: what is left) at bytes[k * stride + skip].
-/// A single datagram has stride == 0 and is: prefix, then bytes. When prefix_size > 0 and stride == 0, the prefix_size
+/// Datagram k of this send is: prefix, then the bytes from k * stride + skip up to (k + 1) * stride or the end of `bytes`.
+/// A single datagram has stride == 0 and is: prefix, then bytes (skip is then 0). When prefix_size > 0 and stride == 0, the prefix_size
 /// bytes in front of `bytes` are writable, so that prefix and payload can leave as one piece without a copy.
 struct Send {
   SocketHandle socket = no_socket;

@@ -63,6 +63,7 @@ class Directory {
   /// client that sees the feature bit must use it (RFC 8489, 9.2.3).
   bool offers_userhash() const { return input_.rest_secrets.empty() && !users_.empty(); }
   bool empty() const { return users_.empty() && input_.rest_secrets.empty(); }
+  char rest_separator() const { return input_.rest_separator; }
   const std::string& realm() const { return input_.realm; }
 
   /// A key that belongs to nobody: verified against when the user is unknown, so that both cases take the same time.

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ struct Limits {  // 0: no limit
   std::uint32_t allocations = 0;  // of the whole relay
   std::uint32_t permissions_per_allocation = 256;
   std::uint32_t channels_per_allocation = 64;
+  std::uint32_t new_peers_per_second = 5;  // new permissions on one allocation, sustained; bursts of 128 are let through (X09)
   std::uint32_t error_answers_per_second = 10;     // to one unproved transport address; fifty times that to one IP address
   std::uint32_t binding_answers_per_second = 100;  // likewise, for Binding successes
 };
@@ -42,6 +44,10 @@ struct Settings {
   seconds nonce_lifetime{600};
   bool authentication = true;   // false: an open relay, which only `credentials.open_relay_for_everyone = true` makes
   bool strict_expiry = false;   // true: a Refresh after the REST credential's expiry is refused (401)
+  bool dont_fragment = true;    // DF can be set on a relayed datagram; false: DONT-FRAGMENT is answered 420 (RFC 8656, 7.2)
+  bool draining = false;        // no new allocations: 300 with `alternate_server` when one is set, else 508
+  std::optional<net::TransportAddress> alternate_server;
+  std::vector<net::AddressRange> denied_clients;  // Allocate from there: 403
   bool answer_software = false;  // SOFTWARE in answers to authenticated requests
   std::vector<net::TransportAddress> listeners;  // concrete; a datagram that claims to come from one is dropped
   std::shared_ptr<const Directory> directory;    // never null

@@ -1,0 +1,157 @@
+// An allocation and what it owns (RFC 8656, 3.2), and the table that owns allocations. Private to the layer.
+#pragma once
+
+#include <array>
+#include <cassert>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "radiotower/base/siphash.h"
+#include "radiotower/base/time.h"
+#include "radiotower/net/address.h"
+#include "radiotower/net/peer_policy.h"
+#include "radiotower/stun/crypto.h"
+#include "radiotower/stun/message.h"
+#include "radiotower/turn/actions.h"
+#include "radiotower/turn/shared.h"
+
+namespace radiotower::turn {
+
+inline constexpr seconds permission_lifetime{300};  // RFC 8656, 9: MUST be 300 seconds
+inline constexpr seconds channel_lifetime{600};     // RFC 8656, 12
+
+struct Permission {
+  net::IpAddress ip;  // the port is not part of a permission (RFC 8656, 9)
+  Time expires_at{};
+  bool forbidden = false;  // a reload has denied this peer since
+
+  bool permits(Time now) const { return !forbidden && now < expires_at; }
+};
+
+struct Channel {
+  net::PermittedPeer peer;
+  net::TransportAddress send_to;  // where peer is reached: the local form of one of our external addresses, else the same
+  std::uint16_t number = 0;
+  std::uint16_t permission = 0;   // a hint: where its permission stood last
+  bool forbidden = false;
+  Time expires_at{};
+};
+
+/// One relayed address of an allocation. A dual allocation has two, each with its own end (RFC 8656, 8.2).
+struct Relay {
+  enum class State : std::uint8_t { none, opening, open };
+  State state = State::none;
+  std::uint8_t attempts = 0;
+  SocketHandle socket = no_socket;
+  Shared::Port port;
+  Time expires_at{};
+};
+
+/// What is needed to answer an Allocate, and to answer its retransmission with the same bytes (RFC 8656, 7.2; RFC 8489, 6.3.1).
+struct AllocateReply {
+  stun::TransactionId transaction_id{};
+  bool fingerprint = false;
+  bool sha256 = false;  // protect the answer with MESSAGE-INTEGRITY-SHA256
+  std::uint32_t lifetime = 0;
+  Shared::Want want = Shared::Want::any;
+  std::uint16_t address_error = 0;  // ADDRESS-ERROR-CODE of the IPv6 half of a dual allocation; 0: none
+};
+
+struct Allocation {
+  net::FiveTuple five_tuple;
+  SocketHandle client_socket = no_socket;
+  std::uint32_t generation = 0;
+  std::uint32_t quota = 0;  // how many of the user's allocations this one counts for
+  std::string username;
+  std::shared_ptr<Account> account;
+  stun::Key key;
+  stun::PasswordAlgorithm algorithm{};
+  UnixSeconds rest_expiry = 0;  // 0: not a REST user
+  AllocateReply reply;
+  std::array<Relay, 2> relays;  // IPv4, IPv6
+  Time made_at{};
+  Time scheduled_at{};  // when the expiry queue looks at it next
+  std::vector<Permission> permissions;
+  std::vector<Channel> channels;
+  std::optional<net::PermittedPeer> last_peer;  // of the last Send: its verdict is not asked for twice; cleared by a reload
+  Account::Lease lease;
+  std::int64_t peers_full_at = 0;  // new_peers_per_second: the time at which the burst is whole again, in ns
+  std::uint64_t bytes_to_peer = 0, bytes_to_client = 0, packets_to_peer = 0, packets_to_client = 0;
+
+  Relay& relay(net::Family family) { return relays[family == net::Family::ipv6 ? 1 : 0]; }
+  const Relay& relay(net::Family family) const { return relays[family == net::Family::ipv6 ? 1 : 0]; }
+  bool opening() const {
+    return relays[0].state == Relay::State::opening || relays[1].state == Relay::State::opening;
+  }
+  bool any_open() const { return relays[0].state == Relay::State::open || relays[1].state == Relay::State::open; }
+  Time earliest_end() const;
+
+  Permission* find_permission(const net::IpAddress& ip) {
+    for (auto& p : permissions)
+      if (p.ip == ip) return &p;
+    return nullptr;
+  }
+  bool permits(const net::IpAddress& ip, Time now) {
+    const Permission* p = find_permission(ip);
+    return p && p->permits(now);
+  }
+  Channel* find_channel(std::uint16_t number) {
+    for (auto& c : channels)
+      if (c.number == number) return &c;
+    return nullptr;
+  }
+  Channel* find_channel(const net::TransportAddress& peer) {
+    for (auto& c : channels)
+      if (c.peer.address().port == peer.port && c.peer.address().ip == peer.ip) return &c;
+    return nullptr;
+  }
+  std::size_t bytes() const;
+};
+
+/// Owns the allocations of one worker; found by 5-tuple or by RelayId. The hash is keyed: nobody outside can choose collisions (X11).
+class AllocationTable {
+ public:
+  explicit AllocationTable(const HashKey& key) : key_(key), index_(64) {}
+
+  Allocation* find(const net::FiveTuple& five_tuple);
+  Allocation* find(std::uint32_t index, std::uint32_t generation);
+  Allocation* at(std::uint32_t index) { return index < slots_.size() ? slots_[index].allocation.get() : nullptr; }
+  /// The 5-tuple must not be there yet. References stay valid until erase.
+  Allocation& insert(const net::FiveTuple& five_tuple, std::uint32_t& index);
+  void erase(std::uint32_t index);
+
+  std::uint32_t index_of(const Allocation& allocation);
+  std::size_t size() const { return size_; }
+  std::size_t bytes() const;
+  template <typename Visit>
+  void for_each(Visit&& visit) {
+    for (std::uint32_t i = 0; i < slots_.size(); ++i)
+      if (slots_[i].allocation) visit(i, *slots_[i].allocation);
+  }
+
+ private:
+  struct Slot {
+    std::unique_ptr<Allocation> allocation;
+    std::uint32_t generation = 0;
+  };
+  struct Place {
+    std::uint32_t hash = 0;
+    std::uint32_t index = empty;
+  };
+  static constexpr std::uint32_t empty = 0xFFFFFFFF;
+
+  std::uint32_t hash(const net::FiveTuple& t) const;
+  std::size_t find_place(const net::FiveTuple& t, std::uint32_t h) const;
+  void grow();
+
+  HashKey key_;
+  std::vector<Slot> slots_;
+  std::vector<std::uint32_t> free_;
+  std::vector<Place> index_;  // open addressing, linear, at most half full
+  std::size_t size_ = 0;
+};
+
+}  // namespace radiotower::turn

@@ -1,0 +1,109 @@
+// Everything the server says to a client, and the two bounds on what it says to a source that has proved nothing:
+// never more than three times the request's size on the wire, and never more than so many a second.
+#include "server_impl.h"
+
+namespace radiotower::turn {
+
+using stun::Attribute;
+using stun::Class;
+using stun::ErrorCode;
+using stun::Writer;
+
+namespace {
+
+/// IP and UDP headers of a datagram, which count on the wire.
+std::size_t on_the_wire(std::size_t payload, net::Family family) {
+  return payload + 8 + (family == net::Family::ipv4 ? 20 : 40);
+}
+
+}  // namespace
+
+void Server::Impl::protect(const Request& request, Writer& writer) {
+  if (!request.authenticated) return;
+  if (settings->answer_software) writer.add(Attribute::software, std::string_view("radiotower"));
+  // RFC 8489, 9.2.4: answered the way it was asked.
+  if (request.sha256) writer.add_integrity_sha256(request.credential.key.bytes());
+  else writer.add_integrity(request.credential.key.bytes());
+}
+
+void Server::Impl::send_answer(const Request& request, Writer& writer, Actions& out) {
+  if (request.message.has_fingerprint()) writer.add_fingerprint();
+  const net::TransportAddress& client = request.five_tuple.client;
+  if (!request.authenticated && settings->authentication) {
+    const auto family = client.family();
+    if (on_the_wire(writer.bytes().size(), family) > 3 * on_the_wire(request.message.bytes().size(), family)) {
+      ++counters.dropped_answer_too_large;  // R04
+      return;
+    }
+  }
+  if (!writer.ok()) {
+    ++counters.dropped_answer_too_large;
+    return;
+  }
+  out.reply_used(writer.bytes().size());
+  out.to_client(request.via, client, writer.bytes());
+}
+
+void Server::Impl::refuse(const Request& request, ErrorCode code, Actions& out) {
+  if (!request.authenticated && !error_limit.allow(request.five_tuple.client, request.now.steady)) {
+    ++counters.dropped_answer_limit;
+    return;
+  }
+  ++counters.error_answers;
+  Writer writer(out.reply_space(), Class::error, request.message.method(), request.message.transaction_id());
+  // Reason phrases are for people: only those who have proved who they are get one (security.md).
+  writer.add_error(code, request.authenticated ? std::string_view(stun::reason_phrase(code)) : std::string_view());
+  if (code == ErrorCode::try_alternate && settings->alternate_server)
+    writer.add_address(Attribute::alternate_server, *settings->alternate_server);
+  protect(request, writer);
+  send_answer(request, writer, out);
+}
+
+void Server::Impl::refuse_unknown_attributes(const Request& request, std::span<const std::uint16_t> types, Actions& out) {
+  if (!request.authenticated && !error_limit.allow(request.five_tuple.client, request.now.steady)) {
+    ++counters.dropped_answer_limit;
+    return;
+  }
+  ++counters.error_answers;
+  Writer writer(out.reply_space(), Class::error, request.message.method(), request.message.transaction_id());
+  writer.add_error(ErrorCode::unknown_attribute,
+                   request.authenticated ? std::string_view(stun::reason_phrase(ErrorCode::unknown_attribute)) : std::string_view());
+  writer.add_unknown_attributes(types);  // RFC 8489, 6.3.1: MUST
+  protect(request, writer);
+  send_answer(request, writer, out);
+}
+
+void Server::Impl::challenge(const Request& request, ErrorCode code, Actions& out) {
+  if (!error_limit.allow(request.five_tuple.client, request.now.steady)) {
+    ++counters.dropped_answer_limit;
+    return;
+  }
+  ++counters.error_answers;
+  Writer writer(out.reply_space(), Class::error, request.message.method(), request.message.transaction_id());
+  writer.add_error(code, {});
+  writer.add(Attribute::realm, settings->realm);
+  writer.add(Attribute::nonce, nonces.make(request.five_tuple.client, request.now.steady, features()).text());
+  writer.add(Attribute::password_algorithms, Bytes(password_algorithms));  // RFC 8489, 9.2.4
+  send_answer(request, writer, out);  // no integrity: nobody has proved to hold a key (I01), or the nonce was not for him
+}
+
+void Server::Impl::finish_success(const Request& request, Writer& writer, Actions& out) {
+  protect(request, writer);
+  send_answer(request, writer, out);
+}
+
+/// RFC 8489, 6.3.1 and 3: answered from the packet alone.
+void Server::Impl::binding(const Request& request, Actions& out) {
+  const auto unknown = request.message.unknown_required();
+  if (!unknown.empty()) return refuse_unknown_attributes(request, unknown, out);
+  if (!binding_limit.allow(request.five_tuple.client, request.now.steady)) {
+    ++counters.dropped_answer_limit;
+    return;
+  }
+  ++counters.binding_answers;
+  Writer writer(out.reply_space(), Class::success, stun::Method::binding, request.message.transaction_id());
+  writer.add_xor_address(Attribute::xor_mapped_address, request.five_tuple.client);
+  send_answer(request, writer, out);
+}
+
+}  // namespace radiotower::turn

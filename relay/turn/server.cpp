@@ -1,0 +1,258 @@
+// What came in, and whose it is. The methods are in files of their own (see server_impl.h).
+#include "radiotower/turn/server.h"
+
+#include <algorithm>
+
+#include "server_impl.h"
+
+namespace radiotower::turn {
+
+using stun::Class;
+using stun::ErrorCode;
+using stun::Method;
+
+namespace {
+
+HashKey random_key(const RandomSource& random) {
+  HashKey key;
+  random({reinterpret_cast<std::uint8_t*>(&key), sizeof key});
+  return key;
+}
+
+}  // namespace
+
+Server::Impl::Impl(std::shared_ptr<Shared> shared_state, std::shared_ptr<const Settings> first, const NonceMint& mint,
+                   const HashKey& hash_key, RandomSource source)
+    : shared(std::move(shared_state)),
+      nonces(mint),
+      random(std::move(source)),
+      table(hash_key),
+      error_limit(random_key(random), first->limits.error_answers_per_second),
+      binding_limit(random_key(random), first->limits.binding_answers_per_second) {
+  adopt(std::move(first));
+}
+
+void Server::Impl::adopt(std::shared_ptr<const Settings> next) {
+  settings = std::move(next);
+  error_limit.set_rate(settings->limits.error_answers_per_second);
+  binding_limit.set_rate(settings->limits.binding_answers_per_second);
+  password_algorithms.clear();
+  for (const auto algorithm : settings->directory->algorithms()) {  // RFC 8489, 14.11: number, length of parameters (0)
+    const auto number = static_cast<std::uint16_t>(algorithm);
+    password_algorithms.insert(password_algorithms.end(), {static_cast<std::uint8_t>(number >> 8), static_cast<std::uint8_t>(number), 0, 0});
+  }
+}
+
+/// A source that cannot be answered, or whose answer would come back to us (H19).
+bool Server::Impl::is_impossible_source(const net::TransportAddress& client) const {
+  if (client.port == 0 || client.ip.is_unspecified() || client.ip.is_multicast()) return true;
+  if (client.ip.is_v4() && (client.ip.v4_host_order() == 0xFFFFFFFF || client.ip.v4_host_order() >> 24 == 0)) return true;
+  for (const auto& listener : settings->listeners)
+    if (listener.port == client.port && listener.ip == client.ip) return true;
+  const auto& broadcasts = settings->peers->settings().broadcast_addresses;
+  return std::find(broadcasts.begin(), broadcasts.end(), client.ip) != broadcasts.end();
+}
+
+void Server::Impl::from_client(const net::FiveTuple& five_tuple, SocketHandle via, MutableBytes datagram, Now now, Actions& out) {
+  switch (datagram.empty() ? stun::FirstByte::other : stun::classify(datagram[0])) {  // RFC 7983; RFC 8656, 12, table 3
+    case stun::FirstByte::channel_data: return channel_data(table.find(five_tuple), datagram, 0, now, out);
+    case stun::FirstByte::stun: return on_stun(five_tuple, via, datagram, now, out);
+    case stun::FirstByte::other: ++counters.dropped_not_ours; return;
+  }
+}
+
+void Server::Impl::on_stun(const net::FiveTuple& five_tuple, SocketHandle via, MutableBytes datagram, Now now, Actions& out) {
+  if (is_impossible_source(five_tuple.client)) {
+    ++counters.dropped_bad_source;
+    return;
+  }
+  stun::ReadError error{};
+  const auto message = stun::Message::read(datagram, &error);
+  if (!message) {
+    if (error == stun::ReadError::bad_fingerprint) ++counters.dropped_bad_fingerprint;
+    else ++counters.dropped_malformed;
+    return;
+  }
+  switch (message->message_class()) {
+    case Class::request: {
+      Request request{*message, five_tuple, via, now};
+      return on_request(request, out);
+    }
+    case Class::indication:
+      if (message->method() == Method::send) return send_indication(*message, table.find(five_tuple), datagram, now, out);
+      if (message->method() == Method::binding) return;  // a keep-alive (RFC 8489, 6.3.2)
+      break;
+    case Class::success:
+    case Class::error: break;  // we ask nothing, so nothing is answered (RFC 8489, 6.3)
+  }
+  ++counters.dropped_unknown_method;
+}
+
+void Server::Impl::on_request(Request& request, Actions& out) {
+  const Method method = request.message.method();
+  switch (method) {
+    case Method::binding: ++counters.stun_requests; return binding(request, out);
+    case Method::allocate:
+    case Method::refresh:
+    case Method::create_permission:
+    case Method::channel_bind: break;
+    default: ++counters.dropped_unknown_method; return;  // RFC 8489, 6.3: discarded silently
+  }
+  ++counters.stun_requests;
+  request.allocation = table.find(request.five_tuple);
+  if (!authenticate(request, out)) return;
+
+  // RFC 8489, 6.3.1: after authentication, before anything of the method's own.
+  const auto unknown = request.message.unknown_required();
+  if (!unknown.empty()) return refuse_unknown_attributes(request, unknown, out);
+
+  if (method == Method::allocate) return allocate(request, out);
+
+  // RFC 8656, 5: every other request needs an allocation, and its user. One that is still being opened is not there yet.
+  if (!request.allocation || !request.allocation->any_open()) return refuse(request, ErrorCode::allocation_mismatch, out);
+  if (request.allocation->username != request.username) return refuse(request, ErrorCode::wrong_credentials, out);
+  switch (method) {
+    case Method::refresh: return refresh(request, out);
+    case Method::create_permission: return create_permission(request, out);
+    default: return channel_bind(request, out);
+  }
+}
+
+net::TransportAddress Server::Impl::relayed_address(const Relay& relay) const {
+  return {shared->relay_addresses()[relay.port.address_index].external, relay.port.port};
+}
+
+Event Server::Impl::event(Event::Kind kind, const Allocation& allocation) const {
+  Event e;
+  e.kind = kind;
+  e.user = allocation.username;
+  e.five_tuple = allocation.five_tuple;
+  for (const auto& relay : allocation.relays) {
+    if (relay.state == Relay::State::none) continue;
+    (e.relayed.port == 0 ? e.relayed : e.relayed2) = relayed_address(relay);
+  }
+  e.bytes_to_peer = allocation.bytes_to_peer;
+  e.bytes_to_client = allocation.bytes_to_client;
+  e.packets_to_peer = allocation.packets_to_peer;
+  e.packets_to_client = allocation.packets_to_client;
+  return e;
+}
+
+void Server::Impl::schedule(Allocation& allocation, std::uint32_t index) {
+  const Time end = allocation.earliest_end();
+  if (end >= allocation.scheduled_at) return;  // the entry in the queue comes first and will look again
+  allocation.scheduled_at = end;
+  expiries.push({end, index, allocation.generation});
+}
+
+void Server::Impl::close_relay(Allocation& allocation, Relay& relay, Now now, Actions& out) {
+  assert(relay.state == Relay::State::open);
+  out.closes.push_back(relay.socket);
+  shared->release(relay.port, now.steady);
+  shared->leave(allocation.account);
+  --allocation.quota;
+  relay = Relay{};
+}
+
+void Server::Impl::end(std::uint32_t index, EndReason reason, Now now, Actions& out) {
+  Allocation* found = table.at(index);
+  if (!found) return;
+  Event e = event(Event::Kind::allocation_ended, *found);
+  e.end = reason;
+  e.duration = std::chrono::duration_cast<seconds>(now.steady - found->made_at);
+  for (auto& relay : found->relays)
+    if (relay.state == Relay::State::open) close_relay(*found, relay, now, out);
+  // What is left of the quota belongs to a reservation that nobody has claimed: it goes back when that runs out.
+  table.erase(index);
+  ++counters.allocations_ended;
+  out.events.push_back(std::move(e));
+}
+
+void Server::Impl::expire(Now now, Actions& out) {
+  shared->expire(now.steady);
+  while (!expiries.empty() && expiries.top().at <= now.steady) {
+    const Expiry due = expiries.top();
+    expiries.pop();
+    Allocation* allocation = table.find(due.index, due.generation);
+    if (!allocation || allocation->scheduled_at != due.at) continue;
+    bool alive = false;
+    for (const auto& relay : allocation->relays)
+      alive = alive || (relay.state != Relay::State::none && relay.expires_at > now.steady);
+    if (!alive) {
+      end(due.index, EndReason::expired, now, out);
+      continue;
+    }
+    for (auto& relay : allocation->relays)
+      if (relay.state == Relay::State::open && relay.expires_at <= now.steady) close_relay(*allocation, relay, now, out);
+    allocation->scheduled_at = never;
+    schedule(*allocation, due.index);
+  }
+}
+
+Server::Server(std::shared_ptr<Shared> shared, std::shared_ptr<const Settings> settings, const NonceMint& nonces,
+               const HashKey& hash_key, RandomSource random)
+    : impl_(std::make_unique<Impl>(std::move(shared), std::move(settings), nonces, hash_key, std::move(random))) {}
+Server::~Server() = default;
+
+void Server::from_client(const net::FiveTuple& five_tuple, SocketHandle via, Train train, Now now, Actions& out) {
+  if (train.segment == 0 || train.bytes.size() <= train.segment)
+    return impl_->from_client(five_tuple, via, train.bytes, now, out);
+
+  // A train of ChannelData of one channel, every segment filling its stride, leaves as one; any other falls apart.
+  const std::size_t stride = train.segment;
+  if (stride > stun::channel_header_size && stun::classify(train.bytes[0]) == stun::FirstByte::channel_data) {
+    bool uniform = true;
+    for (std::size_t at = 0; at < train.bytes.size() && uniform; at += stride) {
+      const MutableBytes segment = train.bytes.subspan(at, std::min(stride, train.bytes.size() - at));
+      uniform = segment.size() > stun::channel_header_size && load_be16(segment.data()) == load_be16(train.bytes.data()) &&
+                load_be16(segment.data() + 2) + stun::channel_header_size == segment.size();
+    }
+    if (uniform) return impl_->channel_data(impl_->table.find(five_tuple), train.bytes, train.segment, now, out);
+  }
+  for (std::size_t at = 0; at < train.bytes.size(); at += stride)
+    impl_->from_client(five_tuple, via, train.bytes.subspan(at, std::min(stride, train.bytes.size() - at)), now, out);
+}
+
+void Server::from_peer(RelayId relay, const net::TransportAddress& peer, Train train, Now now, Actions& out) {
+  impl_->from_peer(relay, peer, train, now, out);
+}
+void Server::icmp_from_peer(RelayId relay, const net::TransportAddress& peer, const Icmp& icmp, Now now, Actions& out) {
+  impl_->icmp_from_peer(relay, peer, icmp, now, out);
+}
+void Server::relay_opened(RelayId relay, SocketHandle socket, Now now, Actions& out) { impl_->relay_opened(relay, socket, now, out); }
+void Server::relay_failed(RelayId relay, RelayFailure failure, Now now, Actions& out) { impl_->relay_failed(relay, failure, now, out); }
+void Server::expire(Now now, Actions& out) { impl_->expire(now, out); }
+Time Server::next_expiry() const { return impl_->expiries.empty() ? never : impl_->expiries.top().at; }
+
+void Server::apply(std::shared_ptr<const Settings> settings, Now now, Actions& out) {
+  impl_->adopt(std::move(settings));
+  impl_->shared->apply_limits(impl_->settings->limits);
+  // Live calls stay; what the new rules deny stops at once (P36), and what they allow again goes on.
+  impl_->table.for_each([&](std::uint32_t, Allocation& allocation) {
+    const net::PeerPolicy& peers = *impl_->settings->peers;
+    for (auto& permission : allocation.permissions)
+      permission.forbidden = !peers.permit({permission.ip, 0}, permission.ip.family(), false);
+    for (auto& channel : allocation.channels) {
+      const auto& address = channel.peer.address();
+      const auto peer = peers.permit(address, address.family());
+      channel.forbidden = !peer;
+      if (peer) channel.peer = *peer;
+    }
+    allocation.last_peer.reset();
+  });
+  impl_->expire(now, out);
+}
+
+void Server::end_all(EndReason reason, Now now, Actions& out) {
+  std::vector<std::uint32_t> all;
+  impl_->table.for_each([&](std::uint32_t index, Allocation&) { all.push_back(index); });
+  for (const auto index : all) impl_->end(index, reason, now, out);
+}
+
+const Counters& Server::counters() const { return impl_->counters; }
+std::size_t Server::allocation_count() const { return impl_->table.size(); }
+std::size_t Server::bytes_kept() const {
+  return impl_->table.bytes() + impl_->expiries.size() * sizeof(Impl::Expiry) + impl_->error_limit.bytes() + impl_->binding_limit.bytes();
+}
+
+}  // namespace radiotower::turn

@@ -1,0 +1,118 @@
+// What the files of the server share: one request as it is worked on, and the state behind turn::Server. Private to the layer.
+//
+//   server.cpp             what came in, and whose it is            allocate.cpp           RFC 8656, 7
+//   authentication.cpp     RFC 8489, 9.2                            refresh.cpp            RFC 8656, 8
+//   answers.cpp            refusals, successes, limits on both      create_permission.cpp  RFC 8656, 10
+//   relay_data.cpp         Send, ChannelData, peers, ICMP (11, 12)  channel_bind.cpp       RFC 8656, 12
+#pragma once
+
+#include <queue>
+#include <vector>
+
+#include "allocation.h"
+#include "answer_limit.h"
+#include "radiotower/stun/message.h"
+#include "radiotower/turn/server.h"
+
+namespace radiotower::turn {
+
+/// A request and what authentication has found out about it.
+struct Request {
+  const stun::Message& message;
+  const net::FiveTuple& five_tuple;
+  SocketHandle via;
+  Now now;
+  Allocation* allocation = nullptr;  // of this 5-tuple, if any
+
+  bool authenticated = false;
+  bool sha256 = false;  // checked by, and so answered with, MESSAGE-INTEGRITY-SHA256 (RFC 8489, 9.2.4)
+  std::string_view username;
+  stun::PasswordAlgorithm algorithm = stun::PasswordAlgorithm::md5;
+  Credential credential;  // its key protects the answer
+};
+
+struct Server::Impl {
+  Impl(std::shared_ptr<Shared> shared, std::shared_ptr<const Settings> settings, const NonceMint& nonces,
+       const HashKey& hash_key, RandomSource random);
+
+  // server.cpp
+  void from_client(const net::FiveTuple& five_tuple, SocketHandle via, MutableBytes datagram, Now now, Actions& out);
+  void on_stun(const net::FiveTuple& five_tuple, SocketHandle via, MutableBytes datagram, Now now, Actions& out);
+  void on_request(Request& request, Actions& out);
+  bool is_impossible_source(const net::TransportAddress& client) const;
+  void adopt(std::shared_ptr<const Settings> settings);
+  void end(std::uint32_t index, EndReason reason, Now now, Actions& out);
+  void close_relay(Allocation& allocation, Relay& relay, Now now, Actions& out);
+  void schedule(Allocation& allocation, std::uint32_t index);
+  void expire(Now now, Actions& out);
+
+  // authentication.cpp: true when the request may go on; otherwise it has been answered or dropped.
+  bool authenticate(Request& request, Actions& out);
+  bool password_algorithms_agree(Request& request, Actions& out);
+
+  // answers.cpp
+  void binding(const Request& request, Actions& out);
+  void refuse(const Request& request, stun::ErrorCode code, Actions& out);
+  void refuse_unknown_attributes(const Request& request, std::span<const std::uint16_t> types, Actions& out);
+  void challenge(const Request& request, stun::ErrorCode code, Actions& out);  // 401 and 438: REALM, NONCE, PASSWORD-ALGORITHMS
+  void finish_success(const Request& request, stun::Writer& writer, Actions& out);
+  void send_answer(const Request& request, stun::Writer& writer, Actions& out);
+  void protect(const Request& request, stun::Writer& writer);
+
+  // The methods, one file each.
+  void allocate(Request& request, Actions& out);
+  void answer_allocate(Allocation& allocation, Actions& out);
+  void open_relay(Allocation& allocation, std::uint32_t index, net::Family family, const Shared::Port& port, Now now, Actions& out);
+  void relay_settled(Allocation& allocation, std::uint32_t index, Now now, Actions& out);
+  void relay_opened(RelayId id, SocketHandle socket, Now now, Actions& out);
+  void relay_failed(RelayId id, RelayFailure failure, Now now, Actions& out);
+  void give_back(Allocation& allocation, Relay& relay, Now now);
+  void refresh(Request& request, Actions& out);
+  void create_permission(Request& request, Actions& out);
+  void channel_bind(Request& request, Actions& out);
+
+  // relay_data.cpp
+  void channel_data(Allocation* allocation, MutableBytes datagram, std::uint16_t stride, Now now, Actions& out);
+  void send_indication(const stun::Message& message, Allocation* allocation, MutableBytes datagram, Now now, Actions& out);
+  void from_peer(RelayId id, const net::TransportAddress& peer, Train train, Now now, Actions& out);
+  void icmp_from_peer(RelayId id, const net::TransportAddress& peer, const Icmp& icmp, Now now, Actions& out);
+  bool charge(Allocation& allocation, std::size_t packets, std::size_t bytes, Time now);
+
+  // Peers: the one way to a PermittedPeer. `code` is forbidden or nothing; a refusal is noted as an event.
+  std::optional<net::PermittedPeer> permit(Allocation& allocation, const stun::WireAddress& peer, bool port_matters, Now now,
+                                           Actions* events);
+  bool reachable(const net::PermittedPeer& peer) const {
+    return !peer.own_relayed() || shared->relayed_port_live(peer.address());
+  }
+  /// Installs or refreshes; false when the allocation holds as many as it may (508).
+  bool install_permission(Allocation& allocation, const net::IpAddress& ip, Now now);
+  bool may_add_peers(Allocation& allocation, std::size_t count, Now now);
+  SecurityFeatures features() const { return {true, settings->directory->offers_userhash()}; }
+  RelayId relay_id(std::uint32_t index, const Allocation& allocation, net::Family family) const {
+    return {index, allocation.generation, family};
+  }
+  net::TransportAddress relayed_address(const Relay& relay) const;  // as the client is told: the external form
+  Event event(Event::Kind kind, const Allocation& allocation) const;
+
+  std::shared_ptr<Shared> shared;
+  std::shared_ptr<const Settings> settings;
+  NonceMint nonces;
+  RandomSource random;
+  AllocationTable table;
+  AnswerLimit error_limit;
+  AnswerLimit binding_limit;
+  std::vector<Credential> candidates;  // scratch of authenticate()
+  std::vector<std::uint8_t> password_algorithms;  // value of PASSWORD-ALGORITHMS, made once a reload
+  Counters counters;
+
+  struct Expiry {
+    Time at;
+    std::uint32_t index;
+    std::uint32_t generation;
+    bool operator>(const Expiry& other) const { return at > other.at; }
+  };
+  // One entry an allocation, looked at when due and put back if the allocation was refreshed meanwhile.
+  std::priority_queue<Expiry, std::vector<Expiry>, std::greater<>> expiries;
+};
+
+}  // namespace radiotower::turn
