@@ -75,7 +75,7 @@ void Server::Impl::on_stun(const net::FiveTuple& five_tuple, SocketHandle via, M
   }
   switch (message->message_class()) {
     case Class::request: {
-      Request request{*message, five_tuple, via, now};
+      Request request(*message, five_tuple, via, now, table.find(five_tuple));
       return on_request(request, out);
     }
     case Class::indication:
@@ -99,7 +99,6 @@ void Server::Impl::on_request(Request& request, Actions& out) {
     default: ++counters.dropped_unknown_method; return;  // RFC 8489, 6.3: discarded silently
   }
   ++counters.stun_requests;
-  request.allocation = table.find(request.five_tuple);
   if (!authenticate(request, out)) return;
 
   // RFC 8489, 6.3.1: after authentication, before anything of the method's own.

@@ -18,11 +18,14 @@ namespace radiotower::turn {
 
 /// A request and what authentication has found out about it.
 struct Request {
+  Request(const stun::Message& m, const net::FiveTuple& tuple, SocketHandle socket, Now time, Allocation* held)
+      : message(m), five_tuple(tuple), via(socket), now(time), allocation(held) {}
+
   const stun::Message& message;
   const net::FiveTuple& five_tuple;
   SocketHandle via;
   Now now;
-  Allocation* allocation = nullptr;  // of this 5-tuple, if any
+  Allocation* allocation;  // of this 5-tuple, or nullptr
 
   bool authenticated = false;
   bool sha256 = false;  // checked by, and so answered with, MESSAGE-INTEGRITY-SHA256 (RFC 8489, 9.2.4)

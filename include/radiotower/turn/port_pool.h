@@ -39,6 +39,7 @@ class PortPool {
 
  private:
   enum class State : std::uint8_t { free, used, reserved, quarantined };
+  std::optional<std::uint16_t> take_even_matching(Time now, bool pair);  // finds, does not take
   void end_quarantines(Time now);
   void make_free(std::uint16_t port);
   void take_from_free(std::uint16_t port, State next);
@@ -54,7 +55,7 @@ class PortPool {
     std::uint16_t port;
     Time until;
   };
-  std::deque<Waiting> waiting_;  // oldest first; an entry whose port left quarantine early is skipped
+  std::deque<Waiting> waiting_;  // oldest first
   std::size_t used_ = 0;
   std::size_t reserved_ = 0;
   std::size_t quarantined_ = 0;

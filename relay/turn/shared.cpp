@@ -1,0 +1,219 @@
+#include "radiotower/turn/shared.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace radiotower::turn {
+
+namespace {
+
+constexpr std::int64_t second = 1'000'000'000;
+
+/// Takes `amount` at `rate` a second out of a bucket that holds one second's worth and is whole at `whole_at` (GCRA).
+bool take(std::atomic<std::int64_t>& whole_at, std::int64_t amount, std::uint64_t rate, std::int64_t now) {
+  const auto cost = static_cast<std::int64_t>(static_cast<double>(amount) * 1e9 / static_cast<double>(rate));
+  std::int64_t was = whole_at.load(std::memory_order_relaxed);
+  for (;;) {
+    const std::int64_t next = std::max(was, now) + cost;
+    if (next > now + second && std::max(was, now) != now) return false;  // a whole bucket grants even what is larger than it
+    if (next > now + second && cost <= second) return false;
+    if (whole_at.compare_exchange_weak(was, next, std::memory_order_relaxed)) return true;
+  }
+}
+
+}  // namespace
+
+void Account::set_rates(std::uint64_t bytes_per_second, std::uint64_t packets_per_second) {
+  byte_rate_.store(bytes_per_second, std::memory_order_relaxed);
+  packet_rate_.store(packets_per_second, std::memory_order_relaxed);
+  limited_.store(bytes_per_second != 0 || packets_per_second != 0, std::memory_order_relaxed);
+}
+
+bool Account::lease(std::size_t need, Time now, Lease& lease) {
+  const std::int64_t t = now.time_since_epoch().count();
+  const std::uint64_t bytes = byte_rate_.load(std::memory_order_relaxed), packets = packet_rate_.load(std::memory_order_relaxed);
+  const auto need_bytes = static_cast<std::int64_t>(need);
+  if (lease.packets < 64) {
+    if (packets == 0) {
+      lease.packets = 1'000'000'000;
+    } else {
+      const std::int64_t chunk = std::max<std::int64_t>(static_cast<std::int64_t>(packets / 100), 1);
+      if (take(packets_full_at_, chunk, packets, t)) lease.packets += chunk;
+      else if (lease.packets < 1) return false;
+    }
+  }
+  if (lease.bytes < need_bytes) {
+    if (bytes == 0) {
+      lease.bytes = 1'000'000'000'000;
+    } else {
+      const std::int64_t chunk = std::max(static_cast<std::int64_t>(bytes / 100), need_bytes);
+      if (take(bytes_full_at_, chunk, bytes, t)) lease.bytes += chunk;
+      else if (chunk > need_bytes && take(bytes_full_at_, need_bytes, bytes, t)) lease.bytes += need_bytes;
+      else return false;
+    }
+  }
+  return true;
+}
+
+Shared::Shared(const Settings& settings, const RandomSource& random, const HashKey& key)
+    : relay_addresses_(settings.relay_addresses), accounts_(16, Hash{key}), random_(random) {
+  for (const RelayAddress& address : relay_addresses_) {
+    pools_.emplace_back(settings.first_port, settings.last_port, random);
+    live_.push_back(std::make_unique<PortSet>());
+    maps_addresses_ = maps_addresses_ || address.local != address.external;
+  }
+}
+
+std::shared_ptr<Account> Shared::admit(std::string_view name, std::optional<std::uint32_t> own_allocations,
+                                       std::optional<std::uint64_t> own_bytes_per_second, bool rest, const Limits& limits,
+                                       std::uint32_t count, bool& over_total) {
+  const std::lock_guard lock(mutex_);
+  over_total = limits.allocations != 0 && allocations_ + count > limits.allocations;
+  if (over_total) return nullptr;
+  auto found = accounts_.find(name);
+  if (found == accounts_.end()) {
+    if (count == 0) return std::make_shared<Account>(std::string(name));  // holds nothing, so there is nothing to keep
+    found = accounts_.emplace(std::string(name), std::make_shared<Account>(std::string(name))).first;
+    Account& fresh = *found->second;
+    fresh.rest_ = rest;
+    fresh.own_rates_ = own_bytes_per_second.has_value();
+    if (fresh.own_rates_) fresh.set_rates(*own_bytes_per_second, 0);
+    else if (rest) fresh.set_rates(limits.bytes_per_second_per_user, limits.packets_per_second_per_user);
+  }
+  Account& account = *found->second;
+  account.allocations_limit_ = own_allocations ? *own_allocations : rest ? limits.allocations_per_user : 0;
+  if (account.allocations_limit_ != 0 && account.allocations_ + count > account.allocations_limit_) {
+    if (account.allocations_ == 0) accounts_.erase(found);
+    return nullptr;
+  }
+  account.allocations_ += count;
+  allocations_ += count;
+  return found->second;
+}
+
+void Shared::leave_locked(Account& account, std::uint32_t count) {
+  assert(account.allocations_ >= count && allocations_ >= count);
+  account.allocations_ -= count;
+  allocations_ -= count;
+  if (account.allocations_ == 0) {
+    const auto found = accounts_.find(std::string_view(account.name()));
+    if (found != accounts_.end() && found->second.get() == &account) accounts_.erase(found);
+  }
+}
+
+void Shared::leave(const std::shared_ptr<Account>& account, std::uint32_t count) {
+  const std::lock_guard lock(mutex_);
+  leave_locked(*account, count);
+}
+
+std::optional<Shared::Port> Shared::take_port(net::Family family, const net::IpAddress& preferred, Want want,
+                                              const std::shared_ptr<Account>& account, Time now) {
+  const std::lock_guard lock(mutex_);
+  expire_locked(now);
+  const auto try_address = [&](std::uint32_t index) -> std::optional<Port> {
+    PortPool& pool = pools_[index];
+    const auto port = want == Want::any ? pool.take_any(now) : want == Want::even ? pool.take_even(now) : pool.take_pair(now);
+    if (!port) return std::nullopt;
+    Port taken{index, *port, {}};
+    if (want == Want::even_pair) {
+      random_(taken.token);
+      reservations_.push_back({taken.token, {index, static_cast<std::uint16_t>(*port + 1), {}}, account, now + PortPool::reservation});
+    }
+    return taken;
+  };
+  // The address the client came in on first: it is known to reach us there.
+  for (const bool first : {true, false}) {
+    for (std::uint32_t i = 0; i < relay_addresses_.size(); ++i) {
+      if (relay_addresses_[i].local.family() != family || (relay_addresses_[i].local == preferred) != first) continue;
+      if (auto port = try_address(i)) return port;
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<Shared::Port> Shared::claim(Bytes token, const Account& account, Time now) {
+  const std::lock_guard lock(mutex_);
+  expire_locked(now);
+  const auto found = std::find_if(reservations_.begin(), reservations_.end(), [&](const Reservation& r) {
+    return r.account.get() == &account && equal_in_constant_time(r.token, token);
+  });
+  if (found == reservations_.end()) return std::nullopt;
+  const Port port = found->port;
+  pools_[port.address_index].claim(port.port);
+  reservations_.erase(found);
+  return port;
+}
+
+void Shared::set_live(const Port& port, bool live) {
+  auto& word = live_[port.address_index]->words[port.port / 64];
+  const std::uint64_t bit = std::uint64_t{1} << (port.port % 64);
+  if (live) word.fetch_or(bit, std::memory_order_relaxed);
+  else word.fetch_and(~bit, std::memory_order_relaxed);
+}
+
+void Shared::release(const Port& port, Time now) {
+  set_live(port, false);
+  const std::lock_guard lock(mutex_);
+  pools_[port.address_index].release(port.port, now);
+}
+
+void Shared::expire_locked(Time now) {
+  while (!reservations_.empty() && reservations_.front().until <= now) {
+    const Reservation& r = reservations_.front();
+    pools_[r.port.address_index].release(r.port.port, now);
+    leave_locked(*r.account, 1);
+    reservations_.pop_front();
+  }
+}
+
+void Shared::expire(Time now) {
+  const std::lock_guard lock(mutex_);
+  expire_locked(now);
+}
+
+void Shared::apply_limits(const Limits& limits) {
+  const std::lock_guard lock(mutex_);
+  for (auto& [name, account] : accounts_)
+    if (account->rest_ && !account->own_rates_) account->set_rates(limits.bytes_per_second_per_user, limits.packets_per_second_per_user);
+}
+
+bool Shared::has_family(net::Family family) const {
+  return std::any_of(relay_addresses_.begin(), relay_addresses_.end(), [&](const auto& a) { return a.local.family() == family; });
+}
+
+bool Shared::relayed_port_live(const net::TransportAddress& address) const {
+  for (std::size_t i = 0; i < relay_addresses_.size(); ++i) {
+    if (relay_addresses_[i].local != address.ip && relay_addresses_[i].external != address.ip) continue;
+    if (live_[i]->words[address.port / 64].load(std::memory_order_relaxed) >> (address.port % 64) & 1) return true;
+  }
+  return false;
+}
+
+net::TransportAddress Shared::inside(const net::TransportAddress& peer) const {
+  for (const auto& a : relay_addresses_)
+    if (a.external == peer.ip) return {a.local, peer.port, 0};
+  return peer;
+}
+
+net::TransportAddress Shared::outside(const net::TransportAddress& source) const {
+  for (const auto& a : relay_addresses_)
+    if (a.local == source.ip && relayed_port_live(source)) return {a.external, source.port, 0};
+  return source;
+}
+
+Shared::Usage Shared::usage() const {
+  const std::lock_guard lock(mutex_);
+  Usage usage;
+  for (const auto& pool : pools_) {
+    usage.free += pool.free();
+    usage.used += pool.used();
+    usage.reserved += pool.reserved();
+    usage.quarantined += pool.quarantined();
+    usage.range += pool.range();
+  }
+  usage.accounts = accounts_.size();
+  usage.allocations = allocations_;
+  return usage;
+}
+
+}  // namespace radiotower::turn
