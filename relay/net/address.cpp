@@ -45,8 +45,8 @@ IpAddress IpAddress::v6(const std::uint8_t* sixteen) {
 }
 
 std::optional<IpAddress> IpAddress::parse(std::string_view text) {
-  if (text.empty() || text.size() > 45) return std::nullopt;
-  const std::string copy(text);  // inet_pton wants an end
+  if (text.empty() || text.size() > 45 || text.find('\0') != std::string_view::npos) return std::nullopt;
+  const std::string copy(text);  // inet_pton wants an end, and would take a NUL inside for it
   std::uint8_t bytes[16];
   if (inet_pton(AF_INET, copy.c_str(), bytes) == 1) return v4(bytes);
   if (inet_pton(AF_INET6, copy.c_str(), bytes) == 1) return v6(bytes);
@@ -188,8 +188,19 @@ std::optional<AddressRange> AddressRange::parse(std::string_view text, std::stri
   return range;
 }
 
+std::optional<unsigned> AddressRange::prefix_length() const {
+  unsigned length = 0;
+  const auto bit = [](const IpAddress& ip, unsigned i) { return (ip.bytes[i / 8] >> (7 - i % 8)) & 1; };
+  while (length < 128 && bit(first, length) == bit(last, length)) ++length;
+  for (unsigned i = length; i < 128; ++i)
+    if (bit(first, i) != 0 || bit(last, i) != 1) return std::nullopt;
+  return first.is_v4() ? length - 96 : length;
+}
+
 std::string AddressRange::text() const {
-  return is_single() ? first.text() : fmt::format("{}-{}", first.text(), last.text());
+  if (is_single()) return first.text();
+  if (const auto length = prefix_length()) return fmt::format("{}/{}", first.text(), *length);
+  return fmt::format("{}-{}", first.text(), last.text());
 }
 
 }  // namespace radiotower::net

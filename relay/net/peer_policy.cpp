@@ -63,33 +63,37 @@ bool zero(const IpAddress& ip, std::size_t from, std::size_t to) {
   return true;
 }
 
-/// The IPv4 address that an IPv6 address carries, and how. nullopt: none. `spelling` true: nothing but another way to write it.
-std::optional<IpAddress> embedded_v4(const IpAddress& ip, const std::vector<AddressRange>& nat64, bool& spelling, std::string_view& form) {
-  spelling = false;
+/// The IPv4 address inside an address under a NAT64 prefix of `length` bits (RFC 6052, 2.2; byte 8 is always skipped).
+IpAddress nat64_inner(const IpAddress& ip, unsigned length) {
+  std::uint8_t four[4];
+  std::size_t at = length / 8;
+  for (auto& byte : four) {
+    if (at == 8) ++at;
+    byte = ip.bytes[at++];
+  }
+  return IpAddress::v4(four);
+}
+
+/// An IPv4 address that is only dressed up as IPv6: mapped is seen by the family on the wire, these two by their bits.
+/// Empty: it is not. "::" and "::1" are addresses of their own.
+std::string_view disguise(const IpAddress& ip) {
   const std::uint8_t* b = ip.bytes.data();
-  if (zero(ip, 0, 12) && !(b[12] == 0 && b[13] == 0 && b[14] == 0 && b[15] <= 1)) {  // ::a.b.c.d, not :: and ::1
-    spelling = true;
-    form = "ipv4-compatible";
-    return IpAddress::v4(b + 12);
-  }
-  if (zero(ip, 0, 8) && b[8] == 0xFF && b[9] == 0xFF && zero(ip, 10, 12)) {  // ::ffff:0:a.b.c.d
-    spelling = true;
-    form = "ipv4-translated";
-    return IpAddress::v4(b + 12);
-  }
-  if (b[0] == 0 && b[1] == 0x64 && b[2] == 0xFF && b[3] == 0x9B && zero(ip, 4, 12)) {  // 64:ff9b::/96
-    form = "nat64";
-    return IpAddress::v4(b + 12);
-  }
+  if (zero(ip, 0, 12) && !(zero(ip, 12, 15) && b[15] <= 1)) return "ipv4-compatible";
+  if (zero(ip, 0, 8) && b[8] == 0xFF && b[9] == 0xFF && zero(ip, 10, 12)) return "ipv4-translated";  // ::ffff:0:a.b.c.d, RFC 2765
+  return {};
+}
+
+/// The IPv4 address that a router or tunnel would take out of an IPv6 address and send to.
+std::optional<IpAddress> inner_v4(const IpAddress& ip, const std::vector<AddressRange>& nat64) {
+  const std::uint8_t* b = ip.bytes.data();
+  if (b[0] == 0 && b[1] == 0x64 && b[2] == 0xFF && b[3] == 0x9B && zero(ip, 4, 12)) return nat64_inner(ip, 96);  // 64:ff9b::/96
   for (const auto& prefix : nat64) {
     if (!prefix.contains(ip)) continue;
-    form = "nat64";
-    return IpAddress::v4(b + 12);
+    const unsigned length = prefix.prefix_length().value_or(96);
+    const bool standard = length == 32 || length == 40 || length == 48 || length == 56 || length == 64;
+    return nat64_inner(ip, standard ? length : 96);
   }
-  if ((b[8] == 0 || b[8] == 2) && b[9] == 0 && b[10] == 0x5E && b[11] == 0xFE) {  // ISATAP, RFC 5214
-    form = "isatap";
-    return IpAddress::v4(b + 12);
-  }
+  if ((b[8] == 0 || b[8] == 2) && b[9] == 0 && b[10] == 0x5E && b[11] == 0xFE) return IpAddress::v4(b + 12);  // ISATAP, RFC 5214, 6.1
   return std::nullopt;
 }
 
@@ -111,15 +115,39 @@ bool narrower(const PeerRule& a, const PeerRule& b) {
   return a.port.has_value() && !b.port.has_value();
 }
 
-bool covers(const PeerRule& rule, const TransportAddress& peer, bool port_matters) {
-  return rule.range.contains(peer.ip) && (!rule.port || !port_matters || *rule.port == peer.port);
-}
+/// What the entries of peers.allow and peers.deny say about one peer. An allow entry counts unless a deny entry as narrow or narrower
+/// covers the peer too. Where the port is not known (CreatePermission), an allow entry for some port covers the address,
+/// since every later packet is judged with its port; a deny entry for one port does not.
+struct Weighed {
+  bool denied = false;
+  bool allowed = false;
+  bool port_named = false;    // ... by an entry with this very port
+  bool single = false;        // ... by an entry of this one address
+  bool single_port = false;   // ... of this one address and port
+  bool unsafe = false;
+  bool unsafe_port = false;
+};
 
-const PeerRule* narrowest(const std::vector<PeerRule>& rules, const TransportAddress& peer, bool port_matters) {
-  const PeerRule* best = nullptr;
-  for (const auto& rule : rules)
-    if (covers(rule, peer, port_matters) && (!best || narrower(rule, *best))) best = &rule;
-  return best;
+Weighed weigh(const PeerPolicySettings& settings, const IpAddress& ip, std::uint16_t port, bool port_known) {
+  const PeerRule* deny = nullptr;
+  for (const auto& rule : settings.deny) {
+    if (!rule.range.contains(ip) || (rule.port && (!port_known || *rule.port != port))) continue;
+    if (!deny || narrower(rule, *deny)) deny = &rule;
+  }
+  Weighed w;
+  for (const auto& rule : settings.allow) {
+    if (!rule.range.contains(ip) || (rule.port && port_known && *rule.port != port)) continue;
+    if (deny && !narrower(rule, *deny)) continue;
+    const bool single = rule.range.is_single();
+    w.allowed = true;
+    w.port_named |= rule.port.has_value();
+    w.single |= single;
+    w.single_port |= single && rule.port;
+    w.unsafe |= single && rule.unsafe;
+    w.unsafe_port |= single && rule.unsafe && rule.port;
+  }
+  w.denied = deny && !w.allowed;
+  return w;
 }
 
 template <typename Container, typename Value>
@@ -158,6 +186,10 @@ std::optional<PeerRule> PeerRule::parse(std::string_view text, std::string& why)
       return std::nullopt;
     }
     host = text.substr(1, end - 1);
+    if (host.find(':') == std::string_view::npos) {
+      why = fmt::format("\"{}\": brackets are for IPv6 alone", text);
+      return std::nullopt;
+    }
     if (end + 1 < text.size()) {
       if (text[end + 1] != ':') {
         why = fmt::format("\"{}\": only a port may stand behind the bracket", text);
@@ -213,53 +245,74 @@ std::string_view name(PeerVerdict verdict) {
 
 PeerPolicy::PeerPolicy(PeerPolicySettings settings) : settings_(std::move(settings)) {}
 
+namespace {
+
+bool is_own_endpoint(const PeerPolicySettings& settings, const IpAddress& ip, std::uint16_t port, bool own_address) {
+  for (const auto& endpoint : settings.own_endpoints) {
+    if (endpoint.port != port) continue;
+    if (endpoint.ip == ip || (endpoint.ip.is_unspecified() && own_address)) return true;  // a wildcard listens on each of ours
+  }
+  return false;
+}
+
+bool has_endpoint_at(const PeerPolicySettings& settings, const IpAddress& ip) {
+  return std::any_of(settings.own_endpoints.begin(), settings.own_endpoints.end(), [&](const auto& e) { return e.ip == ip; });
+}
+
+/// The IPv4 address inside a NAT64 or ISATAP address: whatever is not to be reached by its own name is not to be reached so either.
+PeerJudgement judge_inner(const PeerPolicySettings& settings, const TransportAddress& peer, bool port_known) {
+  const IpAddress& ip = peer.ip;
+  const Weighed rules = weigh(settings, ip, peer.port, port_known);
+  if (const Network* n = find(always_denied(), ip)) return {PeerVerdict::always_denied, n->reason};
+  if (has(settings.broadcast_addresses, ip)) return {PeerVerdict::always_denied, "broadcast"};
+  if (rules.denied) return {PeerVerdict::denied_by_rule, "peers.deny"};
+  if (has(settings.host_addresses, ip) || has(settings.relay_addresses, ip) || has_endpoint_at(settings, ip))
+    return {PeerVerdict::own_host, "own host"};
+  if (rules.allowed) return {};
+  if (const Network* n = find(private_networks(), ip)) return {PeerVerdict::private_network, n->reason};
+  return {};
+}
+
+}  // namespace
+
 PeerJudgement PeerPolicy::judge(const TransportAddress& peer, Family family_on_wire, bool port_matters) const {
   const IpAddress& ip = peer.ip;
+  const bool port_known = port_matters || peer.port != 0;
+
   // One address has one spelling: IPv4 inside IPv6, in whatever dress, is refused outright.
   if (family_on_wire != ip.family()) return {PeerVerdict::bad_spelling, "ipv4-mapped"};
-  std::optional<IpAddress> inner;
   if (!ip.is_v4()) {
-    bool spelling = false;
-    std::string_view form;
-    inner = embedded_v4(ip, settings_.nat64_prefixes, spelling, form);
-    if (inner && spelling) return {PeerVerdict::bad_spelling, form};
+    if (const std::string_view form = disguise(ip); !form.empty()) return {PeerVerdict::bad_spelling, form};
   }
 
-  const PeerRule* allow = narrowest(settings_.allow, peer, port_matters);
-  const PeerRule* deny = narrowest(settings_.deny, peer, port_matters);
-  if (deny && (!allow || !narrower(*allow, *deny))) return {PeerVerdict::denied_by_rule, "peers.deny"};
-  const bool exact = allow && allow->range.is_single();
-  const bool unsafe = exact && allow->unsafe;
-
-  // Our own listeners and control ports: only an unsafe entry that names the very port.
-  if (port_matters && has(settings_.own_endpoints, TransportAddress{ip, peer.port, 0}) && !(unsafe && allow->port))
-    return {PeerVerdict::own_host, "own listener"};
-  if (unsafe) return {};
-
-  if (const Network* n = find(always_denied(), ip)) return {PeerVerdict::always_denied, n->reason};
-  if (inner) {  // judged by both forms: either denied is denied
-    if (const Network* n = find(always_denied(), *inner)) return {PeerVerdict::always_denied, n->reason};
-    if (has(settings_.host_addresses, *inner) || has(settings_.relay_addresses, *inner)) return {PeerVerdict::own_host, "own host"};
+  const Weighed rules = weigh(settings_, ip, peer.port, port_known);
+  if (!rules.unsafe) {
+    if (const Network* n = find(always_denied(), ip)) return {PeerVerdict::always_denied, n->reason};  // 6to4, Teredo: RFC 8656, 21.4
+    if (has(settings_.broadcast_addresses, ip)) return {PeerVerdict::always_denied, "broadcast"};
   }
-  if (has(settings_.broadcast_addresses, ip)) return {PeerVerdict::always_denied, "broadcast"};
+  if (rules.denied) return {PeerVerdict::denied_by_rule, "peers.deny"};
+  // Before anything can say yes: to port 0 nothing can be sent, and the caller's look-up of live ports takes 0 for "no port".
+  if (port_known && peer.port == 0) return {PeerVerdict::reflection_port, "port 0"};
 
   const bool own_relay = has(settings_.relay_addresses, ip);
-  if (own_relay || has(settings_.host_addresses, ip)) {
-    if (exact && (!own_relay || allow->port || !port_matters)) return {};
-    if (!own_relay) return {PeerVerdict::own_host, "own host"};
-    if (settings_.allow_only) return {PeerVerdict::not_in_allow_list, "not in peers.allow"};
-    return {PeerVerdict::own_relayed, "own relayed address"};
+  const bool own_address = own_relay || has(settings_.host_addresses, ip) || has_endpoint_at(settings_, ip);
+  if (port_known && !rules.unsafe_port && is_own_endpoint(settings_, ip, peer.port, own_address || ip.is_loopback()))
+    return {PeerVerdict::own_host, "own listener"};  // a client of ours must not become one again through us (P25)
+  if (!rules.unsafe) {
+    if (own_address && !own_relay && !rules.single) return {PeerVerdict::own_host, "own host"};
+    if (settings_.allow_only && !rules.allowed) return {PeerVerdict::not_in_allow_list, "not in peers.allow"};
+    if (own_relay && !rules.single_port) return {PeerVerdict::own_relayed, "own relayed address"};
   }
 
-  if (settings_.allow_only && !allow) return {PeerVerdict::not_in_allow_list, "not in peers.allow"};
-  if (port_matters && peer.port == 0) return {PeerVerdict::reflection_port, "port 0"};
-  const bool names_port = allow && allow->port;
-  if (port_matters && is_reflection_port(peer.port) && !names_port) return {PeerVerdict::reflection_port, "reflection port"};
-  if (!allow) {
+  if (port_known && is_reflection_port(peer.port) && !rules.port_named) return {PeerVerdict::reflection_port, "reflection port"};
+  if (rules.unsafe || own_address) return {};
+  if (!rules.allowed) {
     if (const Network* n = find(private_networks(), ip)) return {PeerVerdict::private_network, n->reason};
-    if (inner) {
-      if (const Network* n = find(private_networks(), *inner)) return {PeerVerdict::private_network, n->reason};
-    }
+    for (const auto& prefix : settings_.nat64_prefixes)  // P18
+      if (prefix.contains(ip)) return {PeerVerdict::private_network, "nat64"};
+  }
+  if (!ip.is_v4()) {
+    if (const auto inner = inner_v4(ip, settings_.nat64_prefixes)) return judge_inner(settings_, {*inner, peer.port, 0}, port_known);
   }
   return {};
 }

@@ -93,7 +93,9 @@ struct AddressRange {
 
   bool contains(const IpAddress& ip) const { return ip.family() == first.family() && first <= ip && ip <= last; }
   bool is_single() const { return first == last; }
-  std::string text() const;
+  /// The prefix length in bits of its own family (32 or 128 for a single address); nullopt when the range is no CIDR block.
+  std::optional<unsigned> prefix_length() const;
+  std::string text() const;  // the shortest form that parse() takes: one address, CIDR, or first-last
   friend bool operator==(const AddressRange&, const AddressRange&) = default;
 };
 

@@ -67,8 +67,8 @@ struct PeerPolicySettings {
   std::vector<IpAddress> host_addresses;        // every address of this host's interfaces
   std::vector<IpAddress> broadcast_addresses;   // of its IPv4 subnets
   std::vector<IpAddress> relay_addresses;       // the addresses relayed addresses are made of, private and external form both
-  std::vector<TransportAddress> own_endpoints;  // our listeners (concrete addresses), metrics, control
-  std::vector<AddressRange> nat64_prefixes;     // the operator's own; empty by default
+  std::vector<TransportAddress> own_endpoints;  // our listeners, metrics, control; 0.0.0.0 or :: stands for every address of ours
+  std::vector<AddressRange> nat64_prefixes;     // the operator's own (RFC 6052 lengths), denied unless allowed; empty by default
 };
 
 class PeerPolicy {
@@ -79,8 +79,11 @@ class PeerPolicy {
   /// with port 0 (RFC 8656, 10.2: the port is ignored); a port given there is judged like everywhere else.
   /// Precedence: bad spelling; always denied (an exact `unsafe` allow entry overrides); then, of all allow and deny entries
   /// that cover address and port, the narrowest decides, deny on a tie (an entry with a port is narrower than one without);
-  /// own host (only an allow entry of exactly this one address opens it, our own endpoints only an `unsafe` one that names the port); own relayed;
-  /// allow-only; reflection ports; private networks; else permitted. Cost: bounded by the number of entries, no allocation.
+  /// port 0 where a port is needed; own host (only an allow entry of exactly this one address opens it, our own endpoints only an
+  /// `unsafe` one that names the port); allow-only; own relayed (an entry of this one address and port opens that port besides the
+  /// live ones); reflection ports (an allow entry that names the port opens it); private networks; else permitted.
+  /// An IPv6 address that a NAT64 or ISATAP router would turn into an IPv4 one must pass in both forms.
+  /// Cost: bounded by the number of entries, no allocation.
   PeerJudgement judge(const TransportAddress& peer, Family family_on_wire, bool port_matters = true) const;
 
   /// The peer, when judge() says permitted or own_relayed; nullopt otherwise. `judgement`, when given, gets the verdict.
