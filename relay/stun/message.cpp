@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "radiotower/stun/crypto.h"
+#include "xor_address.h"
 
 namespace radiotower::stun {
 
@@ -66,6 +67,8 @@ std::optional<Message> Message::read(Bytes datagram, ReadError* error) {
   if (load_be32(datagram.data() + 4) != magic_cookie) return fail(ReadError::bad_cookie);
   const std::size_t length = load_be16(datagram.data() + 2);
   if (length % 4 != 0 || length + header_size != datagram.size()) return fail(ReadError::bad_length);
+  // A stream can carry 20 + 65,532 bytes. Offsets are kept in 16 bits, so what would wrap them is refused (H15); no UDP datagram gets there.
+  if (datagram.size() > 0xFFFF) return fail(ReadError::bad_length);
 
   Message m;
   m.bytes_ = datagram;
@@ -140,16 +143,6 @@ std::optional<WireAddress> read_plain(Bytes value) {
   return a;
 }
 
-/// XORs port and address with cookie and transaction id (RFC 8489, 14.2), in place; both ways are the same.
-void xor_value(MutableBytes value, const TransactionId& id) {
-  std::array<std::uint8_t, 16> mask;
-  store_be32(mask.data(), magic_cookie);
-  std::copy(id.begin(), id.end(), mask.begin() + 4);
-  value[2] ^= mask[0];
-  value[3] ^= mask[1];
-  for (std::size_t i = 4; i < value.size(); ++i) value[i] ^= mask[i - 4];
-}
-
 }  // namespace
 
 std::optional<WireAddress> read_address(Bytes value) { return read_plain(value); }
@@ -159,7 +152,7 @@ std::optional<WireAddress> read_xor_address(Bytes value, const TransactionId& id
   std::array<std::uint8_t, 20> copy;
   std::copy(value.begin(), value.end(), copy.begin());
   const MutableBytes plain(copy.data(), value.size());
-  xor_value(plain, id);
+  xor_address(plain, id);
   return read_plain(plain);
 }
 
@@ -174,8 +167,5 @@ std::optional<ErrorValue> read_error_code(Bytes value) {
   if (hundreds < 3 || hundreds > 6 || number > 99) return std::nullopt;  // RFC 8489, 14.8
   return ErrorValue{static_cast<std::uint16_t>(hundreds * 100 + number), as_text(value.subspan(4))};
 }
-
-// Shared with the writer, which lives in a file of its own.
-void xor_address_in_place(MutableBytes value, const TransactionId& id) { xor_value(value, id); }
 
 }  // namespace radiotower::stun

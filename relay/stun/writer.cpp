@@ -2,10 +2,9 @@
 
 #include "radiotower/stun/crypto.h"
 #include "radiotower/stun/message.h"
+#include "xor_address.h"
 
 namespace radiotower::stun {
-
-void xor_address_in_place(MutableBytes value, const TransactionId& id);  // message.cpp
 
 namespace {
 
@@ -40,7 +39,7 @@ Writer::Writer(MutableBytes out, Class message_class, Method method, const Trans
 
 std::uint8_t* Writer::append(Attribute type, std::size_t length) {
   const std::size_t whole = 4 + ((length + 3) & ~std::size_t{3});
-  if (!ok_ || length > 0xFFFF || out_.size() - size_ < whole || size_ + whole - header_size > 0xFFFF) {
+  if (!ok_ || length > 0xFFFF || out_.size() - size_ < whole || size_ + whole > 0xFFFF) {
     ok_ = false;
     return nullptr;
   }
@@ -73,7 +72,7 @@ Writer& Writer::add_xor_address(Attribute type, const net::TransportAddress& add
     const std::size_t size = write_address(at, address);
     TransactionId id;
     std::copy_n(out_.begin() + 8, id.size(), id.begin());
-    xor_address_in_place({at, size}, id);
+    xor_address({at, size}, id);
   }
   return *this;
 }
