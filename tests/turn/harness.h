@@ -102,15 +102,15 @@ class Client {
 struct TowerOptions {
   std::vector<std::pair<std::string, std::string>> relay_addresses = {{"198.18.0.1", "198.18.0.1"}, {"2001:db8:1::1", "2001:db8:1::1"}};
   std::vector<std::string> allow = {"192.0.2.0/24", "2001:db8::/32"};  // documentation addresses serve as the outside world
-  std::vector<std::string> deny;
+  std::vector<std::string> deny = {};
   bool allow_only = false;
   std::vector<turn::User> users = {{"alice", "secret", {}, {}, {}}, {"bob", "hunter2", {}, {}, {}}};
-  std::vector<std::string> secrets;
+  std::vector<std::string> secrets = {};
   std::uint16_t first_port = 32768, last_port = 65535;
-  turn::Limits limits;
+  turn::Limits limits = {};
   bool dont_fragment = true, strict_expiry = false, draining = false, authentication = true;
-  std::vector<std::string> denied_clients;
-  std::optional<std::string> alternate_server;
+  std::vector<std::string> denied_clients = {};
+  std::optional<std::string> alternate_server = {};
   std::string realm = "example.org";
 };
 
