@@ -1,0 +1,439 @@
+#include "control.h"
+
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "notify.h"
+
+namespace radiotower::daemon {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr nanoseconds look_interval = 500ms;
+constexpr unsigned looks_until_stalled = 10;
+constexpr nanoseconds reload_interval = 250ms;  // a storm of SIGHUP makes four reloads a second, and the last one counts
+constexpr nanoseconds drops_interval = 60s;
+
+Time steady_now() { return Time(std::chrono::steady_clock::now().time_since_epoch()); }
+
+HashKey make_hash_key() {
+  HashKey key;
+  system_random()({reinterpret_cast<std::uint8_t*>(&key), sizeof key});
+  return key;
+}
+
+sigset_t our_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&set, signal);
+  return set;
+}
+
+std::string bind_failure(const net::TransportAddress& address, int error) {
+  const std::string text = address.text();
+  switch (error) {
+    case EADDRINUSE:
+      return fmt::format("cannot listen on {}: another program has it; `ss -ulpn 'sport = :{}'` says which", text, address.port);
+    case EADDRNOTAVAIL:
+      return fmt::format("cannot listen on {}: this host has no such address (yet); `ip address` shows what it has", text);
+    case EACCES:
+      return fmt::format("cannot listen on {}: a port below 1024 needs AmbientCapabilities=CAP_NET_BIND_SERVICE", text);
+    case EMFILE:
+    case ENFILE: return fmt::format("cannot listen on {}: too many open files; raise LimitNOFILE=", text);
+    default: return fmt::format("cannot listen on {}: {}", text, std::strerror(error));
+  }
+}
+
+std::string joined(const std::vector<net::TransportAddress>& addresses) {
+  std::string text;
+  for (const auto& address : addresses) text += (text.empty() ? "" : " ") + address.text();
+  return text;
+}
+
+std::string joined(const std::vector<turn::RelayAddress>& addresses) {
+  std::string text;
+  for (const auto& address : addresses) {
+    text += (text.empty() ? "" : " ") + address.local.text();
+    if (address.external != address.local) text += "/" + address.external.text();
+  }
+  return text;
+}
+
+bool same_addresses(const std::vector<turn::RelayAddress>& a, const std::vector<turn::RelayAddress>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const auto& x, const auto& y) { return x.local == y.local && x.external == y.external; });
+}
+
+}  // namespace
+
+unsigned usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return static_cast<unsigned>(std::max(1, CPU_COUNT(&set)));
+  return std::max(1u, std::thread::hardware_concurrency());  // more cores than a cpu_set_t holds
+}
+
+void forbid_core_dumps() {
+  const rlimit none{0, 0};
+  setrlimit(RLIMIT_CORE, &none);
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+std::uint64_t raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
+  const rlimit most{limit.rlim_max, limit.rlim_max};
+  if (limit.rlim_cur != limit.rlim_max && setrlimit(RLIMIT_NOFILE, &most) == 0) return most.rlim_cur;
+  return limit.rlim_cur;
+}
+
+std::uint64_t relay_ports_that_fit(std::uint64_t limit, std::size_t workers, std::size_t listeners) {
+  const std::uint64_t ours = 32 + workers * (4 + listeners);  // a loop has its ring or epoll, an eventfd, a timer
+  return limit > ours ? limit - ours : 0;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+Relay::Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log& log, std::function<void()> worker_ended)
+    : plan_(std::move(plan)),
+      settings_(std::move(settings)),
+      log_(log),
+      worker_ended_(std::move(worker_ended)),
+      hash_key_(make_hash_key()),
+      nonces_(system_random()),
+      shared_(std::make_shared<turn::Shared>(*settings_, system_random(), hash_key_)) {
+  if (plan_.workers == 0) plan_.workers = usable_cores();
+}
+
+Relay::~Relay() { stop(); }  // the workers' own destructors wait
+
+bool Relay::bind(std::vector<std::vector<Listener>>& listeners, std::string& why) const {
+  listeners.clear();
+  listeners.resize(plan_.workers);
+  int error = 0;
+  for (const auto& address : plan_.listeners) {
+    // SO_REUSEPORT would let a second relay of the same user take half of our packets without a word: ask without it first.
+    if (!io::open_udp(address, {}, error)) {
+      why = bind_failure(address, error);
+      return false;
+    }
+    for (auto& list : listeners) {
+      io::Socket socket = io::open_udp(address, {true, false, plan_.listener_receive_buffer, 0}, error);
+      if (!socket) {
+        why = bind_failure(address, error);
+        return false;
+      }
+      list.push_back({std::move(socket), address});
+    }
+  }
+  return true;
+}
+
+bool Relay::start(std::string& why) {
+  std::vector<std::vector<Listener>> listeners;
+  if (!bind(listeners, why)) return false;
+  WorkerOptions options;
+  options.backend = plan_.backend;
+  options.relay_receive_buffer = plan_.relay_receive_buffer;
+  const std::size_t ports = std::size_t{settings_->last_port} - settings_->first_port + 1;
+  options.loop.max_sockets = ports * settings_->relay_addresses.size() + plan_.listeners.size() + 16;
+  for (unsigned i = 0; i < plan_.workers; ++i) {
+    options.number = i;
+    workers_.push_back(std::make_unique<Worker>(options, std::move(listeners[i]),
+                                                WorkerWorld{shared_, settings_, nonces_, hash_key_, log_, worker_ended_}));
+    Worker::Started started;
+    try {
+      started = workers_.back()->start();
+    } catch (const std::system_error& error) {
+      started.why = fmt::format("no thread: {}", error.what());
+    }
+    if (started.backend.empty()) {
+      why = fmt::format("worker {} cannot start: {}", i, started.why);
+      workers_.clear();
+      return false;
+    }
+    if (i == 0) started_ = started;
+  }
+  return true;
+}
+
+bool Relay::apply(std::shared_ptr<const turn::Settings> settings, std::string& why) {
+  // Live allocations hold these addresses and ports, and the listeners are bound: half a change would be worse than none.
+  if (!same_addresses(settings->relay_addresses, settings_->relay_addresses)) {
+    why = "the relay addresses cannot change without a restart";
+  } else if (settings->first_port != settings_->first_port || settings->last_port != settings_->last_port) {
+    why = "the relay port range cannot change without a restart";
+  } else if (settings->listeners != settings_->listeners) {
+    why = "the listeners cannot change without a restart";
+  } else {
+    settings_ = std::move(settings);
+    for (const auto& worker : workers_) worker->apply(settings_);
+    return true;
+  }
+  return false;
+}
+
+void Relay::stop() {
+  for (const auto& worker : workers_) worker->stop();
+}
+
+bool Relay::ended() const {
+  return std::all_of(workers_.begin(), workers_.end(), [](const auto& worker) {
+    return worker->state() == Worker::State::ended || worker->state() == Worker::State::broken;
+  });
+}
+
+bool Relay::broken() const {
+  return std::any_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->state() == Worker::State::broken; });
+}
+
+StallWatch::Change StallWatch::look(std::uint64_t heartbeat) {
+  const bool was_stalled = stalled();
+  unchanged_ = heartbeat == last_ ? std::min(unchanged_ + 1, looks_) : 0;
+  last_ = heartbeat;
+  if (stalled() == was_stalled) return Change::none;
+  return was_stalled ? Change::recovered : Change::stalled;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+Descriptor::~Descriptor() {
+  if (number_ >= 0) ::close(number_);
+}
+
+void Control::block_signals() {
+  const sigset_t set = our_signals();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  signal(SIGPIPE, SIG_IGN);  // a closed log is an error of write(2), not our end
+}
+
+Control::Control(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Reload reload, Log& log)
+    : log_(log),
+      reload_(std::move(reload)),
+      signals_([] {
+        const sigset_t set = our_signals();
+        return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+      }()),
+      wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
+      relay_(std::move(plan), std::move(settings), log, [this] {
+        const std::uint64_t one = 1;
+        [[maybe_unused]] const ssize_t n = ::write(wake_.number(), &one, sizeof one);
+      }) {
+  if (signals_.number() < 0 || wake_.number() < 0) throw std::system_error(errno, std::generic_category(), "signalfd");
+}
+
+bool Control::start() {
+  const turn::Settings& settings = relay_.settings();
+  const std::uint64_t limit = raise_descriptor_limit();
+  const std::uint64_t fit = relay_ports_that_fit(limit, relay_.plan().workers, relay_.plan().listeners.size());
+  const std::uint64_t ports =
+      (std::uint64_t{settings.last_port} - settings.first_port + 1) * std::max<std::size_t>(1, settings.relay_addresses.size());
+  if (fit < ports)
+    log_.write(Priority::warning, "few descriptors",
+               fmt::format("at most {} allocations fit into the {} open files this process may have; the port range has room for {}: "
+                           "raise LimitNOFILE= to {}", fit, limit, ports, ports + limit - fit));
+
+  std::string why;
+  if (!relay_.start(why)) {
+    log_.write(Priority::error, "not started", why);
+    return false;
+  }
+  watches_.assign(relay_.workers().size(), StallWatch(looks_until_stalled));
+  const Worker::Started& started = relay_.started();
+  const std::string range = fmt::format("{}-{}", settings.first_port, settings.last_port);
+  std::vector<Field> fields{{"version", relay_.plan().version}, {"backend", started.backend}};
+  if (!started.why.empty()) fields.emplace_back("why_not_io_uring", started.why);
+  const std::string listeners = joined(relay_.plan().listeners), relays = joined(settings.relay_addresses);
+  fields.insert(fields.end(), {{"workers", relay_.plan().workers}, {"listeners", listeners}, {"relay", relays}, {"ports", range}});
+  log_.write(Priority::notice, "ready", "", fields);
+  return true;
+}
+
+int Control::run() {
+  if (!start()) return 1;
+  notify::ready(fmt::format("{} workers on {}", relay_.workers().size(), relay_.started().backend));
+  looked_at_ = drops_at_ = steady_now();
+  while (!stop_wanted_) {
+    pollfd wait[2] = {{signals_.number(), POLLIN, 0}, {wake_.number(), POLLIN, 0}};
+    const Time next_reload = reload_wanted_ ? reloaded_at_ + reload_interval : never;
+    const nanoseconds left = std::min(looked_at_ + look_interval, next_reload) - steady_now();
+    const auto timeout = std::clamp<std::int64_t>(std::chrono::ceil<milliseconds>(left).count(), 0, 500);
+    if (poll(wait, 2, static_cast<int>(timeout)) < 0 && errno != EINTR) {
+      log_.write(Priority::error, "control broken", std::strerror(errno));
+      return 1;
+    }
+    if (wait[0].revents) take_signals();
+    if (relay_.broken() || (relay_.ended() && !stop_wanted_)) {
+      log_.write(Priority::error, "ending", "a worker has broken down, so all end and the service manager may start anew");
+      shut_down();
+      return 1;
+    }
+    if (stop_wanted_) break;
+    const Time now = steady_now();
+    if (reload_wanted_ && now - reloaded_at_ >= reload_interval) {
+      reload_wanted_ = false;
+      reload();
+      reloaded_at_ = steady_now();
+    }
+    if (std::exchange(counters_wanted_, false)) print_counters();
+    if (now - looked_at_ >= look_interval) {
+      looked_at_ = now;
+      watch();
+    }
+    if (now - drops_at_ >= drops_interval) {
+      drops_at_ = now;
+      print_drops();
+    }
+  }
+  return shut_down();
+}
+
+void Control::take_signals() {
+  signalfd_siginfo info{};
+  while (::read(signals_.number(), &info, sizeof info) == sizeof info) {
+    switch (info.ssi_signo) {
+      case SIGHUP: reload_wanted_ = true; break;
+      case SIGUSR1: counters_wanted_ = true; break;
+      default: stop_wanted_ = true; break;
+    }
+  }
+}
+
+void Control::reload() {
+  notify::reloading();
+  std::string why;
+  auto settings = reload_(why);
+  if (settings && relay_.apply(std::move(settings), why)) log_.write(Priority::notice, "reloaded", "");
+  else log_.write(Priority::error, "reload refused", fmt::format("{}; nothing was changed", why));
+  notify::ready(why.empty() ? "reloaded" : "reload refused, see the log; the settings before it are in force");
+}
+
+void Control::print_counters() {
+  for (const auto& worker : relay_.workers()) {
+    const auto report = worker->report(milliseconds(300));
+    const unsigned number = worker->number();
+    if (!report) {
+      log_.write(Priority::warning, "counters", "this worker does not answer", {{"worker", number}});
+      continue;
+    }
+    log_.write(Priority::notice, "counters of worker", "",
+               {{"worker", number}, {"allocations", std::uint64_t{report->allocations}}, {"sockets", std::uint64_t{report->sockets}},
+                {"armed", std::uint64_t{report->armed}}, {"bytes_kept", std::uint64_t{report->bytes_kept}},
+                {"turns_seen", worker->heartbeat()}});
+    std::vector<Field> fields{{"worker", number}};
+    report->counters.for_each([&](std::string_view name, std::uint64_t value) { fields.emplace_back(name, value); });
+    log_.write(Priority::notice, "counters of turn", "", fields);
+    fields.resize(1, Field("worker", number));
+    report->loop.for_each([&](std::string_view name, std::uint64_t value) { fields.emplace_back(name, value); });
+    log_.write(Priority::notice, "counters of loop", "", fields);
+  }
+  const auto usage = relay_.shared().usage();
+  log_.write(Priority::notice, "counters of ports", "",
+             {{"range", std::uint64_t{usage.range}}, {"free", std::uint64_t{usage.free}}, {"used", std::uint64_t{usage.used}},
+              {"reserved", std::uint64_t{usage.reserved}}, {"quarantined", std::uint64_t{usage.quarantined}},
+              {"accounts", std::uint64_t{usage.accounts}}, {"allocations", std::uint64_t{usage.allocations}},
+              {"log_lines_dropped", log_.dropped()}});
+}
+
+/// Bad packets are counted, never logged one by one (X10): once a minute one line says what was dropped since the last.
+void Control::print_drops() {
+  std::vector<std::string_view> names;
+  std::vector<std::uint64_t> sums;
+  bool first = true;
+  for (const auto& worker : relay_.workers()) {
+    const auto report = worker->report(milliseconds(300));
+    if (!report) return;  // a sum without it would go backwards; the next minute has all
+    std::size_t place = 0;
+    const auto add = [&](std::string_view name, std::uint64_t value) {
+      if (first) {
+        names.push_back(name);
+        sums.push_back(0);
+      }
+      sums[place++] += value;
+    };
+    report->counters.for_each([&](std::string_view name, std::uint64_t value) {
+      if (name.substr(0, 8) == "dropped_") add(name, value);
+    });
+    add("truncated", report->loop.truncated);
+    add("send_full", report->loop.send_full);
+    add("send_too_large", report->loop.send_too_large);
+    add("send_unreachable", report->loop.send_unreachable);
+    add("send_failed", report->loop.send_failed);
+    first = false;
+  }
+  drops_.resize(sums.size());
+  std::vector<Field> fields;
+  for (std::size_t i = 0; i < sums.size(); ++i)
+    if (sums[i] > drops_[i]) fields.emplace_back(names[i], sums[i] - drops_[i]);
+  drops_ = sums;
+  if (!fields.empty()) log_.write(Priority::info, "packets dropped", "in the last minute", fields);
+}
+
+void Control::watch() {
+  bool all_alive = true;
+  for (std::size_t i = 0; i < watches_.size(); ++i) {
+    switch (watches_[i].look(relay_.workers()[i]->heartbeat())) {
+      case StallWatch::Change::none: break;
+      case StallWatch::Change::stalled:
+        log_.write(Priority::error, "worker stalled", "it has made no turn of its loop for five seconds", {{"worker", static_cast<std::uint64_t>(i)}});
+        break;
+      case StallWatch::Change::recovered:
+        log_.write(Priority::notice, "worker recovered", "", {{"worker", static_cast<std::uint64_t>(i)}});
+        break;
+    }
+    all_alive = all_alive && !watches_[i].stalled();
+  }
+  const auto interval = notify::watchdog_interval();
+  const Time now = steady_now();
+  if (all_alive && interval && now - pinged_at_ >= *interval / 3) {
+    notify::watchdog();
+    pinged_at_ = now;
+  }
+}
+
+bool Control::wait_for_workers(milliseconds patience) {
+  const Time until = steady_now() + patience;
+  while (!relay_.ended()) {
+    const nanoseconds left = until - steady_now();
+    if (left <= 0ns) return false;
+    std::uint64_t count;
+    [[maybe_unused]] const ssize_t n = ::read(wake_.number(), &count, sizeof count);
+    if (relay_.ended()) return true;  // looked again: the bell may have rung before it was silenced
+    pollfd wait{wake_.number(), POLLIN, 0};
+    poll(&wait, 1, static_cast<int>(std::chrono::ceil<milliseconds>(left).count()));
+  }
+  return true;
+}
+
+int Control::shut_down() {
+  notify::stopping();
+  relay_.stop();
+  if (wait_for_workers(700ms)) {
+    log_.write(Priority::notice, "ended", "");
+    return 0;
+  }
+  // A worker that does not come back cannot be waited for, nor its memory be taken away under it: leave without destructors.
+  log_.write(Priority::error, "ended", "a worker did not end in time and was left behind");
+  log_.close(milliseconds(150));
+  std::_Exit(1);
+}
+
+}  // namespace radiotower::daemon

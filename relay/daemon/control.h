@@ -1,0 +1,147 @@
+// The main thread of the relay: binds the listeners, starts the workers, then waits for signals and watches.
+//
+//   SIGTERM, SIGINT   end within a second; the log gets every allocation that ends
+//   SIGHUP            settings anew: good ones are swapped in, bad ones change nothing
+//   SIGUSR1           counters into the log
+//
+// Touches no packet. May not know: how a configuration file looks (a reload is a function that main hands in).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "log.h"
+#include "worker.h"
+
+namespace radiotower::daemon {
+
+/// What stays for the life of the process, beside the relay addresses and the port range of the settings.
+struct RelayPlan {
+  std::string version;
+  Backend backend = Backend::automatic;
+  unsigned workers = 0;                          // 0: one a core we may run on
+  std::vector<net::TransportAddress> listeners;  // each is opened once a worker (SO_REUSEPORT)
+  int listener_receive_buffer = 8 << 20;
+  int relay_receive_buffer = 1 << 20;
+};
+
+/// The workers and what they share. Knows no signals, so that tests can run one.
+class Relay {
+ public:
+  Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log& log, std::function<void()> worker_ended);
+  ~Relay();  // stops; waits without limit
+
+  /// Binds, then starts. False with a sentence for the operator in `why`; nothing runs then.
+  bool start(std::string& why);
+  /// Takes settings over, or says in `why` what cannot change without a restart and takes nothing.
+  bool apply(std::shared_ptr<const turn::Settings> settings, std::string& why);
+  void stop();
+  /// True when every worker has ended.
+  bool ended() const;
+  bool broken() const;  // a worker ended that nobody stopped
+
+  const std::vector<std::unique_ptr<Worker>>& workers() const { return workers_; }
+  const Worker::Started& started() const { return started_; }  // of the first worker
+  const RelayPlan& plan() const { return plan_; }
+  const turn::Settings& settings() const { return *settings_; }
+  const turn::Shared& shared() const { return *shared_; }
+
+ private:
+  bool bind(std::vector<std::vector<Listener>>& listeners, std::string& why) const;
+
+  RelayPlan plan_;
+  std::shared_ptr<const turn::Settings> settings_;
+  Log& log_;
+  std::function<void()> worker_ended_;
+  HashKey hash_key_;
+  turn::NonceMint nonces_;
+  std::shared_ptr<turn::Shared> shared_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  Worker::Started started_;
+};
+
+/// Tells a stalled worker from a living one by counting looks, not by a clock: when the whole process was stopped for a
+/// minute, nobody has stalled.
+class StallWatch {
+ public:
+  explicit StallWatch(unsigned looks) : looks_(looks) {}
+  enum class Change : std::uint8_t { none, stalled, recovered };
+  Change look(std::uint64_t heartbeat);
+  bool stalled() const { return unchanged_ >= looks_; }
+
+ private:
+  unsigned looks_;
+  unsigned unchanged_ = 0;
+  std::uint64_t last_ = 0;
+};
+
+/// Every core we may run on (sched_getaffinity(2)).
+unsigned usable_cores();
+
+/// No core dumps: memory holds keys. Also keeps other processes of our user from reading it (prctl(2), PR_SET_DUMPABLE).
+void forbid_core_dumps();
+
+/// Raises RLIMIT_NOFILE to its hard limit; returns what it is then.
+std::uint64_t raise_descriptor_limit();
+
+/// How many relay ports `limit` descriptors leave room for, once listeners, loops and the log have theirs.
+std::uint64_t relay_ports_that_fit(std::uint64_t limit, std::size_t workers, std::size_t listeners);
+
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  ~Descriptor();
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int number() const { return number_; }
+
+ private:
+  int number_;
+};
+
+class Control {
+ public:
+  /// New settings, or null and a sentence in `why`.
+  using Reload = std::function<std::shared_ptr<const turn::Settings>(std::string& why)>;
+
+  /// To be called before any thread exists: they all inherit it, and only run() takes signals, from a descriptor.
+  static void block_signals();
+
+  Control(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Reload reload, Log& log);
+
+  /// Runs the relay until a signal ends it. 0; 1 when it could not start or a worker broke.
+  int run();
+
+ private:
+  static constexpr Time long_ago{-std::chrono::hours(1)};
+  bool start();
+  void take_signals();
+  void reload();
+  void print_counters();
+  void print_drops();
+  void watch();
+  int shut_down();
+  bool wait_for_workers(milliseconds patience);
+
+  Log& log_;
+  Reload reload_;
+  Descriptor signals_;  // a signalfd
+  Descriptor wake_;     // an eventfd: a worker has ended. Stands before relay_, whose threads ring it to their last moment
+  Relay relay_;
+  std::vector<StallWatch> watches_;
+  bool reload_wanted_ = false;
+  bool counters_wanted_ = false;
+  bool stop_wanted_ = false;
+  Time reloaded_at_ = long_ago;
+  Time looked_at_{};
+  Time pinged_at_ = long_ago;
+  Time drops_at_{};
+  std::vector<std::uint64_t> drops_;  // as last told, in the order of the counters
+};
+
+}  // namespace radiotower::daemon

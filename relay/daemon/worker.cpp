@@ -1,0 +1,365 @@
+#include "worker.h"
+
+#include <pthread.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <cstring>
+#include <exception>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace radiotower::daemon {
+
+namespace {
+
+using namespace std::chrono_literals;
+using turn::Event;
+
+/// Cookies of relay sockets are RelayIds, whose index is far below 2^31; a listener's has the highest bit and its place in the list.
+constexpr std::uint64_t listener_bit = std::uint64_t{1} << 63;
+
+constexpr nanoseconds longest_turn = 1s;
+constexpr seconds log_window{10};
+
+HashKey random_key(const RandomSource& random) {
+  HashKey key;
+  random({reinterpret_cast<std::uint8_t*>(&key), sizeof key});
+  return key;
+}
+
+/// What an operator can do about a refused peer. `settings` are asked again, for an Event carries words and no verdict.
+std::string_view hint(const turn::Settings& settings, const net::TransportAddress& peer) {
+  switch (settings.peers->judge(peer, peer.family(), peer.port != 0).verdict) {
+    case net::PeerVerdict::private_network:
+    case net::PeerVerdict::not_in_allow_list:
+    case net::PeerVerdict::reflection_port:
+    case net::PeerVerdict::own_host: return "; add it to peers.allow";
+    case net::PeerVerdict::always_denied: return R"(; only "unsafe" behind exactly this address in peers.allow opens it)";
+    case net::PeerVerdict::denied_by_rule:
+    case net::PeerVerdict::bad_spelling:
+    case net::PeerVerdict::own_relayed:
+    case net::PeerVerdict::permitted: return "";
+  }
+  return "";
+}
+
+std::string relayed_text(const Event& event) {
+  std::string text = event.relayed.text();
+  if (event.relayed2.port != 0) text += "," + event.relayed2.text();
+  return text;
+}
+
+}  // namespace
+
+Worker::Worker(WorkerOptions options, std::vector<Listener> listeners, WorkerWorld world)
+    : options_(std::move(options)),
+      world_(std::move(world)),
+      listeners_(std::move(listeners)),
+      nonces_(world_.nonces),
+      refused_(world_.hash_key, log_window, 30),
+      quota_(world_.hash_key, log_window, 30),
+      resources_(world_.hash_key, log_window, 5),
+      lives_(world_.hash_key, log_window, 5000) {
+  for (auto& arena : arenas_) arena.actions.push_back(std::make_unique<turn::Actions>());
+}
+
+Worker::~Worker() {
+  stop();
+  if (thread_.joinable()) thread_.join();
+}
+
+Worker::Started Worker::start() {
+  thread_ = std::thread([this] { run(); });
+  pthread_setname_np(thread_.native_handle(), fmt::format("worker-{}", options_.number).c_str());
+  std::unique_lock lock(mutex_);
+  answered_.wait(lock, [&] { return start_done_; });
+  return started_;
+}
+
+void Worker::apply(std::shared_ptr<const turn::Settings> settings) {
+  const std::lock_guard lock(mutex_);
+  next_ = std::move(settings);
+  mail_.store(true, std::memory_order_release);
+  if (wakeable_) wakeable_->wake();
+}
+
+void Worker::stop() {
+  const std::lock_guard lock(mutex_);
+  stop_ = true;
+  mail_.store(true, std::memory_order_release);
+  if (wakeable_) wakeable_->wake();
+}
+
+std::optional<WorkerReport> Worker::report(milliseconds patience) {
+  std::unique_lock lock(mutex_);
+  if (!wakeable_) return std::nullopt;
+  const std::uint64_t wanted = ++reports_wanted_;
+  mail_.store(true, std::memory_order_release);
+  wakeable_->wake();
+  answered_.wait_for(lock, patience, [&] { return reports_made_ >= wanted || !wakeable_; });
+  if (reports_made_ < wanted) return std::nullopt;
+  return report_;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The thread.
+
+bool Worker::start_on_this_thread(Started& started) {
+  std::string why;
+  if (options_.backend != Backend::epoll) loop_ = io::make_uring_loop(options_.loop, why);
+  if (!loop_ && options_.backend != Backend::io_uring) {
+    std::string why_not_epoll;
+    loop_ = io::make_epoll_loop(options_.loop, why_not_epoll);
+    if (!loop_) why += (why.empty() ? "" : "; ") + why_not_epoll;
+  }
+  started.why = why;
+  if (!loop_) return false;
+
+  for (std::size_t i = 0; i < listeners_.size(); ++i) {
+    if (loop_->add(std::move(listeners_[i].socket), listener_bit | i) == io::no_socket) {
+      started.why = fmt::format("no room in the {} loop for listener {}", loop_->name(), listeners_[i].address.text());
+      return false;
+    }
+  }
+  const RandomSource random = system_random();
+  server_ = std::make_unique<turn::Server>(world_.shared, world_.settings, nonces_, random_key(random), random);
+  started.backend = loop_->name();
+  return true;
+}
+
+void Worker::run() {
+  Started started;
+  bool good = false;
+  try {
+    good = start_on_this_thread(started);
+  } catch (const std::exception& error) {  // none is thrown once the loop runs
+    started.why = error.what();
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    started_ = started;
+    if (good) wakeable_ = loop_.get();
+    start_done_ = true;
+    state_ = good ? State::running : State::broken;
+  }
+  answered_.notify_all();
+
+  read_clock();
+  bool stopping = false;
+  while (good && !stopping) {
+    begin_arena();
+    stale_ = true;
+    good = loop_->turn(time_to_wait(), *this);
+    const Now now = this_turn();
+    heartbeat_.fetch_add(1, std::memory_order_relaxed);
+    // Once a second in any case: reservations that nobody claimed have no allocation to wait for.
+    if (server_->next_expiry() <= now.steady || now.steady - swept_ >= 1s) {
+      swept_ = now.steady;
+      server_->expire(now, actions());
+      carry_out(actions());
+    }
+    if (mail_.load(std::memory_order_relaxed) && mail_.exchange(false, std::memory_order_acquire)) {
+      obey();
+      const std::lock_guard lock(mutex_);
+      stopping = stop_;
+    }
+  }
+  if (!good && server_)
+    world_.log.write(Priority::error, "worker broken", "the loop cannot go on", {{"worker", options_.number}, {"backend", started.backend}});
+  if (server_) finish(good);
+  end(good ? State::ended : State::broken);
+}
+
+void Worker::obey() {
+  std::shared_ptr<const turn::Settings> next;
+  std::uint64_t wanted = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    next = std::exchange(next_, nullptr);
+    wanted = reports_wanted_;
+  }
+  if (next) {
+    world_.settings = next;
+    server_->apply(std::move(next), this_turn(), actions());
+    carry_out(actions());
+  }
+  // Made here rather than read by the other thread, so that the counters stay plain integers.
+  WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept()};
+  {
+    const std::lock_guard lock(mutex_);
+    if (reports_made_ == wanted) return;
+    report_ = report;
+    reports_made_ = wanted;
+  }
+  answered_.notify_all();
+}
+
+/// Tells the log what ended. Clients are told nothing: an allocation that we forget answers 437 to a successor's Refresh by itself.
+void Worker::finish(bool loop_works) {
+  begin_arena();
+  turn::Actions& out = actions();
+  server_->end_all(turn::EndReason::shutdown, this_turn(), out);
+  // Here alone a worker waits for the log, and not for long: everything is over, and the lines are what operators look for.
+  const auto patience = std::chrono::steady_clock::now() + 300ms;
+  for (const auto& event : out.events) {
+    while (!world_.log.has_room(16) && std::chrono::steady_clock::now() < patience) std::this_thread::sleep_for(1ms);
+    note(event);
+  }
+  // Answers that were queued in the last turn leave; what arrives is not looked at any more. The sockets end with the loop.
+  finished_ = true;
+  if (loop_works) loop_->turn(nanoseconds(0), *this);
+}
+
+void Worker::end(State state) {
+  {
+    const std::lock_guard lock(mutex_);
+    wakeable_ = nullptr;
+  }
+  loop_.reset();  // on the thread that made it
+  server_.reset();
+  state_ = state;
+  answered_.notify_all();
+  world_.ended();
+}
+
+void Worker::read_clock() {
+  timespec t{};
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  now_ = {Time(seconds(t.tv_sec) + nanoseconds(t.tv_nsec)), ::time(nullptr)};
+  stale_ = false;
+}
+
+nanoseconds Worker::time_to_wait() const {
+  const Time next = server_->next_expiry();
+  if (next <= now_.steady) return nanoseconds(0);
+  return next - now_.steady < longest_turn ? next - now_.steady : longest_turn;
+}
+
+void Worker::begin_arena() {
+  arena_ ^= 1;
+  Arena& arena = arenas_[arena_];
+  for (std::size_t i = 0; i <= arena.in_use; ++i) arena.actions[i]->clear();
+  arena.in_use = 0;
+}
+
+turn::Actions& Worker::actions() {
+  Arena& arena = arenas_[arena_];
+  if (!arena.actions[arena.in_use]->reply_room_low()) return *arena.actions[arena.in_use];
+  // A turn hands over a bounded number of datagrams, so this list has a bound too; it is kept for the next flood.
+  if (++arena.in_use == arena.actions.size()) arena.actions.push_back(std::make_unique<turn::Actions>());
+  return *arena.actions[arena.in_use];
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What arrives.
+
+void Worker::on_datagram(const io::Datagram& datagram) {
+  if (finished_) return;
+  turn::Actions& out = actions();
+  const turn::Train train{datagram.bytes, datagram.segment};
+  if (datagram.cookie & listener_bit) {
+    const net::FiveTuple five_tuple{datagram.from, listeners_[datagram.cookie & ~listener_bit].address, net::Transport::udp};
+    server_->from_client(five_tuple, datagram.socket, train, this_turn(), out);
+  } else {
+    server_->from_peer(turn::RelayId::from_u64(datagram.cookie), datagram.from, train, this_turn(), out);
+  }
+  carry_out(out);
+}
+
+void Worker::on_socket_error(const io::SocketError& error) {
+  // A listener's errors are about answers to clients, and local ones (EMSGSIZE) are counted by the loop.
+  if (finished_ || !error.from_icmp || error.cookie & listener_bit || error.destination.port == 0) return;
+  turn::Actions& out = actions();
+  server_->icmp_from_peer(turn::RelayId::from_u64(error.cookie), error.destination, {error.icmp_type, error.icmp_code, error.mtu},
+                          this_turn(), out);
+  carry_out(out);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What the server asks for.
+
+/// Sends, closes, events, then opens, whose outcome makes new actions: until nothing is left. The lists are emptied one by one and not
+/// by Actions::clear(), since the bytes of what was sent must stay.
+void Worker::carry_out(turn::Actions& out) {
+  for (;;) {
+    for (const auto& send : out.sends)
+      loop_->send({send.socket, send.to, send.bytes, send.stride, send.skip, send.prefix_size, send.prefix, send.dont_fragment});
+    out.sends.clear();
+    for (const auto socket : out.closes) loop_->remove(socket);
+    out.closes.clear();
+    for (const auto& event : out.events) note(event);
+    out.events.clear();
+    if (out.opens.empty()) return;
+    opening_.swap(out.opens);
+    for (const auto& request : opening_) open_relay(request, out);
+    opening_.clear();
+  }
+}
+
+void Worker::open_relay(const turn::OpenRelay& request, turn::Actions& out) {
+  assert((request.relay.to_u64() & listener_bit) == 0);
+  int error = 0;
+  io::Socket socket = io::open_udp(request.address, {false, true, options_.relay_receive_buffer, 0}, error);
+  if (socket) {
+    const io::SocketId id = loop_->add(std::move(socket), request.relay.to_u64());
+    if (id != io::no_socket) return server_->relay_opened(request.relay, id, this_turn(), out);
+    error = ENOBUFS;
+  }
+  // A port that another program holds is the core's to get round. All else is our own want, which another port does not cure.
+  if (error == EADDRINUSE) return server_->relay_failed(request.relay, turn::RelayFailure::port_in_use, this_turn(), out);
+  std::uint64_t suppressed = 0;
+  if (resources_.admit(request.address.ip.bytes, this_turn().steady, suppressed)) {
+    const std::string_view advice = error == EMFILE ? "; raise LimitNOFILE=" : error == EADDRNOTAVAIL ? "; is the address still on this host?" : "";
+    world_.log.write(Priority::error, "relay port not opened",
+                     fmt::format("{}: {}{}", request.address.text(), std::strerror(error), advice), {Field::if_any("suppressed", suppressed)});
+  }
+  server_->relay_failed(request.relay, turn::RelayFailure::no_resources, this_turn(), out);
+}
+
+void Worker::note(const Event& event) {
+  Log& log = world_.log;
+  const Time now = now_.steady;
+  std::uint64_t suppressed = 0;
+  const std::string client = event.five_tuple.client.text();
+  switch (event.kind) {
+    case Event::Kind::allocation_made: {
+      if (!log.wants(Priority::info) || !lives_.admit({}, now, suppressed)) return;
+      log.write(Priority::info, "allocation made", "",
+                {{"user", event.user}, {"client", client}, {"relayed", relayed_text(event)},
+                 {"listener", event.five_tuple.server.text()}, Field::if_any("suppressed", suppressed)});
+      return;
+    }
+    case Event::Kind::allocation_ended:
+      if (!log.wants(Priority::info)) return;
+      if (event.end != turn::EndReason::shutdown && !lives_.admit({}, now, suppressed)) return;
+      log.write(Priority::info, "allocation ended", "",
+                {{"user", event.user}, {"client", client}, {"relayed", relayed_text(event)}, {"reason", turn::name(event.end)},
+                 {"seconds", static_cast<std::uint64_t>(event.duration.count())},
+                 {"bytes_to_peer", event.bytes_to_peer}, {"packets_to_peer", event.packets_to_peer},
+                 {"bytes_to_client", event.bytes_to_client}, {"packets_to_client", event.packets_to_client},
+                 Field::if_any("suppressed", suppressed)});
+      return;
+    case Event::Kind::peer_refused: {
+      const std::string peer = event.peer.port == 0 ? event.peer.ip.text() : event.peer.text();
+      if (!refused_.admit(as_bytes(peer), now, suppressed)) return;
+      log.write(Priority::warning, "peer refused", fmt::format("{} ({}){}", peer, event.reason, hint(*world_.settings, event.peer)),
+                {{"user", event.user}, {"client", client}, Field::if_any("suppressed", suppressed)});
+      return;
+    }
+    case Event::Kind::quota_reached:
+      if (!quota_.admit(as_bytes(event.user), now, suppressed)) return;
+      log.write(Priority::warning, "quota reached", event.reason, {{"user", event.user}, {"client", client}, Field::if_any("suppressed", suppressed)});
+      return;
+    case Event::Kind::ports_exhausted:
+      if (!resources_.admit(as_bytes("ports"), now, suppressed)) return;
+      log.write(Priority::error, "ports exhausted", "no relay port is left; widen the port range or lower the quotas",
+                {{"user", event.user}, {"client", client}, Field::if_any("suppressed", suppressed)});
+      return;
+  }
+}
+
+}  // namespace radiotower::daemon

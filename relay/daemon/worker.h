@@ -1,0 +1,156 @@
+// One worker: a thread that owns its loop, its listeners, its relay sockets and its turn::Server, and shares nothing while packets flow.
+//
+// The way of a ChannelData packet: Loop::turn -> Worker::on_datagram -> Server::from_client -> Loop::send. On it nothing is
+// allocated, locked or logged, and no clock is read (`Now` is read once a turn, when the first thing arrives).
+// The only place where the protocol core and the sockets meet. May not know: files, signals, systemd.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "log.h"
+#include "radiotower/io/loop.h"
+#include "radiotower/io/socket.h"
+#include "radiotower/turn/server.h"
+
+namespace radiotower::daemon {
+
+enum class Backend : std::uint8_t { automatic, io_uring, epoll };
+
+struct Listener {
+  io::Socket socket;  // bound
+  net::TransportAddress address;
+};
+
+struct WorkerOptions {
+  unsigned number = 0;
+  Backend backend = Backend::automatic;
+  io::LoopSettings loop;
+  int relay_receive_buffer = 1 << 20;  // bytes: a key frame of video comes as one burst
+};
+
+/// What every worker is given and none changes but through its own lock (turn::Shared).
+struct WorkerWorld {
+  std::shared_ptr<turn::Shared> shared;
+  std::shared_ptr<const turn::Settings> settings;
+  const turn::NonceMint& nonces;  // copied
+  HashKey hash_key;
+  Log& log;
+  /// Called from the worker's thread when it ends, for whatever reason. Must only wake somebody.
+  std::function<void()> ended;
+};
+
+struct WorkerReport {
+  turn::Counters counters;
+  io::LoopCounters loop;
+  std::size_t sockets = 0;
+  std::size_t armed = 0;
+  std::size_t allocations = 0;
+  std::size_t bytes_kept = 0;
+};
+
+class Worker final : private io::Receiver {
+ public:
+  /// How the start went. `backend` is empty when the worker could not start; `why` then says it, and otherwise why not io_uring.
+  struct Started {
+    std::string backend;
+    std::string why;
+  };
+
+  Worker(WorkerOptions options, std::vector<Listener> listeners, WorkerWorld world);
+  ~Worker();  // stop(), then waits without limit
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  /// Starts the thread and waits until its listeners receive.
+  Started start();
+
+  // From the control thread. Each is done between two turns of the loop.
+  void apply(std::shared_ptr<const turn::Settings> settings);  // a later one replaces one not yet taken
+  void stop();                                                 // ends the allocations, then the thread
+  /// The counters as they stand between two turns; nullopt when the worker does not answer within `patience`.
+  std::optional<WorkerReport> report(milliseconds patience);
+
+  /// Grows with every turn, and a turn takes no longer than a second.
+  std::uint64_t heartbeat() const { return heartbeat_.load(std::memory_order_relaxed); }
+  enum class State : std::uint8_t { starting, running, ended, broken };
+  State state() const { return state_.load(); }
+  unsigned number() const { return options_.number; }
+
+ private:
+  // One turn's Actions: the first is enough but for a flood of requests, which continues in the next.
+  struct Arena {
+    std::vector<std::unique_ptr<turn::Actions>> actions;
+    std::size_t in_use = 0;
+  };
+
+  void run();
+  bool start_on_this_thread(Started& started);
+  void obey();
+  void finish(bool loop_works);
+  void end(State state);
+
+  void on_datagram(const io::Datagram& datagram) override;
+  void on_socket_error(const io::SocketError& error) override;
+  void on_wake() override {}
+
+  void carry_out(turn::Actions& actions);
+  void open_relay(const turn::OpenRelay& request, turn::Actions& actions);
+  void note(const turn::Event& event);
+  const Now& this_turn() {
+    if (stale_) read_clock();
+    return now_;
+  }
+  void read_clock();
+  turn::Actions& actions();
+  void begin_arena();
+  nanoseconds time_to_wait() const;
+
+  WorkerOptions options_;
+  WorkerWorld world_;
+  std::vector<Listener> listeners_;  // sockets move into the loop; addresses stay
+  turn::NonceMint nonces_;
+
+  // The thread's own from here on.
+  std::unique_ptr<io::Loop> loop_;
+  std::unique_ptr<turn::Server> server_;
+  Now now_;
+  bool stale_ = true;
+  bool finished_ = false;  // what arrives is not looked at any more
+  Time swept_{};
+  // Bytes handed to Loop::send must live until the *next* turn() has returned. So two arenas alternate: what was queued in and after
+  // turn n lies in one of them, and that one is cleared just before turn n + 2 begins.
+  std::array<Arena, 2> arenas_;
+  std::size_t arena_ = 0;
+  std::vector<turn::OpenRelay> opening_;  // scratch of carry_out()
+  LineLimit refused_;
+  LineLimit quota_;
+  LineLimit resources_;
+  LineLimit lives_;  // allocations made and ended
+
+  // What crosses threads.
+  std::atomic<std::uint64_t> heartbeat_{0};
+  std::atomic<State> state_{State::starting};
+  std::atomic<bool> mail_{false};  // something below waits
+  std::mutex mutex_;
+  std::condition_variable answered_;
+  Started started_;                                  // under mutex_
+  bool start_done_ = false;                          // under mutex_
+  io::Loop* wakeable_ = nullptr;                     // under mutex_; null before the start and after the end
+  std::shared_ptr<const turn::Settings> next_;       // under mutex_
+  bool stop_ = false;                                // under mutex_
+  std::uint64_t reports_wanted_ = 0, reports_made_ = 0;  // under mutex_
+  WorkerReport report_;                              // under mutex_
+  std::thread thread_;
+};
+
+}  // namespace radiotower::daemon
