@@ -246,9 +246,9 @@ void Worker::begin_arena() {
   arena.in_use = 0;
 }
 
-turn::Actions& Worker::actions() {
+turn::Actions& Worker::actions(std::size_t datagrams) {
   Arena& arena = arenas_[arena_];
-  if (!arena.actions[arena.in_use]->reply_room_low()) return *arena.actions[arena.in_use];
+  if (!arena.actions[arena.in_use]->reply_room_low(datagrams + 1)) return *arena.actions[arena.in_use];
   // A turn hands over a bounded number of datagrams, so this list has a bound too; it is kept for the next flood.
   if (++arena.in_use == arena.actions.size()) arena.actions.push_back(std::make_unique<turn::Actions>());
   return *arena.actions[arena.in_use];
@@ -259,7 +259,8 @@ turn::Actions& Worker::actions() {
 
 void Worker::on_datagram(const io::Datagram& datagram) {
   if (finished_) return;
-  turn::Actions& out = actions();
+  // Each datagram of a train may want an answer, or a Data indication, of its own.
+  turn::Actions& out = actions(datagram.segment == 0 ? 1 : 1 + datagram.bytes.size() / datagram.segment);
   const turn::Train train{datagram.bytes, datagram.segment};
   if (datagram.cookie & listener_bit) {
     const net::FiveTuple five_tuple{datagram.from, listeners_[datagram.cookie & ~listener_bit].address, net::Transport::udp};

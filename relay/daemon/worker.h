@@ -111,7 +111,7 @@ class Worker final : private io::Receiver {
     return now_;
   }
   void read_clock();
-  turn::Actions& actions();
+  turn::Actions& actions(std::size_t datagrams = 1);  // with room for an answer to each
   void begin_arena();
   nanoseconds time_to_wait() const;
 

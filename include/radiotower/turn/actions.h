@@ -96,7 +96,8 @@ class Actions {
   MutableBytes reply_space();
   /// Gives back what of the last reply_space() is not used.
   void reply_used(std::size_t size);
-  bool reply_room_low() const { return used_ + 2 * reply_size > space_.size(); }
+  /// Less than this many messages fit. A train may be answered with one for each of its datagrams: ask for as many and two more.
+  bool reply_room_low(std::size_t messages = 2) const { return used_ + messages * reply_size > space_.size(); }
 
   void clear();
 
