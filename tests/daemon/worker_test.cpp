@@ -1,0 +1,528 @@
+// The worker with real sockets on loopback: the listener is 127.0.0.1, relayed addresses are of 127.0.0.2, peers live on 127.0.0.3.
+#include "daemon/worker.h"
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "daemon/control.h"
+#include "radiotower/stun/message.h"
+
+using namespace radiotower;
+using namespace radiotower::daemon;
+using namespace std::chrono_literals;
+using stun::Attribute;
+using stun::Class;
+using stun::Method;
+
+namespace {
+
+net::TransportAddress at(const char* ip, std::uint16_t port = 0) { return {*net::IpAddress::parse(ip), port}; }
+
+/// A plain UDP socket that waits for what must come, and never for what must not.
+class Udp {
+ public:
+  explicit Udp(const char* ip) {
+    int error = 0;
+    io::Socket socket = io::open_udp(at(ip), {false, false, 4 << 20, 0}, error);
+    REQUIRE(socket);
+    address = io::local_address(socket);
+    descriptor_ = socket.release();
+  }
+  ~Udp() { close(descriptor_); }
+  Udp(const Udp&) = delete;
+  Udp& operator=(const Udp&) = delete;
+
+  void send(const net::TransportAddress& to, Bytes bytes) {
+    std::array<std::uint8_t, 28> name;
+    const auto length = static_cast<socklen_t>(to.to_sockaddr(name.data()));
+    REQUIRE(sendto(descriptor_, bytes.data(), bytes.size(), 0, reinterpret_cast<sockaddr*>(name.data()), length) ==
+            static_cast<ssize_t>(bytes.size()));
+  }
+  std::vector<std::uint8_t> receive() {
+    pollfd wait{descriptor_, POLLIN, 0};
+    REQUIRE(poll(&wait, 1, 10'000) == 1);
+    std::vector<std::uint8_t> bytes(65536);
+    sockaddr_storage name{};
+    socklen_t length = sizeof name;
+    const ssize_t n = recvfrom(descriptor_, bytes.data(), bytes.size(), 0, reinterpret_cast<sockaddr*>(&name), &length);
+    REQUIRE(n >= 0);
+    bytes.resize(static_cast<std::size_t>(n));
+    from = *net::TransportAddress::from_sockaddr(reinterpret_cast<sockaddr*>(&name), length);
+    return bytes;
+  }
+  bool quiet() const {
+    pollfd wait{descriptor_, POLLIN, 0};
+    return poll(&wait, 1, 0) == 0;
+  }
+
+  net::TransportAddress address;
+  net::TransportAddress from;  // of the last datagram
+
+ private:
+  int descriptor_;
+};
+
+/// A client that authenticates as alice.
+class Client {
+ public:
+  explicit Client(const net::TransportAddress& relay) : relay_(relay) {}
+
+  int asks(Method method, const std::function<void(stun::Writer&)>& more) {
+    if (nonce_.empty()) CHECK(exchange(method, more) == 401);
+    return exchange(method, more);
+  }
+  int allocates() {
+    const std::array<std::uint8_t, 4> protocol{17, 0, 0, 0};
+    const int code = asks(Method::allocate, [&](stun::Writer& w) { w.add(Attribute::requested_transport, Bytes(protocol)); });
+    if (code == 0) relayed = stun::read_xor_address(*answer()->find(Attribute::xor_relayed_address), answer()->transaction_id())->address;
+    return code;
+  }
+  int binds(std::uint16_t channel, const net::TransportAddress& peer) {
+    return asks(Method::channel_bind, [&](stun::Writer& w) {
+      w.add_u32(Attribute::channel_number, std::uint32_t{channel} << 16);
+      w.add_xor_address(Attribute::xor_peer_address, peer);
+    });
+  }
+  int permits(const net::TransportAddress& peer) {
+    return asks(Method::create_permission, [&](stun::Writer& w) { w.add_xor_address(Attribute::xor_peer_address, peer); });
+  }
+  int ends() {
+    return asks(Method::refresh, [&](stun::Writer& w) { w.add_u32(Attribute::lifetime, 0); });
+  }
+  /// Everything sent before it has been worked on when this returns.
+  void syncs() {
+    stun::Writer writer(space_, Class::request, Method::binding, next_id());
+    socket.send(relay_, writer.bytes());
+    received_ = socket.receive();
+    REQUIRE(answer());
+    CHECK(answer()->is(Class::success, Method::binding));
+  }
+  void sends_channel(std::uint16_t channel, std::string_view data) {
+    std::vector<std::uint8_t> bytes(4 + data.size());
+    store_be16(bytes.data(), channel);
+    store_be16(bytes.data() + 2, static_cast<std::uint16_t>(data.size()));
+    std::memcpy(bytes.data() + 4, data.data(), data.size());
+    socket.send(relay_, bytes);
+  }
+  stun::TransactionId next_id() {
+    store_be32(id_.data(), ++count_);
+    return id_;
+  }
+
+  Udp socket{"127.0.0.1"};
+  net::TransportAddress relayed;
+
+ private:
+  std::optional<stun::Message> answer() const { return stun::Message::read(received_); }
+  int exchange(Method method, const std::function<void(stun::Writer&)>& more) {
+    stun::Writer writer(space_, Class::request, method, next_id());
+    more(writer);
+    if (!nonce_.empty()) {
+      writer.add(Attribute::username, "alice").add(Attribute::realm, realm_).add(Attribute::nonce, nonce_);
+      writer.add_integrity(stun::long_term_key(stun::PasswordAlgorithm::md5, "alice", realm_, "secret").bytes());
+    }
+    REQUIRE(writer.ok());
+    socket.send(relay_, writer.bytes());
+    received_ = socket.receive();
+    const auto message = answer();
+    REQUIRE(message);
+    REQUIRE(message->transaction_id() == id_);
+    if (message->message_class() == Class::success) return 0;
+    if (const auto nonce = message->find(Attribute::nonce)) nonce_ = as_text(*nonce);
+    if (const auto realm = message->find(Attribute::realm)) realm_ = as_text(*realm);
+    return stun::read_error_code(*message->find(Attribute::error_code))->code;
+  }
+
+  net::TransportAddress relay_;
+  std::string nonce_, realm_;
+  std::array<std::uint8_t, 2048> space_{};
+  std::vector<std::uint8_t> received_;
+  stun::TransactionId id_{};
+  std::uint32_t count_ = 0;
+};
+
+struct SettingsWishes {
+  std::vector<std::string> allow = {"127.0.0.3 unsafe"};
+  std::uint16_t first_port = 40000, last_port = 44999;
+};
+
+std::shared_ptr<const turn::Settings> make_settings(const net::TransportAddress& listener, const SettingsWishes& wishes = {}) {
+  auto settings = std::make_shared<turn::Settings>();
+  settings->realm = "example.org";
+  settings->relay_addresses = {{at("127.0.0.2").ip, at("127.0.0.2").ip}};
+  settings->first_port = wishes.first_port;
+  settings->last_port = wishes.last_port;
+  settings->limits.binding_answers_per_second = 0;
+  settings->listeners = {listener};
+  net::PeerPolicySettings peers;
+  std::string why;
+  for (const auto& text : wishes.allow) {
+    const auto rule = net::PeerRule::parse(text, why);
+    REQUIRE_MESSAGE(rule.has_value(), why);
+    peers.allow.push_back(*rule);
+  }
+  peers.relay_addresses = {at("127.0.0.2").ip};
+  peers.own_endpoints = {listener};
+  settings->peers = std::make_shared<net::PeerPolicy>(peers);
+  turn::Directory::Input input;
+  input.realm = settings->realm;
+  input.users = {{"alice", "secret", {}, {}, {}}};
+  settings->directory = std::make_shared<turn::Directory>(input);
+  return settings;
+}
+
+/// A port of 127.0.0.1 that nobody has at the moment.
+net::TransportAddress free_address() { return Udp("127.0.0.1").address; }
+
+/// The log's reader: collects lines until one holds what is waited for.
+class LogReader {
+ public:
+  LogReader() {
+    REQUIRE(pipe2(ends_, O_CLOEXEC) == 0);
+    fcntl(ends_[1], F_SETPIPE_SZ, 1 << 20);
+  }
+  ~LogReader() {
+    close(ends_[0]);
+    close(ends_[1]);
+  }
+  int descriptor() const { return ends_[1]; }
+  /// The line, counted from the last one waited for.
+  std::string wait_for(std::string_view text) {
+    for (;;) {
+      for (std::size_t end; (end = pending_.find('\n')) != std::string::npos;) {
+        const std::string line = pending_.substr(0, end);
+        pending_.erase(0, end + 1);
+        if (line.find(text) != std::string::npos) return line;
+      }
+      pollfd wait{ends_[0], POLLIN, 0};
+      REQUIRE_MESSAGE(poll(&wait, 1, 10'000) == 1, "never logged: ", std::string(text));
+      char buffer[4096];
+      const ssize_t n = read(ends_[0], buffer, sizeof buffer);
+      REQUIRE(n > 0);
+      pending_.append(buffer, static_cast<std::size_t>(n));
+    }
+  }
+
+ private:
+  int ends_[2];
+  std::string pending_;
+};
+
+/// One relay with one worker, unless said otherwise.
+struct Station {
+  explicit Station(Backend backend, SettingsWishes wishes = {}, unsigned workers = 1) : listener(free_address()), log({LogFormat::text, Priority::info, reader.descriptor(), 1024}) {
+    RelayPlan plan;
+    plan.backend = backend;
+    plan.workers = workers;
+    plan.listeners = {listener};
+    relay = std::make_unique<Relay>(plan, make_settings(listener, wishes), log, [] {});
+    works = relay->start(why);
+    if (!works) MESSAGE("left out: ", why);
+  }
+  WorkerReport report() {
+    WorkerReport sum;
+    for (const auto& worker : relay->workers()) {
+      const auto one = worker->report(10s);
+      REQUIRE(one);
+      sum.sockets += one->sockets;
+      sum.armed += one->armed;
+      sum.allocations += one->allocations;
+      sum.counters.dropped_peer_forbidden += one->counters.dropped_peer_forbidden;
+      sum.counters.packets_to_peer += one->counters.packets_to_peer;
+      sum.counters.binding_answers += one->counters.binding_answers;
+    }
+    return sum;
+  }
+  void ends() {
+    relay->stop();
+    for (const auto& worker : relay->workers())
+      while (worker->state() == Worker::State::running) std::this_thread::yield();
+  }
+
+  net::TransportAddress listener;
+  LogReader reader;
+  Log log;
+  std::unique_ptr<Relay> relay;
+  std::string why;
+  bool works = false;
+};
+
+constexpr Backend backends[] = {Backend::io_uring, Backend::epoll};
+
+std::string text(const std::vector<std::uint8_t>& bytes, std::size_t skip = 0) { return std::string(as_text(Bytes(bytes).subspan(skip))); }
+
+}  // namespace
+
+TEST_CASE("a client allocates, binds a channel, and talks with a peer both ways") {
+  for (const auto backend : backends) {
+    Station station(backend);
+    if (!station.works) continue;
+    CHECK(station.relay->started().backend == (backend == Backend::epoll ? "epoll" : "io_uring"));
+    Client alice(station.listener);
+    Udp peer("127.0.0.3");
+    REQUIRE(alice.allocates() == 0);
+    CHECK(alice.relayed.ip == at("127.0.0.2").ip);
+    REQUIRE(alice.binds(0x4000, peer.address) == 0);
+    alice.sends_channel(0x4000, "hello");
+    CHECK(text(peer.receive()) == "hello");
+    CHECK(peer.from == alice.relayed);
+    peer.send(alice.relayed, as_bytes("and back"));
+    const auto packet = alice.socket.receive();
+    REQUIRE(packet.size() == 12);
+    CHECK(load_be16(packet.data()) == 0x4000);
+    CHECK(text(packet, 4) == "and back");
+
+    const auto made = station.reader.wait_for("allocation made");
+    CHECK(made.find("user=alice client=" + alice.socket.address.text() + " relayed=" + alice.relayed.text() + " listener=" +
+                    station.listener.text()) != std::string::npos);
+    CHECK(alice.ends() == 0);
+    const auto ended = station.reader.wait_for("allocation ended");
+    CHECK(ended.find("bytes_to_peer=5 packets_to_peer=1 bytes_to_client=8 packets_to_client=1") != std::string::npos);
+    CHECK(ended.find("reason=\"refreshed to zero\"") != std::string::npos);
+  }
+}
+
+TEST_CASE("every socket that was opened is armed, and closed when its allocation ends") {
+  for (const auto backend : backends) {
+    Station station(backend, {}, 2);
+    if (!station.works) continue;
+    std::vector<std::unique_ptr<Client>> clients;
+    for (int i = 0; i < 100; ++i) {
+      clients.push_back(std::make_unique<Client>(station.listener));
+      REQUIRE(clients.back()->allocates() == 0);
+    }
+    auto report = station.report();
+    CHECK(report.allocations == 100);
+    CHECK(report.sockets == 102);  // and one listener a worker
+    CHECK(report.armed == report.sockets);
+    CHECK(station.relay->shared().usage().used == 100);
+    for (auto& client : clients) CHECK(client->ends() == 0);
+    report = station.report();
+    CHECK(report.allocations == 0);
+    CHECK(report.sockets == 2);
+    CHECK(report.armed == 2);
+    CHECK(station.relay->shared().usage().used == 0);
+  }
+}
+
+TEST_CASE("a relay port that another program holds is passed over") {
+  for (const auto backend : backends) {
+    Udp other("127.0.0.2");
+    SettingsWishes wishes;
+    wishes.first_port = wishes.last_port = other.address.port;
+    if (wishes.first_port % 2 == 0) ++wishes.last_port;
+    else --wishes.first_port;
+    Station station(backend, wishes);
+    if (!station.works) continue;
+    Client alice(station.listener), bob(station.listener);
+    REQUIRE(alice.allocates() == 0);
+    CHECK(alice.relayed.port != other.address.port);
+    CHECK(bob.allocates() == 508);
+  }
+}
+
+TEST_CASE("a reload swaps the settings between turns, and calls that it forbids stop at once (P36)") {
+  for (const auto backend : backends) {
+    Station station(backend);
+    if (!station.works) continue;
+    Client alice(station.listener);
+    Udp peer("127.0.0.3");
+    REQUIRE(alice.allocates() == 0);
+    REQUIRE(alice.binds(0x4000, peer.address) == 0);
+    alice.sends_channel(0x4000, "before");
+    CHECK(text(peer.receive()) == "before");
+
+    SettingsWishes closed;
+    closed.allow.clear();
+    std::string why;
+    REQUIRE(station.relay->apply(make_settings(station.listener, closed), why));
+    CHECK(station.report().allocations == 1);  // the call is still there ...
+    alice.sends_channel(0x4000, "after");
+    alice.syncs();
+    CHECK(station.report().counters.dropped_peer_forbidden == 1);  // ... and goes nowhere
+    CHECK(alice.permits(peer.address) == 403);
+    const auto line = station.reader.wait_for("peer refused");
+    CHECK(line.find("127.0.0.3") != std::string::npos);
+    CHECK(line.find("(loopback); only \"unsafe\" behind exactly this address in peers.allow opens it [user=alice") != std::string::npos);
+    CHECK(peer.quiet());
+
+    REQUIRE(station.relay->apply(make_settings(station.listener), why));
+    CHECK(station.report().allocations == 1);
+    alice.sends_channel(0x4000, "again");
+    CHECK(text(peer.receive()) == "again");
+  }
+}
+
+TEST_CASE("a storm of reloads loses nothing") {
+  Station station(Backend::automatic);
+  REQUIRE(station.works);
+  Client alice(station.listener);
+  Udp peer("127.0.0.3");
+  REQUIRE(alice.allocates() == 0);
+  REQUIRE(alice.binds(0x4000, peer.address) == 0);
+  std::string why;
+  for (int i = 0; i < 200; ++i) {
+    REQUIRE(station.relay->apply(make_settings(station.listener), why));
+    alice.sends_channel(0x4000, "still here");
+    CHECK(text(peer.receive()) == "still here");
+  }
+}
+
+TEST_CASE("what is bound for life is refused by a reload, which then changes nothing") {
+  Station station(Backend::automatic);
+  REQUIRE(station.works);
+  SettingsWishes wider;
+  wider.last_port = 45999;
+  std::string why;
+  CHECK_FALSE(station.relay->apply(make_settings(station.listener, wider), why));
+  CHECK(why == "the relay port range cannot change without a restart");
+  CHECK_FALSE(station.relay->apply(make_settings(at("127.0.0.1", 9)), why));
+  CHECK(why == "the listeners cannot change without a restart");
+  CHECK(station.relay->settings().last_port == 44999);
+}
+
+TEST_CASE("more requests in one turn than one arena has room for are all answered") {
+  for (const auto backend : backends) {
+    Station station(backend);
+    if (!station.works) continue;
+    Client client(station.listener);
+    // Waves, so that the client's own receive buffer never overflows.
+    for (int wave = 0; wave < 8; ++wave) {
+      for (int i = 0; i < 200; ++i) {
+        std::array<std::uint8_t, 64> space{};
+        stun::Writer writer(space, Class::request, Method::binding, client.next_id());
+        client.socket.send(station.listener, writer.bytes());
+      }
+      for (int i = 0; i < 200; ++i) {
+        const auto bytes = client.socket.receive();
+        const auto message = stun::Message::read(bytes);
+        REQUIRE(message);
+        CHECK(message->is(Class::success, Method::binding));
+        CHECK(load_be32(message->transaction_id().data()) == static_cast<std::uint32_t>(wave * 200 + i + 1));
+      }
+    }
+    CHECK(station.report().counters.binding_answers == 1600);
+  }
+}
+
+TEST_CASE("stopping tells the log of every allocation and the clients nothing") {
+  for (const auto backend : backends) {
+    Station station(backend);
+    if (!station.works) continue;
+    Client alice(station.listener), bob(station.listener);
+    REQUIRE(alice.allocates() == 0);
+    REQUIRE(bob.allocates() == 0);
+    station.ends();
+    for (int i = 0; i < 2; ++i) CHECK(station.reader.wait_for("allocation ended").find("reason=shutdown") != std::string::npos);
+    CHECK(alice.socket.quiet());
+    CHECK(bob.socket.quiet());
+    CHECK_FALSE(station.relay->broken());
+    CHECK_FALSE(station.relay->workers()[0]->report(1ms));
+    int error = 0;
+    CHECK(io::open_udp(alice.relayed, {}, error));  // its port is free
+  }
+}
+
+TEST_CASE("an address that another program has is named, with the way to find out which") {
+  Udp other("127.0.0.1");
+  LogReader reader;
+  Log log({LogFormat::text, Priority::info, reader.descriptor(), 64});
+  RelayPlan plan;
+  plan.workers = 1;
+  plan.listeners = {other.address};
+  Relay relay(plan, make_settings(other.address), log, [] {});
+  std::string why;
+  CHECK_FALSE(relay.start(why));
+  CHECK(why.find("cannot listen on " + other.address.text() + ": another program has it; `ss -ulpn") == 0);
+  CHECK(relay.workers().empty());
+}
+
+TEST_CASE("a second relay on the same address is refused though both would share the port (SO_REUSEPORT)") {
+  Station first(Backend::automatic);
+  REQUIRE(first.works);
+  RelayPlan plan;
+  plan.workers = 1;
+  plan.listeners = {first.listener};
+  Relay second(plan, make_settings(first.listener), first.log, [] {});
+  std::string why;
+  CHECK_FALSE(second.start(why));
+  CHECK(why.find("another program has it") != std::string::npos);
+}
+
+TEST_CASE("a worker's heart beats without traffic") {
+  Station station(Backend::automatic);
+  REQUIRE(station.works);
+  const Worker& worker = *station.relay->workers()[0];
+  const auto before = worker.heartbeat();
+  while (worker.heartbeat() < before + 2) std::this_thread::sleep_for(10ms);
+}
+
+TEST_CASE("a worker stalls after so many looks without a beat, and recovers with the next") {
+  StallWatch watch(3);
+  using Change = StallWatch::Change;
+  CHECK(watch.look(1) == Change::none);
+  CHECK(watch.look(1) == Change::none);
+  CHECK(watch.look(1) == Change::none);
+  CHECK_FALSE(watch.stalled());
+  CHECK(watch.look(1) == Change::stalled);
+  CHECK(watch.look(1) == Change::none);  // told once
+  CHECK(watch.stalled());
+  CHECK(watch.look(2) == Change::recovered);
+  CHECK_FALSE(watch.stalled());
+}
+
+TEST_CASE("descriptors: ours come off first") {
+  CHECK(relay_ports_that_fit(20'000, 2, 2) == 20'000 - 32 - 12);
+  CHECK(relay_ports_that_fit(10, 2, 2) == 0);
+}
+
+TEST_CASE("signals: SIGHUP reloads or changes nothing, SIGUSR1 counts, SIGTERM ends") {
+  Control::block_signals();
+  const auto listener = free_address();
+  LogReader reader;
+  Log log({LogFormat::text, Priority::info, reader.descriptor(), 1024});
+  RelayPlan plan;
+  plan.version = "9.9";
+  plan.workers = 2;
+  plan.listeners = {listener};
+  std::atomic<bool> good{false};
+  const auto reload = [&](std::string& why) -> std::shared_ptr<const turn::Settings> {
+    if (good) return make_settings(listener);
+    why = "relay.toml:3: no such key";
+    return nullptr;
+  };
+  int code = -1;
+  std::thread thread([&] { code = Control(plan, make_settings(listener), reload, log).run(); });
+  const auto ready = reader.wait_for("ready: ");
+  CHECK(ready.find("version=9.9 backend=") != std::string::npos);
+  CHECK(ready.find("workers=2 listeners=" + listener.text() + " relay=127.0.0.2 ports=40000-44999") != std::string::npos);
+  Client alice(listener);
+  CHECK(alice.allocates() == 0);
+
+  kill(getpid(), SIGHUP);
+  CHECK(reader.wait_for("reload").find("reload refused: relay.toml:3: no such key; nothing was changed") != std::string::npos);
+  good = true;
+  kill(getpid(), SIGHUP);
+  CHECK(reader.wait_for("reload").find("notice reloaded") != std::string::npos);
+  for (int i = 0; i < 1000; ++i) kill(getpid(), SIGHUP);
+  kill(getpid(), SIGUSR1);
+  const auto counters = reader.wait_for("counters of turn");
+  CHECK(counters.find("worker=0 packets_to_peer=0") != std::string::npos);
+  CHECK(counters.find("icmp_ignored=0") != std::string::npos);  // to the last one
+  CHECK(reader.wait_for("counters of ports").find("range=5000 free=4999 used=1 reserved=0 quarantined=0") != std::string::npos);
+  kill(getpid(), SIGTERM);
+  CHECK(reader.wait_for("allocation ended").find("reason=shutdown") != std::string::npos);
+  thread.join();
+  CHECK(code == 0);
+}
