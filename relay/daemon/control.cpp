@@ -130,8 +130,15 @@ bool Relay::bind(std::vector<std::vector<Listener>>& listeners, std::string& why
   listeners.resize(plan_.workers);
   int error = 0;
   for (const auto& address : plan_.listeners) {
-    // SO_REUSEPORT would let a second relay of the same user take half of our packets without a word: ask without it first.
-    if (!io::open_udp(address, {}, error)) {
+    // SO_REUSEPORT would let a second relay of the same user take half of our packets without a word: ask without it first. More than
+    // once, since the kernel may hold the sockets of an io_uring for a moment after the relay before us has ended.
+    bool is_free = false;
+    for (int i = 0; i < 10 && !is_free; ++i) {
+      is_free = static_cast<bool>(io::open_udp(address, {}, error));
+      if (is_free || error != EADDRINUSE) break;
+      std::this_thread::sleep_for(50ms);
+    }
+    if (!is_free) {
       why = bind_failure(address, error);
       return false;
     }
@@ -154,7 +161,8 @@ bool Relay::start(std::string& why) {
   options.backend = plan_.backend;
   options.relay_receive_buffer = plan_.relay_receive_buffer;
   const std::size_t ports = std::size_t{settings_->last_port} - settings_->first_port + 1;
-  options.loop.max_sockets = ports * settings_->relay_addresses.size() + plan_.listeners.size() + 16;
+  // Never more than there can be descriptors: the kernel refuses a larger table to io_uring.
+  options.loop.max_sockets = std::min<std::size_t>(ports * settings_->relay_addresses.size() + plan_.listeners.size() + 16, raise_descriptor_limit());
   for (unsigned i = 0; i < plan_.workers; ++i) {
     options.number = i;
     workers_.push_back(std::make_unique<Worker>(options, std::move(listeners[i]),

@@ -219,11 +219,11 @@ void Worker::end(State state) {
     const std::lock_guard lock(mutex_);
     wakeable_ = nullptr;
   }
-  loop_.reset();  // on the thread that made it
-  server_.reset();
   state_ = state;
   answered_.notify_all();
   world_.ended();
+  loop_.reset();  // on the thread that made it; with many sockets this takes longer than anybody should wait for the news
+  server_.reset();
 }
 
 void Worker::read_clock() {
