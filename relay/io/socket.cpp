@@ -1,0 +1,58 @@
+#include "radiotower/io/socket.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace radiotower::io {
+
+Socket::~Socket() {
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+namespace {
+
+bool set(int descriptor, int level, int option, int value) {
+  return setsockopt(descriptor, level, option, &value, sizeof value) == 0;
+}
+
+}  // namespace
+
+Socket open_udp(const net::TransportAddress& local, const UdpOptions& options, int& error) {
+  const bool v4 = local.ip.is_v4();
+  Socket socket(::socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const int d = socket.descriptor();
+  bool ok = d >= 0;
+  // No path MTU discovery: the kernel then fragments and leaves DF alone (RFC 8656, 13). For IPv6 DONT likewise means: fragment here.
+  if (v4) {
+    ok = ok && set(d, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
+    if (ok && options.report_errors) ok = set(d, IPPROTO_IP, IP_RECVERR, 1);
+  } else {
+    ok = ok && set(d, IPPROTO_IPV6, IPV6_V6ONLY, 1) && set(d, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT);
+    if (ok && options.report_errors) ok = set(d, IPPROTO_IPV6, IPV6_RECVERR, 1);
+  }
+  if (ok && options.reuse_port) ok = set(d, SOL_SOCKET, SO_REUSEPORT, 1);
+  // The FORCE forms go over net.core.rmem_max and want CAP_NET_ADMIN; without it the system's limit holds, which is no error.
+  if (ok && options.receive_buffer > 0 && !set(d, SOL_SOCKET, SO_RCVBUFFORCE, options.receive_buffer))
+    set(d, SOL_SOCKET, SO_RCVBUF, options.receive_buffer);
+  if (ok && options.send_buffer > 0 && !set(d, SOL_SOCKET, SO_SNDBUFFORCE, options.send_buffer))
+    set(d, SOL_SOCKET, SO_SNDBUF, options.send_buffer);
+  if (ok) {
+    sockaddr_in6 address;
+    const auto length = static_cast<socklen_t>(local.to_sockaddr(&address));
+    ok = bind(d, reinterpret_cast<const sockaddr*>(&address), length) == 0;
+  }
+  error = ok ? 0 : errno;
+  return ok ? std::move(socket) : Socket();
+}
+
+net::TransportAddress local_address(const Socket& socket) {
+  sockaddr_in6 address{};
+  socklen_t length = sizeof address;
+  if (getsockname(socket.descriptor(), reinterpret_cast<sockaddr*>(&address), &length) != 0) return {};
+  return net::TransportAddress::from_sockaddr(reinterpret_cast<const sockaddr*>(&address), length).value_or(net::TransportAddress{});
+}
+
+}  // namespace radiotower::io
