@@ -64,15 +64,19 @@ std::string bind_failure(const net::TransportAddress& address, int error) {
 
 std::string joined(const std::vector<net::TransportAddress>& addresses) {
   std::string text;
-  for (const auto& address : addresses) text += (text.empty() ? "" : " ") + address.text();
+  for (const auto& address : addresses) {
+    if (!text.empty()) text += ' ';
+    text += address.text();
+  }
   return text;
 }
 
 std::string joined(const std::vector<turn::RelayAddress>& addresses) {
   std::string text;
   for (const auto& address : addresses) {
-    text += (text.empty() ? "" : " ") + address.local.text();
-    if (address.external != address.local) text += "/" + address.external.text();
+    if (!text.empty()) text += ' ';
+    text += address.local.text();
+    if (address.external != address.local) text.append(1, '/').append(address.external.text());
   }
   return text;
 }
@@ -267,10 +271,15 @@ bool Control::start() {
   watches_.assign(relay_.workers().size(), StallWatch(looks_until_stalled));
   const Worker::Started& started = relay_.started();
   const std::string range = fmt::format("{}-{}", settings.first_port, settings.last_port);
-  std::vector<Field> fields{{"version", relay_.plan().version}, {"backend", started.backend}};
+  std::vector<Field> fields;
+  fields.emplace_back("version", relay_.plan().version);
+  fields.emplace_back("backend", started.backend);
   if (!started.why.empty()) fields.emplace_back("why_not_io_uring", started.why);
   const std::string listeners = joined(relay_.plan().listeners), relays = joined(settings.relay_addresses);
-  fields.insert(fields.end(), {{"workers", relay_.plan().workers}, {"listeners", listeners}, {"relay", relays}, {"ports", range}});
+  fields.emplace_back("workers", relay_.plan().workers);
+  fields.emplace_back("listeners", listeners);
+  fields.emplace_back("relay", relays);
+  fields.emplace_back("ports", range);
   log_.write(Priority::notice, "ready", "", fields);
   return true;
 }

@@ -49,7 +49,7 @@ std::string_view hint(const turn::Settings& settings, const net::TransportAddres
 
 std::string relayed_text(const Event& event) {
   std::string text = event.relayed.text();
-  if (event.relayed2.port != 0) text += "," + event.relayed2.text();
+  if (event.relayed2.port != 0) text.append(1, ',').append(event.relayed2.text());
   return text;
 }
 
@@ -114,7 +114,7 @@ bool Worker::start_on_this_thread(Started& started) {
   if (!loop_ && options_.backend != Backend::io_uring) {
     std::string why_not_epoll;
     loop_ = io::make_epoll_loop(options_.loop, why_not_epoll);
-    if (!loop_) why += (why.empty() ? "" : "; ") + why_not_epoll;
+    if (!loop_) why.append(why.empty() ? "" : "; ").append(why_not_epoll);
   }
   started.why = why;
   if (!loop_) return false;
