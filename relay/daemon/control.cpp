@@ -81,6 +81,26 @@ std::string joined(const std::vector<turn::RelayAddress>& addresses) {
   return text;
 }
 
+template <typename T>
+void add_missing(std::vector<T>& to, const std::vector<T>& from) {
+  for (const auto& one : from)
+    if (std::find(to.begin(), to.end(), one) == to.end()) to.push_back(one);
+}
+
+/// What a new configuration no longer names and we still hold stays guarded: nobody is relayed to a listener of ours (P25).
+std::shared_ptr<const turn::Settings> with_what_is_bound(const turn::Settings& next, const turn::Settings& bound) {
+  auto settings = std::make_shared<turn::Settings>(next);
+  settings->relay_addresses = bound.relay_addresses;
+  settings->first_port = bound.first_port;
+  settings->last_port = bound.last_port;
+  add_missing(settings->listeners, bound.listeners);
+  net::PeerPolicySettings peers = next.peers->settings();
+  add_missing(peers.own_endpoints, bound.peers->settings().own_endpoints);
+  add_missing(peers.relay_addresses, bound.peers->settings().relay_addresses);
+  settings->peers = std::make_shared<net::PeerPolicy>(std::move(peers));
+  return settings;
+}
+
 bool same_addresses(const std::vector<turn::RelayAddress>& a, const std::vector<turn::RelayAddress>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                     [](const auto& x, const auto& y) { return x.local == y.local && x.external == y.external; });
@@ -118,6 +138,7 @@ std::uint64_t relay_ports_that_fit(std::uint64_t limit, std::size_t workers, std
 
 Relay::Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log& log, std::function<void()> worker_ended)
     : plan_(std::move(plan)),
+      first_(settings),
       settings_(std::move(settings)),
       log_(log),
       worker_ended_(std::move(worker_ended)),
@@ -187,20 +208,19 @@ bool Relay::start(std::string& why) {
   return true;
 }
 
-bool Relay::apply(std::shared_ptr<const turn::Settings> settings, std::string& why) {
-  // Live allocations hold these addresses and ports, and the listeners are bound: half a change would be worse than none.
-  if (!same_addresses(settings->relay_addresses, settings_->relay_addresses)) {
-    why = "the relay addresses cannot change without a restart";
-  } else if (settings->first_port != settings_->first_port || settings->last_port != settings_->last_port) {
-    why = "the relay port range cannot change without a restart";
-  } else if (settings->listeners != settings_->listeners) {
-    why = "the listeners cannot change without a restart";
-  } else {
-    settings_ = std::move(settings);
-    for (const auto& worker : workers_) worker->apply(settings_);
-    return true;
-  }
-  return false;
+std::string Relay::apply(std::shared_ptr<const turn::Settings> settings) {
+  // Live allocations hold these addresses and ports, and the listeners are bound. A reload is not refused for them: an interface that comes
+  // or goes changes what "every address of the host" means, and must not keep a new secret out.
+  std::string waits;
+  const auto differs = [&](bool different, std::string_view what) {
+    if (different) waits.append(waits.empty() ? "" : ", ").append(what);
+  };
+  differs(settings->listeners != first_->listeners, "listeners");
+  differs(!same_addresses(settings->relay_addresses, first_->relay_addresses), "relay addresses");
+  differs(settings->first_port != first_->first_port || settings->last_port != first_->last_port, "relay ports");
+  settings_ = waits.empty() ? std::move(settings) : with_what_is_bound(*settings, *first_);
+  for (const auto& worker : workers_) worker->apply(settings_);
+  return waits;
 }
 
 void Relay::stop() {
@@ -338,9 +358,15 @@ void Control::reload() {
   notify::reloading();
   std::string why;
   auto settings = reload_(why);
-  if (settings && relay_.apply(std::move(settings), why)) log_.write(Priority::notice, "reloaded", "");
-  else log_.write(Priority::error, "reload refused", fmt::format("{}; nothing was changed", why));
-  notify::ready(why.empty() ? "reloaded" : "reload refused, see the log; the settings before it are in force");
+  const bool good = settings != nullptr;
+  if (!good) {
+    log_.write(Priority::error, "reload refused", fmt::format("{}; nothing was changed", why));
+  } else if (const std::string waits = relay_.apply(std::move(settings)); !waits.empty()) {
+    log_.write(Priority::warning, "reloaded", fmt::format("all but what needs a restart: {}", waits));
+  } else {
+    log_.write(Priority::notice, "reloaded", "");
+  }
+  notify::ready(good ? "reloaded" : "reload refused, see the log; the settings before it are in force");
 }
 
 void Control::print_counters() {

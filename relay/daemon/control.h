@@ -38,8 +38,8 @@ class Relay {
 
   /// Binds, then starts. False with a sentence for the operator in `why`; nothing runs then.
   bool start(std::string& why);
-  /// Takes settings over, or says in `why` what cannot change without a restart and takes nothing.
-  bool apply(std::shared_ptr<const turn::Settings> settings, std::string& why);
+  /// Hands settings to every worker. Returns what of them takes effect with a restart only; empty when all of it has been taken over.
+  std::string apply(std::shared_ptr<const turn::Settings> settings);
   void stop();
   /// True when every worker has ended.
   bool ended() const;
@@ -55,6 +55,7 @@ class Relay {
   bool bind(std::vector<std::vector<Listener>>& listeners, std::string& why) const;
 
   RelayPlan plan_;
+  std::shared_ptr<const turn::Settings> first_;  // as at the start: what is bound for life
   std::shared_ptr<const turn::Settings> settings_;
   Log& log_;
   std::function<void()> worker_ended_;

@@ -345,8 +345,7 @@ TEST_CASE("a reload swaps the settings between turns, and calls that it forbids 
 
     SettingsWishes closed;
     closed.allow.clear();
-    std::string why;
-    REQUIRE(station.relay->apply(make_settings(station.listener, closed), why));
+    CHECK(station.relay->apply(make_settings(station.listener, closed)) == "");
     CHECK(station.report().allocations == 1);  // the call is still there ...
     alice.sends_channel(0x4000, "after");
     alice.syncs();
@@ -357,7 +356,7 @@ TEST_CASE("a reload swaps the settings between turns, and calls that it forbids 
     CHECK(line.find("(loopback); only \"unsafe\" behind exactly this address in peers.allow opens it [user=alice") != std::string::npos);
     CHECK(peer.quiet());
 
-    REQUIRE(station.relay->apply(make_settings(station.listener), why));
+    CHECK(station.relay->apply(make_settings(station.listener)) == "");
     CHECK(station.report().allocations == 1);
     alice.sends_channel(0x4000, "again");
     CHECK(text(peer.receive()) == "again");
@@ -371,25 +370,30 @@ TEST_CASE("a storm of reloads loses nothing") {
   Udp peer("127.0.0.3");
   REQUIRE(alice.allocates() == 0);
   REQUIRE(alice.binds(0x4000, peer.address) == 0);
-  std::string why;
   for (int i = 0; i < 200; ++i) {
-    REQUIRE(station.relay->apply(make_settings(station.listener), why));
+    CHECK(station.relay->apply(make_settings(station.listener)) == "");
     alice.sends_channel(0x4000, "still here");
     CHECK(text(peer.receive()) == "still here");
   }
 }
 
-TEST_CASE("what is bound for life is refused by a reload, which then changes nothing") {
+TEST_CASE("what is bound for life waits for a restart, and keeps nothing else of a reload back") {
   Station station(Backend::automatic);
   REQUIRE(station.works);
-  SettingsWishes wider;
-  wider.last_port = 45999;
-  std::string why;
-  CHECK_FALSE(station.relay->apply(make_settings(station.listener, wider), why));
-  CHECK(why == "the relay port range cannot change without a restart");
-  CHECK_FALSE(station.relay->apply(make_settings(at("127.0.0.1", 9)), why));
-  CHECK(why == "the listeners cannot change without a restart");
-  CHECK(station.relay->settings().last_port == 44999);
+  SettingsWishes wishes;
+  wishes.last_port = 45999;
+  wishes.allow.clear();
+  CHECK(station.relay->apply(make_settings(at("127.0.0.1", 9), wishes)) == "listeners, relay ports");
+  CHECK(station.report().sockets == 1);
+  CHECK(station.relay->shared().usage().range == 5000);
+  Client alice(station.listener);
+  REQUIRE(alice.allocates() == 0);
+  CHECK(alice.relayed.port <= 44999);
+  CHECK(alice.permits(at("127.0.0.3", 9)) == 403);
+  // The listener that the new settings do not know is still ours, and guarded as such.
+  CHECK(station.relay->settings().peers->judge(station.listener, net::Family::ipv4).verdict != net::PeerVerdict::permitted);
+  CHECK(station.relay->settings().listeners.size() == 2);
+  CHECK(station.relay->apply(make_settings(station.listener)) == "");
 }
 
 TEST_CASE("more requests in one turn than one arena has room for are all answered") {
