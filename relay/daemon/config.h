@@ -1,0 +1,79 @@
+// The configuration of the relay as plain values, each with where it came from; read from TOML and from flags.
+//
+// Nothing here touches the network. A bad configuration never starts: every mistake of a file is reported, with file, line, key
+// and a hint, and none is guessed away. docs/configuration.md is the manual of the keys.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "radiotower/net/address.h"
+#include "radiotower/net/peer_policy.h"
+#include "radiotower/turn/settings.h"
+
+namespace radiotower::daemon {
+
+/// One mistake. `where` is "relay.toml:12", or "--ports", or the name of a secrets or users file with its line.
+struct ConfigError {
+  std::string where;
+  std::string key;
+  std::string what;
+  std::string hint;  // may be empty
+  std::string text() const;  // "relay.toml:12: listen.udp: port 70000 is not ... (hint: ...)"
+};
+using ConfigErrors = std::vector<ConfigError>;
+
+/// A value as it was written, and where: lists keep a source for each entry, so that a later check can name the line.
+struct Text {
+  std::string value;
+  std::string source;
+};
+
+struct Config {
+  // realm, [listen], [relay]
+  std::string realm = "radiotower";
+  std::vector<Text> listen_udp = {{"0.0.0.0:3478", "default"}, {"[::]:3478", "default"}};
+  std::vector<Text> deny_clients;
+  std::vector<Text> relay_addresses;  // empty: every usable address of the host
+  std::vector<Text> external;
+  std::uint16_t first_port = 32768, last_port = 65535;
+  // [credentials]
+  std::string secrets_file, users_file;  // absolute or relative to the working directory; empty: none
+  char rest_separator = ':';
+  bool strict_expiry = false;
+  bool open_relay_for_everyone = false;
+  // [peers]
+  std::vector<Text> allow, deny;
+  bool allow_only = false;
+  turn::Limits limits;
+  // [workers], [log]
+  unsigned workers = 0;
+  std::string backend = "auto";
+  std::string log_format = "text";
+  std::string log_level = "info";
+
+  std::map<std::string, std::string, std::less<>> sources;  // key -> "default", "relay.toml:12", "--realm"
+  std::string_view source(std::string_view key) const;
+};
+
+/// Reads a file over `config`. False: `errors` has grown.
+bool read_config_file(const std::string& path, Config& config, ConfigErrors& errors);
+/// The same for text, for tests and the embedded defaults; `path` names it in errors and is what relative files are relative to.
+bool read_config_text(std::string_view text, const std::string& path, Config& config, ConfigErrors& errors);
+
+/// Sets one key from a flag, with the same checks as in a file: `values` has one entry for a plain key.
+bool set_from_flag(std::string_view flag, std::string_view key, const std::vector<std::string>& values, Config& config, ConfigErrors& errors);
+
+/// "32768-65535" -> both ends. False with a sentence and a hint.
+bool parse_ports(std::string_view text, std::uint16_t& first, std::uint16_t& last, std::string& what, std::string& hint);
+
+/// The longest realm with which a 401 over UDP stays within three times its request on the wire.
+inline constexpr std::size_t max_realm = 40;
+
+/// Every key with its value and where it came from, one a line, as TOML that could be read again.
+std::string print_config(const Config& config);
+
+}  // namespace radiotower::daemon

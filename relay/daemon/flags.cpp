@@ -1,0 +1,73 @@
+#include "flags.h"
+
+#include <CLI/CLI.hpp>
+
+namespace radiotower::daemon {
+
+namespace {
+
+struct FlagKey {
+  const char* flag;
+  const char* key;
+  const char* help;
+  const char* value;  // nullptr: a switch
+};
+constexpr FlagKey flag_keys[] = {
+    {"--realm", "realm", "the realm of the credentials", "NAME"},
+    {"--listen", "listen.udp", "listen here, UDP; may be repeated", "ADDRESS:PORT"},
+    {"--relay-address", "relay.addresses", "make relayed addresses of this one; may be repeated", "ADDRESS"},
+    {"--external", "relay.external", "tell clients this address instead (NAT); may be repeated", "PUBLIC[/PRIVATE]"},
+    {"--ports", "relay.ports", "the ports of relayed addresses", "FIRST-LAST"},
+    {"--secrets-file", "credentials.secrets_file", "REST secrets, one a line", "FILE"},
+    {"--users-file", "credentials.users_file", "name:password, one a line", "FILE"},
+    {"--allow-peer", "peers.allow", "a peer that may be reached; may be repeated", "PEER"},
+    {"--deny-peer", "peers.deny", "a peer that may not; may be repeated", "PEER"},
+    {"--allow-only", "peers.allow_only", "nothing but --allow-peer may be reached", nullptr},
+    {"--workers", "workers.count", "threads; 0: one a core", "N"},
+    {"--backend", "workers.backend", "auto, io_uring or epoll", "NAME"},
+    {"--log-format", "log.format", "text or json", "NAME"},
+    {"--log-level", "log.level", "error, warning, notice, info or debug", "NAME"},
+};
+
+}  // namespace
+
+std::optional<Flags> parse_flags(int argc, const char* const* argv, int& status) {
+  CLI::App app("radiotower-relay: a STUN/TURN server. Runs in the foreground and logs to standard error.", "radiotower-relay");
+  app.footer("A relay needs credentials: --secrets-file or --users-file, or a configuration that names one.\n"
+             "SIGHUP reloads secrets, users, peers and limits; SIGUSR1 logs counters; SIGTERM ends.");
+  Flags flags;
+  bool check = false, print = false, version = false;
+  app.add_option("--config", flags.config_file, "read this file (docs/configuration.md)")->type_name("FILE");
+  app.add_flag("--check", check, "validate the configuration and its files, then exit: 0 good, 1 bad");
+  app.add_flag("--print-config", print, "print every setting with where it came from, then exit");
+  app.add_flag("--version", version, "print version and features, compiled in and found now, then exit");
+  std::vector<std::vector<std::string>> values(std::size(flag_keys));
+  std::vector<bool> switched(std::size(flag_keys));
+  std::vector<CLI::Option*> options;
+  for (std::size_t i = 0; i < std::size(flag_keys); ++i) {
+    const FlagKey& f = flag_keys[i];
+    options.push_back(f.value ? app.add_option(f.flag, values[i], f.help)->type_name(f.value)->expected(1)->take_all() : app.add_flag(f.flag, f.help));
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    const int code = app.exit(e);
+    status = code == 0 ? 0 : 1;
+    return std::nullopt;
+  }
+  for (std::size_t i = 0; i < std::size(flag_keys); ++i)
+    if (options[i]->count() > 0) flags.overrides.push_back({flag_keys[i].flag, flag_keys[i].key, flag_keys[i].value ? values[i] : std::vector<std::string>{"true"}});
+  if (version) flags.mode = Mode::version;
+  else if (print) flags.mode = Mode::print_config;
+  else if (check) flags.mode = Mode::check;
+  return flags;
+}
+
+bool read_config(const Flags& flags, Config& config, ConfigErrors& errors) {
+  const std::size_t before = errors.size();
+  if (!flags.config_file.empty()) read_config_file(flags.config_file, config, errors);
+  for (const auto& o : flags.overrides) set_from_flag(o.flag, o.key, o.values, config, errors);
+  return errors.size() == before;
+}
+
+}  // namespace radiotower::daemon

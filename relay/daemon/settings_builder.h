@@ -1,0 +1,30 @@
+// From a Config and what this host is to the settings of the protocol core. Reads the secrets and users files; used at start
+// and at every reload alike, so that both refuse the same mistakes.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config.h"
+#include "radiotower/io/socket.h"
+#include "radiotower/turn/settings.h"
+
+namespace radiotower::daemon {
+
+struct Built {
+  std::shared_ptr<const turn::Settings> settings;
+  std::vector<net::TransportAddress> listeners;  // wildcards expanded: one a usable address of the host
+  std::vector<std::string> notes;                // what an operator should know: sentences for the log
+};
+
+/// `host`: the addresses of this host (io::host_addresses()). nullopt: `errors` has grown, nothing of it may be used.
+std::optional<Built> build_settings(const Config& config, const std::vector<io::HostAddress>& host, ConfigErrors& errors);
+
+/// One secret a line; empty lines and lines that begin with # are skipped.
+std::vector<std::string> read_secrets(const std::string& path, std::string_view key, ConfigErrors& errors);
+/// "name:password" or "name:0xkey" a line, and behind blanks allocations=N and bytes_per_second=N.
+std::vector<turn::User> read_users(const std::string& path, std::string_view key, ConfigErrors& errors);
+
+}  // namespace radiotower::daemon
