@@ -1,11 +1,12 @@
 #include "radiotower/net/address.h"
 
 #include <arpa/inet.h>
-#include <fmt/format.h>
 #include <netinet/in.h>
 
 #include <algorithm>
 #include <charconv>
+
+#include "join.h"
 
 namespace radiotower::net {
 
@@ -120,7 +121,8 @@ std::optional<TransportAddress> TransportAddress::from_sockaddr(const sockaddr* 
 }
 
 std::string TransportAddress::text() const {
-  return ip.is_v4() ? fmt::format("{}:{}", ip.text(), port) : fmt::format("[{}]:{}", ip.text(), port);
+  const std::string host = ip.text(), number = std::to_string(port);
+  return ip.is_v4() ? join({host, ":", number}) : join({"[", host, "]:", number});
 }
 
 std::size_t TransportAddress::to_sockaddr(void* out) const {
@@ -147,12 +149,12 @@ std::optional<AddressRange> AddressRange::parse(std::string_view text, std::stri
     const auto ip = IpAddress::parse(text.substr(0, slash));
     const auto prefix = decimal<unsigned>(text.substr(slash + 1));
     if (!ip) {
-      why = fmt::format("\"{}\" is not an IP address", text.substr(0, slash));
+      why = join({"\"", text.substr(0, slash), "\" is not an IP address"});
       return std::nullopt;
     }
     const unsigned most = ip->is_v4() ? 32 : 128;
     if (!prefix || *prefix > most) {
-      why = fmt::format("\"/{}\" is not a prefix length from 0 to {}", text.substr(slash + 1), most);
+      why = join({"\"/", text.substr(slash + 1), "\" is not a prefix length from 0 to ", std::to_string(most)});
       return std::nullopt;
     }
     const unsigned bits = *prefix + (ip->is_v4() ? 96 : 0);
@@ -163,7 +165,8 @@ std::optional<AddressRange> AddressRange::parse(std::string_view text, std::stri
       range.last.bytes[bit / 8] |= mask;
     }
     if (range.first != *ip) {
-      why = fmt::format("\"{}\" has bits set behind its prefix; did you mean {}/{}?", text, range.first.text(), *prefix);
+      why = join({"\"", text, "\" has bits set behind its prefix; did you mean ", range.first.text(), "/",
+                  std::to_string(*prefix), "?"});
       return std::nullopt;
     }
     return range;
@@ -172,15 +175,15 @@ std::optional<AddressRange> AddressRange::parse(std::string_view text, std::stri
   const auto first = IpAddress::parse(text.substr(0, dash));
   const auto last = dash == std::string_view::npos ? first : IpAddress::parse(text.substr(dash + 1));
   if (!first || !last) {
-    why = fmt::format("\"{}\" is not an IP address, a network (10.0.0.0/8) or a range (10.0.0.1-10.0.0.9)", text);
+    why = join({"\"", text, "\" is not an IP address, a network (10.0.0.0/8) or a range (10.0.0.1-10.0.0.9)"});
     return std::nullopt;
   }
   if (first->family() != last->family()) {
-    why = fmt::format("\"{}\" mixes IPv4 and IPv6", text);
+    why = join({"\"", text, "\" mixes IPv4 and IPv6"});
     return std::nullopt;
   }
   if (*last < *first) {
-    why = fmt::format("\"{}\" is a reversed range; did you mean {}-{}?", text, last->text(), first->text());
+    why = join({"\"", text, "\" is a reversed range; did you mean ", last->text(), "-", first->text(), "?"});
     return std::nullopt;
   }
   range.first = *first;
@@ -199,8 +202,8 @@ std::optional<unsigned> AddressRange::prefix_length() const {
 
 std::string AddressRange::text() const {
   if (is_single()) return first.text();
-  if (const auto length = prefix_length()) return fmt::format("{}/{}", first.text(), *length);
-  return fmt::format("{}-{}", first.text(), last.text());
+  if (const auto length = prefix_length()) return join({first.text(), "/", std::to_string(*length)});
+  return join({first.text(), "-", last.text()});
 }
 
 }  // namespace radiotower::net

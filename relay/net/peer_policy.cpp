@@ -1,9 +1,9 @@
 #include "radiotower/net/peer_policy.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <charconv>
+
+#include "join.h"
 
 namespace radiotower::net {
 
@@ -19,13 +19,15 @@ Network network(const char* text, std::string_view reason) {
   return {*AddressRange::parse(text, why), reason};
 }
 
-// security.md, "Peer addresses". Nothing but an exact `unsafe` entry opens these.
+// docs/peers.md. Nothing but an exact `unsafe` entry opens these.
 const std::vector<Network>& always_denied() {
   static const std::vector<Network> networks = {
-      network("0.0.0.0/8", "unspecified"),     network("127.0.0.0/8", "loopback"),   network("169.254.0.0/16", "link-local"),
-      network("224.0.0.0/4", "multicast"),     network("240.0.0.0/4", "reserved"),   network("::/128", "unspecified"),
-      network("::1/128", "loopback"),          network("fe80::/10", "link-local"),   network("fec0::/10", "site-local"),
-      network("ff00::/8", "multicast"),        network("2002::/16", "6to4"),         network("2001::/32", "teredo"),
+      network("0.0.0.0/8", "unspecified"),                network("127.0.0.0/8", "loopback"),
+      network("169.254.0.0/16", "link-local"),            network("224.0.0.0/4", "multicast"),
+      network("240.0.0.0/4", "reserved"),                 network("::/128", "unspecified"),
+      network("::1/128", "loopback"),                     network("fe80::/10", "link-local"),
+      network("fec0::/10", "site-local"),                 network("ff00::/8", "multicast"),
+      network("2002::/16", "6to4"),                       network("2001::/32", "teredo"),
   };
   return networks;
 }
@@ -33,14 +35,17 @@ const std::vector<Network>& always_denied() {
 // Denied unless an allow entry covers them (IANA special-purpose address registries).
 const std::vector<Network>& private_networks() {
   static const std::vector<Network> networks = {
-      network("10.0.0.0/8", "rfc1918"),          network("172.16.0.0/12", "rfc1918"),     network("192.168.0.0/16", "rfc1918"),
-      network("100.64.0.0/10", "rfc6598"),       network("192.0.0.0/24", "rfc6890"),      network("192.0.2.0/24", "documentation"),
-      network("192.31.196.0/24", "as112"),       network("192.52.193.0/24", "amt"),       network("192.88.99.0/24", "6to4 relay"),
-      network("192.175.48.0/24", "as112"),       network("198.18.0.0/15", "benchmarking"), network("198.51.100.0/24", "documentation"),
-      network("203.0.113.0/24", "documentation"), network("64:ff9b:1::/48", "local nat64"), network("100::/64", "discard-only"),
-      network("100:0:0:1::/64", "dummy prefix"), network("2001::/23", "ietf protocols"),  network("2001:db8::/32", "documentation"),
-      network("2620:4f:8000::/48", "as112"),     network("3fff::/20", "documentation"),   network("5f00::/16", "segment routing"),
-      network("fc00::/7", "unique local"),
+      network("10.0.0.0/8", "rfc1918"),                   network("172.16.0.0/12", "rfc1918"),
+      network("192.168.0.0/16", "rfc1918"),               network("100.64.0.0/10", "rfc6598"),
+      network("192.0.0.0/24", "rfc6890"),                 network("192.0.2.0/24", "documentation"),
+      network("192.31.196.0/24", "as112"),                network("192.52.193.0/24", "amt"),
+      network("192.88.99.0/24", "6to4 relay"),            network("192.175.48.0/24", "as112"),
+      network("198.18.0.0/15", "benchmarking"),           network("198.51.100.0/24", "documentation"),
+      network("203.0.113.0/24", "documentation"),         network("64:ff9b:1::/48", "local nat64"),
+      network("100::/64", "discard-only"),                network("100:0:0:1::/64", "dummy prefix"),
+      network("2001::/23", "ietf protocols"),             network("2001:db8::/32", "documentation"),
+      network("2620:4f:8000::/48", "as112"),              network("3fff::/20", "documentation"),
+      network("5f00::/16", "segment routing"),            network("fc00::/7", "unique local"),
   };
   return networks;
 }
@@ -79,21 +84,24 @@ IpAddress nat64_inner(const IpAddress& ip, unsigned length) {
 std::string_view disguise(const IpAddress& ip) {
   const std::uint8_t* b = ip.bytes.data();
   if (zero(ip, 0, 12) && !(zero(ip, 12, 15) && b[15] <= 1)) return "ipv4-compatible";
-  if (zero(ip, 0, 8) && b[8] == 0xFF && b[9] == 0xFF && zero(ip, 10, 12)) return "ipv4-translated";  // ::ffff:0:a.b.c.d, RFC 2765
+  // ::ffff:0:a.b.c.d, RFC 2765
+  if (zero(ip, 0, 8) && b[8] == 0xFF && b[9] == 0xFF && zero(ip, 10, 12)) return "ipv4-translated";
   return {};
 }
 
 /// The IPv4 address that a router or tunnel would take out of an IPv6 address and send to.
 std::optional<IpAddress> inner_v4(const IpAddress& ip, const std::vector<AddressRange>& nat64) {
   const std::uint8_t* b = ip.bytes.data();
-  if (b[0] == 0 && b[1] == 0x64 && b[2] == 0xFF && b[3] == 0x9B && zero(ip, 4, 12)) return nat64_inner(ip, 96);  // 64:ff9b::/96
+  // 64:ff9b::/96
+  if (b[0] == 0 && b[1] == 0x64 && b[2] == 0xFF && b[3] == 0x9B && zero(ip, 4, 12)) return nat64_inner(ip, 96);
   for (const auto& prefix : nat64) {
     if (!prefix.contains(ip)) continue;
     const unsigned length = prefix.prefix_length().value_or(96);
     const bool standard = length == 32 || length == 40 || length == 48 || length == 56 || length == 64;
     return nat64_inner(ip, standard ? length : 96);
   }
-  if ((b[8] == 0 || b[8] == 2) && b[9] == 0 && b[10] == 0x5E && b[11] == 0xFE) return IpAddress::v4(b + 12);  // ISATAP, RFC 5214, 6.1
+  // ISATAP, RFC 5214, 6.1
+  if ((b[8] == 0 || b[8] == 2) && b[9] == 0 && b[10] == 0x5E && b[11] == 0xFE) return IpAddress::v4(b + 12);
   return std::nullopt;
 }
 
@@ -102,9 +110,10 @@ std::array<std::uint8_t, 16> width(const AddressRange& range) {
   std::array<std::uint8_t, 16> difference{};
   int borrow = 0;
   for (int i = 15; i >= 0; --i) {
-    const int d = range.last.bytes[static_cast<std::size_t>(i)] - range.first.bytes[static_cast<std::size_t>(i)] - borrow;
+    const auto at = static_cast<std::size_t>(i);
+    const int d = range.last.bytes[at] - range.first.bytes[at] - borrow;
     borrow = d < 0 ? 1 : 0;
-    difference[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(d + (borrow ? 256 : 0));
+    difference[at] = static_cast<std::uint8_t>(d + (borrow ? 256 : 0));
   }
   return difference;
 }
@@ -115,8 +124,8 @@ bool narrower(const PeerRule& a, const PeerRule& b) {
   return a.port.has_value() && !b.port.has_value();
 }
 
-/// What the entries of peers.allow and peers.deny say about one peer. An allow entry counts unless a deny entry as narrow or narrower
-/// covers the peer too. Where the port is not known (CreatePermission), an allow entry for some port covers the address,
+/// What the entries of peers.allow and peers.deny say about one peer. An allow entry counts unless a deny entry as
+/// narrow or narrower covers the peer too. Where the port is not known (CreatePermission), an allow entry for some port covers the address,
 /// since every later packet is judged with its port; a deny entry for one port does not.
 struct Weighed {
   bool denied = false;
@@ -170,7 +179,7 @@ std::optional<PeerRule> PeerRule::parse(std::string_view text, std::string& why)
     std::string_view word = text.substr(space);
     while (!word.empty() && blank(word.front())) word.remove_prefix(1);
     if (word != "unsafe") {
-      why = fmt::format("\"{}\" behind the address; only the word unsafe may stand there", word);
+      why = join({"\"", word, "\" behind the address; only the word unsafe may stand there"});
       return std::nullopt;
     }
     rule.unsafe = true;
@@ -182,23 +191,24 @@ std::optional<PeerRule> PeerRule::parse(std::string_view text, std::string& why)
   if (text[0] == '[') {
     const std::size_t end = text.find(']');
     if (end == std::string_view::npos) {
-      why = fmt::format("\"{}\" lacks its closing bracket", text);
+      why = join({"\"", text, "\" lacks its closing bracket"});
       return std::nullopt;
     }
     host = text.substr(1, end - 1);
     if (host.find(':') == std::string_view::npos) {
-      why = fmt::format("\"{}\": brackets are for IPv6 alone", text);
+      why = join({"\"", text, "\": brackets are for IPv6 alone"});
       return std::nullopt;
     }
     if (end + 1 < text.size()) {
       if (text[end + 1] != ':') {
-        why = fmt::format("\"{}\": only a port may stand behind the bracket", text);
+        why = join({"\"", text, "\": only a port may stand behind the bracket"});
         return std::nullopt;
       }
       port = text.substr(end + 2);
       has_port = true;
     }
-  } else if (const std::size_t colon = text.find(':'); colon != std::string_view::npos && text.find(':', colon + 1) == std::string_view::npos) {
+  } else if (const std::size_t colon = text.find(':');
+             colon != std::string_view::npos && text.find(':', colon + 1) == std::string_view::npos) {
     host = text.substr(0, colon);
     port = text.substr(colon + 1);
     has_port = true;
@@ -207,7 +217,7 @@ std::optional<PeerRule> PeerRule::parse(std::string_view text, std::string& why)
     unsigned number = 0;
     const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
     if (port.empty() || error != std::errc() || end != port.data() + port.size() || number < 1 || number > 65535) {
-      why = fmt::format("port \"{}\" is not a number from 1 to 65535", port);
+      why = join({"port \"", port, "\" is not a number from 1 to 65535"});
       return std::nullopt;
     }
     rule.port = static_cast<std::uint16_t>(number);
@@ -216,7 +226,7 @@ std::optional<PeerRule> PeerRule::parse(std::string_view text, std::string& why)
   if (!range) return std::nullopt;
   rule.range = *range;
   if (rule.unsafe && !rule.range.is_single()) {
-    why = fmt::format("unsafe opens one single address, not \"{}\"", host);
+    why = join({"unsafe opens one single address, not \"", host, "\""});
     return std::nullopt;
   }
   return rule;
@@ -224,7 +234,7 @@ std::optional<PeerRule> PeerRule::parse(std::string_view text, std::string& why)
 
 std::string PeerRule::text() const {
   std::string text = range.text();
-  if (port) text = range.first.is_v4() ? fmt::format("{}:{}", text, *port) : fmt::format("[{}]:{}", text, *port);
+  if (port) text = join({range.first.is_v4() ? text : join({"[", text, "]"}), ":", std::to_string(*port)});
   return unsafe ? text + " unsafe" : text;
 }
 
@@ -250,16 +260,19 @@ namespace {
 bool is_own_endpoint(const PeerPolicySettings& settings, const IpAddress& ip, std::uint16_t port, bool own_address) {
   for (const auto& endpoint : settings.own_endpoints) {
     if (endpoint.port != port) continue;
-    if (endpoint.ip == ip || (endpoint.ip.is_unspecified() && own_address)) return true;  // a wildcard listens on each of ours
+    // A wildcard listens on each address of ours.
+    if (endpoint.ip == ip || (endpoint.ip.is_unspecified() && own_address)) return true;
   }
   return false;
 }
 
 bool has_endpoint_at(const PeerPolicySettings& settings, const IpAddress& ip) {
-  return std::any_of(settings.own_endpoints.begin(), settings.own_endpoints.end(), [&](const auto& e) { return e.ip == ip; });
+  return std::any_of(settings.own_endpoints.begin(), settings.own_endpoints.end(),
+                     [&](const auto& e) { return e.ip == ip; });
 }
 
-/// The IPv4 address inside a NAT64 or ISATAP address: whatever is not to be reached by its own name is not to be reached so either.
+/// The IPv4 address inside a NAT64 or ISATAP address: what is not to be reached by its own name is not to be reached so
+/// either.
 PeerJudgement judge_inner(const PeerPolicySettings& settings, const TransportAddress& peer, bool port_known) {
   const IpAddress& ip = peer.ip;
   const Weighed rules = weigh(settings, ip, peer.port, port_known);
@@ -287,11 +300,13 @@ PeerJudgement PeerPolicy::judge(const TransportAddress& peer, Family family_on_w
 
   const Weighed rules = weigh(settings_, ip, peer.port, port_known);
   if (!rules.unsafe) {
-    if (const Network* n = find(always_denied(), ip)) return {PeerVerdict::always_denied, n->reason};  // 6to4, Teredo: RFC 8656, 21.4
+    // 6to4 and Teredo among them: RFC 8656, 21.4.
+    if (const Network* n = find(always_denied(), ip)) return {PeerVerdict::always_denied, n->reason};
     if (has(settings_.broadcast_addresses, ip)) return {PeerVerdict::always_denied, "broadcast"};
   }
   if (rules.denied) return {PeerVerdict::denied_by_rule, "peers.deny"};
-  // Before anything can say yes: to port 0 nothing can be sent, and the caller's look-up of live ports takes 0 for "no port".
+  // Before anything can say yes: nothing can be sent to port 0, and the caller's look-up of live ports takes 0 for "no
+  // port".
   if (port_known && peer.port == 0) return {PeerVerdict::reflection_port, "port 0"};
 
   const bool own_relay = has(settings_.relay_addresses, ip);
@@ -304,7 +319,8 @@ PeerJudgement PeerPolicy::judge(const TransportAddress& peer, Family family_on_w
     if (own_relay && !rules.single_port) return {PeerVerdict::own_relayed, "own relayed address"};
   }
 
-  if (port_known && is_reflection_port(peer.port) && !rules.port_named) return {PeerVerdict::reflection_port, "reflection port"};
+  if (port_known && is_reflection_port(peer.port) && !rules.port_named)
+    return {PeerVerdict::reflection_port, "reflection port"};
   if (rules.unsafe || own_address) return {};
   if (!rules.allowed) {
     if (const Network* n = find(private_networks(), ip)) return {PeerVerdict::private_network, n->reason};
@@ -312,7 +328,8 @@ PeerJudgement PeerPolicy::judge(const TransportAddress& peer, Family family_on_w
       if (prefix.contains(ip)) return {PeerVerdict::private_network, "nat64"};
   }
   if (!ip.is_v4()) {
-    if (const auto inner = inner_v4(ip, settings_.nat64_prefixes)) return judge_inner(settings_, {*inner, peer.port, 0}, port_known);
+    if (const auto inner = inner_v4(ip, settings_.nat64_prefixes))
+      return judge_inner(settings_, {*inner, peer.port, 0}, port_known);
   }
   return {};
 }
