@@ -1,115 +1,135 @@
-// radiotower-relay: from the command line to a running relay.
-#include <fmt/format.h>
-#include <liburing.h>
+// radiotower-relay: the configuration in, a relay until a signal ends it. Exit status: 0 good, 1 bad configuration or no start.
 #include <openssl/crypto.h>
 #include <sys/utsname.h>
 
 #include <cstdio>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
 
+#include <fmt/format.h>
+
+#include "config.h"
 #include "control.h"
 #include "flags.h"
+#include "log.h"
 #include "notify.h"
+#include "radiotower/io/loop.h"
+#include "radiotower/io/socket.h"
 #include "settings_builder.h"
+
+namespace radiotower::daemon {
 
 namespace {
 
-using namespace radiotower;
-using namespace radiotower::daemon;
+constexpr const char* version = RADIOTOWER_VERSION;
 
-void print_errors(const ConfigErrors& errors) {
-  for (const auto& e : errors) fmt::print(stderr, "{}\n", e.text());
+Backend backend_of(const Config& config) {
+  if (config.backend == "io_uring") return Backend::io_uring;
+  return config.backend == "epoll" ? Backend::epoll : Backend::automatic;
 }
 
-void print_version() {
+Priority priority_of(const Config& config) {
+  if (config.log_level == "error") return Priority::error;
+  if (config.log_level == "warning") return Priority::warning;
+  if (config.log_level == "notice") return Priority::notice;
+  return config.log_level == "debug" ? Priority::debug : Priority::info;
+}
+
+/// Before there is a log, and for the modes that need none.
+int complain(const ConfigErrors& errors) {
+  const char* prefix = is_journal(2) ? "<3>" : "";
+  for (const auto& error : errors) fmt::print(stderr, "{}{}\n", prefix, error.text());
+  fmt::print(stderr, "{}radiotower-relay: not started: {} mistake{} in the configuration\n", prefix, errors.size(), errors.size() == 1 ? "" : "s");
+  return 1;
+}
+
+int print_version() {
   utsname kernel{};
   uname(&kernel);
   std::string why;
-  const bool uring = io::make_uring_loop({16, 16}, why) != nullptr;
-  fmt::print("radiotower-relay {}\n", RADIOTOWER_VERSION);
-  fmt::print("compiled in: liburing {}.{}, {}, libsystemd {}\n", IO_URING_VERSION_MAJOR, IO_URING_VERSION_MINOR,
-             OpenSSL_version(OPENSSL_VERSION), notify::available() ? "yes" : "no");
-  fmt::print("found now: {} {}, io_uring {}\n", kernel.sysname, kernel.release, uring ? "works" : "does not work: " + why + "; epoll is used");
+  const bool uring = io::make_uring_loop({64, 64}, why) != nullptr;
+  fmt::print("radiotower-relay {}\n", version);
+  fmt::print("compiled in: liburing {}, {}, libsystemd {}\n", RADIOTOWER_LIBURING_VERSION,
+             OpenSSL_version(OPENSSL_VERSION), notify::available() ? "yes" : "no (no readiness notice, no watchdog)");
+  fmt::print("found now: {} {}, io_uring {}\n", kernel.sysname, kernel.release, uring ? std::string("works") : fmt::format("does not work: {}; epoll is used", why));
+  return 0;
 }
 
-Priority level_of(const std::string& name) {
-  if (name == "error") return Priority::error;
-  if (name == "warning") return Priority::warning;
-  if (name == "notice") return Priority::notice;
-  return name == "debug" ? Priority::debug : Priority::info;
-}
-
-std::string first_of(const ConfigErrors& errors) {
-  return errors.size() == 1 ? errors[0].text() : fmt::format("{} (and {} more)", errors[0].text(), errors.size() - 1);
-}
-
-int run(const Flags& flags) {
-  Config config;
+int check(const Config& config) {
   ConfigErrors errors;
-  const bool readable = read_config(flags, config, errors);
-  if (readable && flags.mode == Mode::print_config) {
-    fmt::print("{}", print_config(config));
-    return 0;
-  }
-  std::optional<Built> built;
-  if (readable) built = build_settings(config, io::host_addresses(), errors);
+  const auto built = build_settings(config, io::host_addresses(), errors);
+  if (!built) return complain(errors);
+  for (const auto& note : built->notes) fmt::print("note: {}\n", note);
+  fmt::print("the configuration is good\n");
+  return 0;
+}
+
+/// The settings, or nullopt once every mistake stands in the log.
+std::optional<Built> build(const Config& config, Log& log) {
+  ConfigErrors errors;
+  auto built = build_settings(config, io::host_addresses(), errors);
+  for (const auto& error : errors) log.write(Priority::error, "configuration", error.text());
+  if (built)
+    for (const auto& note : built->notes) log.write(Priority::warning, "configuration", note);
+  return built;
+}
+
+int run(const Flags& flags, const Config& config) {
+  Log log({config.log_format == "json" ? LogFormat::json : LogFormat::text, priority_of(config), 2, 1024});
+  forbid_core_dumps();  // before the first secret is read
+  const auto built = build(config, log);
   if (!built) {
-    print_errors(errors);
-    fmt::print(stderr, "radiotower-relay: not started: {} mistake{} in the configuration\n", errors.size(), errors.size() == 1 ? "" : "s");
+    log.write(Priority::error, "not started", "the configuration has mistakes, named above");
     return 1;
   }
-  if (flags.mode == Mode::check) {
-    for (const auto& note : built->notes) fmt::print("note: {}\n", note);
-    fmt::print("the configuration is good\n");
-    return 0;
-  }
 
-  forbid_core_dumps();
-  Control::block_signals();
-  Log::Options log_options;
-  log_options.format = config.log_format == "json" ? LogFormat::json : LogFormat::text;
-  log_options.level = level_of(config.log_level);
-  Log log(log_options);
-  for (const auto& note : built->notes) log.write(Priority::warning, "note", note);
-
-  RelayPlan plan;
-  plan.version = RADIOTOWER_VERSION;
-  plan.backend = config.backend == "epoll" ? Backend::epoll : config.backend == "io_uring" ? Backend::io_uring : Backend::automatic;
-  plan.workers = config.workers;
-  plan.listeners = built->listeners;
-
-  // A reload reads the same file and flags again. What is fixed for the life of the process is compared by Relay::apply.
-  const auto reload = [&flags, &log](std::string& why) -> std::shared_ptr<const turn::Settings> {
+  const auto reload = [&](std::string& why) -> std::shared_ptr<const turn::Settings> {
     Config next;
-    ConfigErrors wrong;
-    std::optional<Built> again;
-    if (read_config(flags, next, wrong)) again = build_settings(next, io::host_addresses(), wrong);
-    if (!again) {
-      why = first_of(wrong);
+    ConfigErrors errors;
+    const bool read = read_config(flags, next, errors);
+    for (const auto& error : errors) log.write(Priority::error, "configuration", error.text());
+    const auto anew = read ? build(next, log) : std::nullopt;
+    if (!anew) {
+      why = "the configuration has mistakes, named above";
       return nullptr;
     }
-    log.set_level(level_of(next.log_level));
-    return again->settings;
+    log.set_level(priority_of(next));
+    return anew->settings;
   };
-  Control control(std::move(plan), built->settings, reload, log);
-  const int status = control.run();
-  log.close(milliseconds(300));
-  return status;
+  RelayPlan plan;
+  plan.version = version;
+  plan.backend = backend_of(config);
+  plan.workers = config.workers;
+  plan.listeners = built->listeners;
+  return Control(std::move(plan), built->settings, reload, log).run();
 }
 
 }  // namespace
 
+}  // namespace radiotower::daemon
+
 int main(int argc, char** argv) {
-  int status = 0;
-  const auto flags = parse_flags(argc, argv, status);
-  if (!flags) return status;
-  if (flags->mode == Mode::version) {
-    print_version();
-    return 0;
-  }
+  using namespace radiotower::daemon;
   try {
-    return run(*flags);
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "radiotower-relay: not started: {}\n", e.what());
+    int status = 0;
+    const auto flags = parse_flags(argc, argv, status);
+    if (!flags) return status;
+    if (flags->mode == Mode::version) return print_version();
+    Config config;
+    ConfigErrors errors;
+    if (!read_config(*flags, config, errors)) return complain(errors);
+    switch (flags->mode) {
+      case Mode::print_config: fmt::print("{}", print_config(config)); return 0;
+      case Mode::check: return check(config);
+      case Mode::version:
+      case Mode::run: break;
+    }
+    Control::block_signals();  // before the log's thread, the first one
+    return run(*flags, config);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}radiotower-relay: {}\n", is_journal(2) ? "<3>" : "", error.what());
     return 1;
   }
 }
