@@ -125,8 +125,8 @@ bool narrower(const PeerRule& a, const PeerRule& b) {
 }
 
 /// What the entries of peers.allow and peers.deny say about one peer. An allow entry counts unless a deny entry as
-/// narrow or narrower covers the peer too. Where the port is not known (CreatePermission), an allow entry for some port covers the address,
-/// since every later packet is judged with its port; a deny entry for one port does not.
+/// narrow or narrower covers the peer too. Where the port is not known (CreatePermission), an allow entry for some port
+/// covers the address, since every later packet is judged with its port; a deny entry for one port does not.
 struct Weighed {
   bool denied = false;
   bool allowed = false;

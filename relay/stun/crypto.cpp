@@ -1,5 +1,5 @@
-// OpenSSL's low-level digests are deprecated in favour of EVP, but an EVP context is allocated and its algorithm fetched on
-// every use, which costs more than the hash of a short message; a SHA_CTX lives on the stack.
+// OpenSSL's low-level digests are deprecated in favour of EVP, but an EVP context is allocated and its algorithm fetched
+// on every use, which costs more than the hash of a short message; a SHA_CTX lives on the stack.
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include "radiotower/stun/crypto.h"
 
@@ -114,7 +114,8 @@ std::uint32_t crc32(Bytes data) {
 Key::Key(const Md5& k) : size_(static_cast<std::uint8_t>(k.size())) { std::copy(k.begin(), k.end(), bytes_.begin()); }
 Key::Key(const Sha256& k) : size_(static_cast<std::uint8_t>(k.size())) { std::copy(k.begin(), k.end(), bytes_.begin()); }
 
-Key long_term_key(PasswordAlgorithm algorithm, std::string_view username, std::string_view realm, std::string_view password) {
+Key long_term_key(PasswordAlgorithm algorithm, std::string_view username, std::string_view realm,
+                  std::string_view password) {
   std::string text;
   text.reserve(username.size() + realm.size() + password.size() + 2);
   text.append(username).append(":").append(realm).append(":").append(password);
@@ -135,7 +136,8 @@ std::string rest_password(std::string_view secret, std::string_view username) {
 
 std::string base64(Bytes bytes) {
   std::string text(4 * ((bytes.size() + 2) / 3) + 1, '\0');
-  const int length = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()), bytes.data(), static_cast<int>(bytes.size()));
+  const int length =
+      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()), bytes.data(), static_cast<int>(bytes.size()));
   text.resize(static_cast<std::size_t>(length));
   return text;
 }

@@ -67,7 +67,8 @@ std::optional<Message> Message::read(Bytes datagram, ReadError* error) {
   if (load_be32(datagram.data() + 4) != magic_cookie) return fail(ReadError::bad_cookie);
   const std::size_t length = load_be16(datagram.data() + 2);
   if (length % 4 != 0 || length + header_size != datagram.size()) return fail(ReadError::bad_length);
-  // A stream can carry 20 + 65,532 bytes. Offsets are kept in 16 bits, so what would wrap them is refused (H15); no UDP datagram gets there.
+  // A stream can carry 20 + 65,532 bytes. Offsets are kept in 16 bits, so what would wrap them is refused (H15); no UDP
+  // datagram gets there.
   if (datagram.size() > 0xFFFF) return fail(ReadError::bad_length);
 
   Message m;
@@ -90,13 +91,15 @@ std::optional<Message> Message::read(Bytes datagram, ReadError* error) {
     if (attribute == static_cast<std::uint16_t>(Attribute::fingerprint)) {
       // RFC 8489, 14.7: the last attribute; wrong, on a port shared with other protocols, means it is not STUN.
       if (size != 4 || next != datagram.size() || m.has_fingerprint_) return fail(ReadError::bad_fingerprint);
-      if (load_be32(datagram.data() + at + 4) != (crc32(datagram.first(at)) ^ fingerprint_xor)) return fail(ReadError::bad_fingerprint);
+      if (load_be32(datagram.data() + at + 4) != (crc32(datagram.first(at)) ^ fingerprint_xor))
+        return fail(ReadError::bad_fingerprint);
       m.has_fingerprint_ = true;
     } else if (attribute == static_cast<std::uint16_t>(Attribute::message_integrity)) {
       if (!m.has_integrity() && !m.has_integrity_sha256()) m.integrity_offset_ = static_cast<std::uint16_t>(at);
     } else if (attribute == static_cast<std::uint16_t>(Attribute::message_integrity_sha256)) {
       if (!m.has_integrity_sha256()) m.integrity_sha256_offset_ = static_cast<std::uint16_t>(at);
-    } else if (!m.has_integrity() && !m.has_integrity_sha256()) {  // what stands behind is not covered, so it is not there (14.5)
+    } else if (!m.has_integrity() && !m.has_integrity_sha256()) {
+      // What stands behind is not covered, so it is not there (14.5).
       m.entries_[m.count_++] = {attribute, static_cast<std::uint16_t>(size), static_cast<std::uint16_t>(at + 4)};
       if (attribute < 0x8000 && !is_known(attribute) && m.unknown_count_ < max_unknown) {
         const auto end = m.unknown_.begin() + m.unknown_count_;

@@ -46,7 +46,7 @@ std::uint8_t* Writer::append(Attribute type, std::size_t length) {
   std::uint8_t* at = out_.data() + size_;
   store_be16(at, static_cast<std::uint16_t>(type));
   store_be16(at + 2, static_cast<std::uint16_t>(length));
-  std::fill(at + 4, at + whole, std::uint8_t{0});  // padding is zero, and no byte leaves that was not set on purpose (I29)
+  std::fill(at + 4, at + whole, std::uint8_t{0});  // padding is zero, and no byte leaves that was not set on purpose
   size_ += whole;
   store_be16(out_.data() + 2, static_cast<std::uint16_t>(size_ - header_size));
   return at + 4;
@@ -99,7 +99,8 @@ Writer& Writer::add_unknown_attributes(std::span<const std::uint16_t> types) {
 
 Writer& Writer::add_integrity(Bytes key) {
   const std::size_t covered = size_;
-  if (std::uint8_t* at = append(Attribute::message_integrity, 20)) {  // the header's length now ends with it (RFC 8489, 14.5)
+  // append() has made the header's length end with it (RFC 8489, 14.5).
+  if (std::uint8_t* at = append(Attribute::message_integrity, 20)) {
     const Sha1 mac = hmac_sha1(key, out_.first(covered));
     std::copy(mac.begin(), mac.end(), at);
   }
@@ -117,13 +118,15 @@ Writer& Writer::add_integrity_sha256(Bytes key) {
 
 Writer& Writer::add_fingerprint() {
   const std::size_t covered = size_;
-  if (std::uint8_t* at = append(Attribute::fingerprint, 4)) store_be32(at, crc32(out_.first(covered)) ^ fingerprint_xor);
+  if (std::uint8_t* at = append(Attribute::fingerprint, 4))
+    store_be32(at, crc32(out_.first(covered)) ^ fingerprint_xor);
   return *this;
 }
 
 std::array<std::uint8_t, 4> address_error_value(net::Family family, ErrorCode code) {
   const auto number = static_cast<unsigned>(code);
-  return {static_cast<std::uint8_t>(family), 0, static_cast<std::uint8_t>(number / 100), static_cast<std::uint8_t>(number % 100)};
+  return {static_cast<std::uint8_t>(family), 0, static_cast<std::uint8_t>(number / 100),
+          static_cast<std::uint8_t>(number % 100)};
 }
 
 std::array<std::uint8_t, 8> icmp_value(std::uint8_t type, std::uint8_t code, std::uint32_t error_data) {

@@ -8,7 +8,8 @@
 
 namespace radiotower::stun {
 
-/// XORs port and address of a plain address value (8 or 20 bytes) with cookie and transaction id, in place; twice is the identity.
+/// XORs port and address of a plain address value (8 or 20 bytes) with cookie and transaction id, in place; twice is the
+/// identity.
 inline void xor_address(MutableBytes value, const TransactionId& id) {
   std::array<std::uint8_t, 16> mask;
   store_be32(mask.data(), magic_cookie);
