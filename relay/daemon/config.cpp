@@ -29,6 +29,7 @@ constexpr Key keys[] = {
     {"relay.addresses", Kind::list},
     {"relay.external", Kind::list},
     {"relay.ports", Kind::text},
+    {"relay.rfc5766_channel_numbers", Kind::boolean},
     {"credentials.secrets_file", Kind::text},
     {"credentials.users_file", Kind::text},
     {"credentials.rest_separator", Kind::text},
@@ -135,6 +136,7 @@ bool set_number(std::string_view key, std::int64_t value, Config& c, const Place
 
 bool set_boolean(std::string_view key, bool value, Config& c) {
   if (key == "credentials.strict_expiry") c.strict_expiry = value;
+  else if (key == "relay.rfc5766_channel_numbers") c.rfc5766_channel_numbers = value;
   else if (key == "credentials.open_relay_for_everyone") c.open_relay_for_everyone = value;
   else c.allow_only = value;
   return true;
@@ -419,6 +421,7 @@ std::string print_config(const Config& c) {
     else if (n == "relay.addresses") value = list(c.relay_addresses);
     else if (n == "relay.external") value = list(c.external);
     else if (n == "relay.ports") value = fmt::format("\"{}-{}\"", c.first_port, c.last_port);
+    else if (n == "relay.rfc5766_channel_numbers") value = c.rfc5766_channel_numbers ? "true" : "false";
     else if (n == "credentials.secrets_file" || n == "credentials.users_file") {
       const std::string& file = n == "credentials.secrets_file" ? c.secrets_file : c.users_file;
       if (file.empty()) {

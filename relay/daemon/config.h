@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,10 +20,10 @@ namespace radiotower::daemon {
 /// One mistake. `where` is "relay.toml:12", or "--ports", or the name of a secrets or users file with its line.
 struct ConfigError {
   std::string where;
-  std::string key;
+  std::string key;  // empty only where no key can be blamed: a file that is not TOML or cannot be read
   std::string what;
-  std::string hint;  // may be empty
-  std::string text() const;  // "relay.toml:12: listen.udp: port 70000 is not ... (hint: ...)"
+  std::string hint;
+  std::string text() const;  // "relay.toml:12: listen.udp: port 70000 is out of range 1-65535 (hint: ...)"
 };
 using ConfigErrors = std::vector<ConfigError>;
 
@@ -38,8 +39,10 @@ struct Config {
   std::vector<Text> listen_udp = {{"0.0.0.0:3478", "default"}, {"[::]:3478", "default"}};
   std::vector<Text> deny_clients;
   std::vector<Text> relay_addresses;  // empty: every usable address of the host
+  // "198.51.100.7/192.168.0.105", or "198.51.100.7" where there is one relay address of that family
   std::vector<Text> external;
   std::uint16_t first_port = 32768, last_port = 65535;
+  bool rfc5766_channel_numbers = false;
   // [credentials]
   std::string secrets_file, users_file;  // absolute or relative to the working directory; empty: none
   char rest_separator = ':';
@@ -59,6 +62,13 @@ struct Config {
   std::string_view source(std::string_view key) const;
 };
 
+/// A regular file in one piece. nullopt and a sentence in `why`; never waits, so a pipe under that name cannot hold up a reload.
+struct FileText {
+  std::string text;
+  unsigned mode = 0;  // permission bits
+};
+std::optional<FileText> read_file(const std::string& path, std::size_t limit, std::string& why);
+
 /// Reads a file over `config`. False: `errors` has grown.
 bool read_config_file(const std::string& path, Config& config, ConfigErrors& errors);
 /// The same for text, for tests and the embedded defaults; `path` names it in errors and is what relative files are relative to.
@@ -70,10 +80,13 @@ bool set_from_flag(std::string_view flag, std::string_view key, const std::vecto
 /// "32768-65535" -> both ends. False with a sentence and a hint.
 bool parse_ports(std::string_view text, std::uint16_t& first, std::uint16_t& last, std::string& what, std::string& hint);
 
-/// The longest realm with which a 401 over UDP stays within three times its request on the wire.
+/// The longest realm with which a 401 over UDP stays within three times its request on the wire, IP and UDP headers counted.
 inline constexpr std::size_t max_realm = 40;
 
 /// Every key with its value and where it came from, one a line, as TOML that could be read again.
 std::string print_config(const Config& config);
+
+/// The keys whose values differ and which a reload cannot change: "listen.udp", "workers.count" ...
+std::vector<std::string> keys_that_need_a_restart(const Config& running, const Config& next);
 
 }  // namespace radiotower::daemon

@@ -132,6 +132,7 @@ std::optional<Built> build_settings(const Config& config, const std::vector<io::
   settings->first_port = config.first_port;
   settings->last_port = config.last_port;
   settings->strict_expiry = config.strict_expiry;
+  settings->rfc5766_channel_numbers = config.rfc5766_channel_numbers;
 
   // Listeners. A wildcard becomes one socket an address: answers then leave from the address that was asked.
   for (const Text& text : config.listen_udp) {

@@ -18,9 +18,10 @@ void Server::Impl::channel_bind(Request& request, Actions& out) {
   const auto peer = stun::read_xor_address(*peer_value, m.transaction_id());
   if (!peer) return refuse(request, ErrorCode::bad_request, out);
 
-  // 0x4000-0x4FFF.
+  // 0x4000-0x4FFF; up to 0x7FFF where clients of RFC 5766 are to be served.
   const std::uint16_t number = load_be16(number_value->data());
-  if (number < stun::first_channel || number > stun::last_channel) return refuse(request, ErrorCode::bad_request, out);
+  const std::uint16_t last = settings->rfc5766_channel_numbers ? stun::last_channel_rfc5766 : stun::last_channel;
+  if (number < stun::first_channel || number > last) return refuse(request, ErrorCode::bad_request, out);
 
   // The number not bound to another peer, the peer not to another number. A binding that has run out binds nobody (B11).
   Channel* by_number = allocation.find_channel(number);

@@ -54,7 +54,7 @@ bool Server::Impl::is_impossible_source(const net::TransportAddress& client) con
 }
 
 void Server::Impl::from_client(const net::FiveTuple& five_tuple, SocketHandle via, MutableBytes datagram, Now now, Actions& out) {
-  switch (datagram.empty() ? stun::FirstByte::other : stun::classify(datagram[0])) {  // RFC 7983; RFC 8656, 12, table 3
+  switch (datagram.empty() ? stun::FirstByte::other : classify(datagram[0])) {  // RFC 7983; RFC 8656, 12, table 3
     case stun::FirstByte::channel_data: return channel_data(table.find(five_tuple), datagram, 0, now, out);
     case stun::FirstByte::stun: return on_stun(five_tuple, via, datagram, now, out);
     case stun::FirstByte::other: ++counters.dropped_not_ours; return;
@@ -199,7 +199,7 @@ void Server::from_client(const net::FiveTuple& five_tuple, SocketHandle via, Tra
 
   // A train of ChannelData of one channel, every segment filling its stride, leaves as one; any other falls apart.
   const std::size_t stride = train.segment;
-  if (stride > stun::channel_header_size && stun::classify(train.bytes[0]) == stun::FirstByte::channel_data) {
+  if (stride > stun::channel_header_size && impl_->classify(train.bytes[0]) == stun::FirstByte::channel_data) {
     bool uniform = true;
     for (std::size_t at = 0; at < train.bytes.size() && uniform; at += stride) {
       const MutableBytes segment = train.bytes.subspan(at, std::min(stride, train.bytes.size() - at));

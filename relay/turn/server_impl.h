@@ -42,6 +42,11 @@ struct Server::Impl {
   void from_client(const net::FiveTuple& five_tuple, SocketHandle via, MutableBytes datagram, Now now, Actions& out);
   void on_stun(const net::FiveTuple& five_tuple, SocketHandle via, MutableBytes datagram, Now now, Actions& out);
   void on_request(Request& request, Actions& out);
+  stun::FirstByte classify(std::uint8_t first) const {
+    const auto kind = stun::classify(first);
+    const bool old_channel = settings->rfc5766_channel_numbers && first >= 0x50 && first <= 0x7F;
+    return kind == stun::FirstByte::other && old_channel ? stun::FirstByte::channel_data : kind;
+  }
   bool is_impossible_source(const net::TransportAddress& client) const;
   void adopt(std::shared_ptr<const Settings> settings);
   void end(std::uint32_t index, EndReason reason, Now now, Actions& out);

@@ -21,6 +21,9 @@ bool take(std::atomic<std::int64_t>& whole_at, std::int64_t amount, std::uint64_
   }
 }
 
+/// A name of the users file and a REST user of the same name are two people, with two quotas.
+std::string account_key(bool rest, std::string_view name) { return (rest ? "rest " : "user ") + std::string(name); }
+
 }  // namespace
 
 void Account::set_rates(std::uint64_t bytes_per_second, std::uint64_t packets_per_second) {
@@ -70,10 +73,11 @@ std::shared_ptr<Account> Shared::admit(std::string_view name, std::optional<std:
   const std::lock_guard lock(mutex_);
   over_total = limits.allocations != 0 && allocations_ + count > limits.allocations;
   if (over_total) return nullptr;
-  auto found = accounts_.find(name);
+  const std::string key = account_key(rest, name);
+  auto found = accounts_.find(key);
   if (found == accounts_.end()) {
     if (count == 0) return std::make_shared<Account>(std::string(name));  // holds nothing, so there is nothing to keep
-    found = accounts_.emplace(std::string(name), std::make_shared<Account>(std::string(name))).first;
+    found = accounts_.emplace(key, std::make_shared<Account>(std::string(name))).first;
     Account& fresh = *found->second;
     fresh.rest_ = rest;
     fresh.own_rates_ = own_bytes_per_second.has_value();
@@ -96,7 +100,7 @@ void Shared::leave_locked(Account& account, std::uint32_t count) {
   account.allocations_ -= count;
   allocations_ -= count;
   if (account.allocations_ == 0) {
-    const auto found = accounts_.find(std::string_view(account.name()));
+    const auto found = accounts_.find(account_key(account.rest_, account.name()));
     if (found != accounts_.end() && found->second.get() == &account) accounts_.erase(found);
   }
 }

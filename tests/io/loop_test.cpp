@@ -148,9 +148,9 @@ TEST_CASE("a train is taken apart: every stride, skip and prefix") {
     Socket mine = udp("127.0.0.1");
     const SocketId id = loop->add(std::move(mine), 1);
     const Socket peer = udp("127.0.0.1");
-    for (const std::uint16_t stride : {5, 6, 8}) {
-      for (const std::uint16_t skip : {0, 4}) {
-        for (const std::uint8_t prefix : {0, 4}) {
+    for (const std::uint16_t stride : std::initializer_list<std::uint16_t>{5, 6, 8}) {
+      for (const std::uint16_t skip : std::initializer_list<std::uint16_t>{0, 4}) {
+        for (const std::uint8_t prefix : std::initializer_list<std::uint8_t>{0, 4}) {
           CAPTURE(stride);
           CAPTURE(skip);
           std::string text = "....aaaabbbbccccddd";

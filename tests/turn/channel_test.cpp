@@ -32,6 +32,16 @@ TEST_CASE("B01 B02: channel numbers are 0x4000 to 0x4FFF") {
   CHECK(call.alice.binds(0x4FFF, "192.0.2.7:10") == 0);
 }
 
+TEST_CASE("rfc5766_channel_numbers: numbers up to 0x7FFF, for clients that are older than RFC 8656") {
+  TowerOptions options;
+  options.rfc5766_channel_numbers = true;
+  Call call(options);
+  CHECK(call.alice.binds(0x7FFF, "192.0.2.7:9") == 0);
+  CHECK(call.alice.binds(0x8000, "192.0.2.7:10") == 400);
+  call.alice.sends_channel(0x7FFF, "old");
+  CHECK(call.tower.peer_got("192.0.2.7:9") == "old");
+}
+
 TEST_CASE("B03 A19 A20: both attributes, of the right form") {
   Call call;
   CHECK(call.alice.asks(Method::channel_bind, [](stun::Writer& w) { w.add_u32(Attribute::channel_number, 0x40000000); }) == 400);

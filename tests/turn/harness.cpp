@@ -217,6 +217,7 @@ std::shared_ptr<const turn::Settings> Tower::make_settings() {
   settings->last_port = options.last_port;
   settings->dont_fragment = options.dont_fragment;
   settings->strict_expiry = options.strict_expiry;
+  settings->rfc5766_channel_numbers = options.rfc5766_channel_numbers;
   settings->draining = options.draining;
   settings->authentication = options.authentication;
   if (options.alternate_server) settings->alternate_server = at(*options.alternate_server);

@@ -108,6 +108,7 @@ struct TowerOptions {
   std::vector<std::string> secrets = {};
   std::uint16_t first_port = 32768, last_port = 65535;
   turn::Limits limits = {};
+  bool rfc5766_channel_numbers = false;
   bool dont_fragment = true, strict_expiry = false, draining = false, authentication = true;
   std::vector<std::string> denied_clients = {};
   std::optional<std::string> alternate_server = {};

@@ -81,6 +81,7 @@ enum class PasswordAlgorithm : std::uint16_t { md5 = 0x0001, sha256 = 0x0002 }; 
 
 inline constexpr std::uint16_t first_channel = 0x4000;  // RFC 8656, 12
 inline constexpr std::uint16_t last_channel = 0x4FFF;
+inline constexpr std::uint16_t last_channel_rfc5766 = 0x7FFF;
 inline constexpr std::size_t channel_header_size = 4;
 
 /// The first byte tells the protocols of one port apart (RFC 7983; RFC 8656, 12, table 3).

@@ -45,6 +45,7 @@ struct Settings {
   bool authentication = true;   // false: an open relay, which only `credentials.open_relay_for_everyone = true` makes
   bool strict_expiry = false;   // true: a Refresh after the REST credential's expiry is refused (401)
   bool dont_fragment = true;    // DF can be set on a relayed datagram; false: DONT-FRAGMENT is answered 420 (RFC 8656, 7.2)
+  bool rfc5766_channel_numbers = false;  // 0x5000-0x7FFF too, as RFC 5766 had them; off, since RFC 7983 gave them to others
   bool draining = false;        // no new allocations: 300 with `alternate_server` when one is set, else 508
   std::optional<net::TransportAddress> alternate_server;
   std::vector<net::AddressRange> denied_clients;  // Allocate from there: 403
