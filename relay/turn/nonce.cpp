@@ -45,8 +45,8 @@ std::uint32_t whole_seconds(Time now) {
 NonceMint::NonceMint(const RandomSource& random) { random(key_); }
 
 Nonce NonceMint::make_at(const net::TransportAddress& client, std::uint32_t issued, SecurityFeatures features) const {
-  // Bit 0, the first of the 24, is the highest of the first byte (RFC 8489, 9.2.1).
-  const std::array<std::uint8_t, 3> bits{static_cast<std::uint8_t>((features.password_algorithms ? 0x80 : 0) | (features.userhash ? 0x40 : 0)), 0, 0};
+  // Bit 0 is the rightmost of the 24 (RFC 8489, 18.1): "AAAB" is PASSWORD-ALGORITHMS, "AAAC" USERHASH.
+  const std::array<std::uint8_t, 3> bits{0, 0, static_cast<std::uint8_t>((features.password_algorithms ? 1 : 0) | (features.userhash ? 2 : 0))};
   std::array<std::uint8_t, 3 + 4 + 16 + 2> covered;
   std::copy(bits.begin(), bits.end(), covered.begin());
   store_be32(covered.data() + 3, issued);
