@@ -1,0 +1,146 @@
+"""A call of Chromium with itself through a relay: relayed candidates alone, REST credentials, video and a data channel.
+
+Chromium gets page.html from a server on loopback and posts what it measured to it, so no driver is needed. It may resolve no
+name and reach nothing but loopback.
+"""
+
+import http.server
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import urllib.parse
+
+from relay import Failure, rest_credential
+
+MESSAGES, VIDEO_SECONDS, PAGE_SECONDS, TIMEOUT_SECONDS = 1000, 8, 30, 45
+FRAMES_AT_LEAST = 60  # of 160 at 20 a second: encoder and decoder share their cores with others
+FLAGS = [
+    "--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--mute-audio", "--no-first-run", "--no-default-browser-check",
+    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required",
+    "--allow-loopback-in-peer-connection", "--disable-features=WebRtcHideLocalIpsWithMdns,MediaRouter,OptimizationHints",
+    "--disable-background-networking", "--disable-component-update", "--disable-default-apps", "--disable-domain-reliability",
+    "--disable-extensions", "--disable-sync", "--no-pings", "--no-proxy-server", "--disable-background-timer-throttling",
+    "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+]
+
+
+class PageServer:
+    """Serves page.html and takes its one result."""
+
+    def __enter__(self):
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "page.html"), "rb") as f:
+            page = f.read()
+        self.results = results = queue.Queue()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def answer(self, status, body=b""):
+                self.send_response(status)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_GET(self):
+                self.answer(200, page) if self.path == "/" else self.answer(404)
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                self.answer(204)
+                results.put(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+    def url(self, wanted):
+        return f"http://127.0.0.1:{self.server.server_address[1]}/#{urllib.parse.quote(json.dumps(wanted))}"
+
+
+def measure(url, results):
+    """Runs Chromium until the page has posted, and ends it with all its children: they share a process group of their own."""
+    folder = tempfile.mkdtemp(prefix="interop-chromium-")
+    command = ["chromium", *FLAGS, f"--user-data-dir={folder}/profile", *(["--no-sandbox"] if os.geteuid() == 0 else []), url]
+    environment = {**os.environ, "HOME": folder, "XDG_CONFIG_HOME": folder, "XDG_CACHE_HOME": folder}
+    with open(f"{folder}/log", "wb+") as log:
+        chromium = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True)
+        try:
+            return json.loads(results.get(timeout=TIMEOUT_SECONDS))
+        except queue.Empty:
+            log.seek(0)
+            tail = log.read().decode(errors="replace").strip().splitlines()[-3:]
+            raise Failure(f"page posted nothing in {TIMEOUT_SECONDS} s: {' | '.join(tail)}") from None
+        finally:
+            os.killpg(chromium.pid, signal.SIGKILL)
+            chromium.wait()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def call(relay):
+    username, credential = rest_credential("browser")
+    wanted = {"urls": f"turn:127.0.0.1:{relay.port}?transport=udp", "username": username, "credential": credential,
+              "messages": MESSAGES, "seconds": VIDEO_SECONDS, "timeout": PAGE_SECONDS}
+    with PageServer() as server:
+        return measure(server.url(wanted), server.results)
+
+
+def check_connected(result):
+    if "pairs" not in result:
+        raise Failure(f"{result.get('error')} at step {result['step']}, {result['echoed']} messages echoed, ICE: {result['ice_errors']}")
+    for pair in result["pairs"]:
+        if (pair["local"], pair["remote"], pair["protocol"]) != ("relay", "relay", "udp"):
+            raise Failure(f"selected {pair}")
+    return f"relay/relay over UDP, {result['pairs'][0]['address']}, round trip {1000 * result['pairs'][0]['round_trip']:.0f} ms"
+
+
+def check_messages(result):
+    numbers = f"{result['echoed']} of {MESSAGES} echoed, {result['altered']} altered"
+    if result["echoed"] != MESSAGES or result["altered"]:
+        raise Failure(numbers)
+    return numbers
+
+
+def check_video(result):
+    video = result.get("video")
+    if not video:
+        raise Failure("no video came in")
+    numbers = f"{video['decoded']} frames decoded, {video['received']} packets, {video['bytes']} bytes, {video['lost']} lost, {video['freezes']} freezes"
+    if video["decoded"] <= FRAMES_AT_LEAST or video["lost"] != 0:
+        raise Failure(numbers)
+    return numbers
+
+
+def run(make_relay, report):
+    result = {}
+
+    def whole_call():
+        result.update(call(relay))
+        return check_connected(result)
+
+    try:
+        relay = make_relay(rest=True).__enter__()
+    except Failure as e:
+        report.case("browser: relay starts", lambda why=e: (_ for _ in ()).throw(why))
+        return
+    try:
+        report.case("browser: connects by relay only", whole_call)
+        if "pairs" in result:
+            report.case("browser: data channel", lambda: check_messages(result))
+            report.case("browser: video", lambda: check_video(result))
+        report.relay_dropped_nothing("browser", relay)
+    finally:
+        report.relay_ends_well("browser", relay)

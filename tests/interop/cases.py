@@ -1,0 +1,50 @@
+"""One line a case: `ok` or `FAIL`, its name, its numbers, its seconds."""
+
+import threading
+import time
+
+from relay import Failure
+
+
+class Report:
+    def __init__(self):
+        self.passed = self.failed = 0
+        self.lock = threading.Lock()
+
+    def case(self, name, check):
+        """`check` returns the numbers of a success and raises for anything else."""
+        began = time.monotonic()
+        try:
+            word, numbers = "ok", check()
+        except Failure as e:
+            word, numbers = "FAIL", str(e)
+        except Exception as e:  # a bug of the test itself fails its case and not the rest
+            word, numbers = "FAIL", f"{type(e).__name__}: {e}"
+        with self.lock:
+            if word == "ok":
+                self.passed += 1
+            else:
+                self.failed += 1
+            print(f"{word:4} {name:44} {numbers or ''} ({time.monotonic() - began:.1f} s)", flush=True)
+
+    def relay_ends_well(self, name, relay):
+        """Closes a relay that a module entered; its exit is a case of its own."""
+        def check():
+            relay.__exit__(None, None, None)
+            return f"status {relay.exit_status}"
+        self.case(f"{name}: ends on SIGTERM", check)
+
+    def relay_dropped_nothing(self, name, relay):
+        """The relay's own view of the load: no packet lost for want of room. A relay without counters has no such case."""
+        def check():
+            counters, kernel = relay.counters(), relay.kernel_drops()
+            lost = {key: counters[key] for key in relay.congestion if counters.get(key, 0)}
+            missing = [key for key in relay.congestion if key not in counters]
+            if kernel:
+                lost["listener_queue"] = kernel
+            if lost or missing:
+                raise Failure(f"lost {lost}, without a counter {missing}")
+            others = {key: value for key, value in counters.items() if key.startswith("dropped_") and value}
+            return f"relayed {counters['packets_to_peer']} + {counters['packets_to_client']} packets" + (f", refused {others}" if others else "")
+        if relay.congestion:
+            self.case(f"{name}: relay dropped nothing", check)

@@ -1,0 +1,245 @@
+"""Starts a relay on loopback for a test, and ends it.
+
+One seam, two relays behind it: ours, and coturn as the stand-in that tells a mistake of the test from a mistake of ours.
+
+    with Radiotower("build/relay/daemon/radiotower-relay") as relay:
+        ... relay.port, USER, PASSWORD, SECRET ...
+
+Leaving the block sends SIGTERM and expects exit status 0 within two seconds. Everything stays on 127.0.0.1 and ::1.
+"""
+
+import base64
+import hashlib
+import hmac
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+
+REALM = "interop.example"
+USER, PASSWORD = "tester", "correct-horse"
+SECRET = "interop-secret"
+START_SECONDS, STOP_SECONDS = 5.0, 2.0
+
+
+class Failure(Exception):
+    """A promise that was not kept; its text is the line of the case."""
+
+
+def rest_credential(name, lifetime=3600):
+    """User name and password as an application server hands them out (coturn's use-auth-secret)."""
+    username = f"{int(time.time()) + lifetime}:{name}"
+    digest = hmac.new(SECRET.encode(), username.encode(), hashlib.sha1).digest()
+    return username, base64.b64encode(digest).decode()
+
+
+def free_port():
+    """A port that is free on both families, below the ephemeral range and the relay's own, so that nobody takes it meanwhile."""
+    for attempt in range(200):
+        port = 20000 + struct.unpack("H", os.urandom(2))[0] % 12000
+        try:
+            for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+                for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                    with socket.socket(family, kind) as s:
+                        s.bind((address, port))
+            return port
+        except OSError:
+            continue
+    raise Failure("no free port")
+
+
+def answers_binding(address, port):
+    """One Binding request; True when its success response came back."""
+    transaction = os.urandom(12)
+    request = struct.pack("!HHI", 0x0001, 0, 0x2112A442) + transaction
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as s:
+        s.settimeout(0.2)
+        try:
+            s.connect((address, port))
+            s.send(request)
+            answer = s.recv(1500)
+        except OSError:
+            return False
+    return answer[:2] == b"\x01\x01" and answer[8:20] == transaction
+
+
+def write_private(path, text):
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as f:
+        f.write(text)
+
+
+class Relay:
+    """What both relays share: a folder, a process, a log."""
+
+    def __init__(self, path):
+        self.path = path
+        self.port = free_port()
+        self.process = None
+        self.folder = None
+        self.exit_status = None
+
+    def command(self):
+        raise NotImplementedError
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp(prefix="interop-relay-")
+        try:
+            command = self.command()
+            with open(self.log_path(), "wb") as log:
+                self.process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.wait_until_it_answers()
+        except BaseException:
+            self.kill()
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+        return self
+
+    def __exit__(self, kind, value, trace):
+        try:
+            self.stop()
+        except Failure:
+            if kind is None:  # the first failure tells more
+                raise
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def wait_until_it_answers(self):
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                raise Failure(f"relay ended at its start with {self.process.returncode}: {self.log().strip()[-2000:]}")
+            if answers_binding("127.0.0.1", self.port) and answers_binding("::1", self.port):
+                return
+            time.sleep(0.05)
+        raise Failure(f"relay answers no Binding request after {START_SECONDS:.0f} s: {self.log().strip()[-2000:]}")
+
+    def stop(self):
+        if self.process.poll() is not None:
+            raise Failure(f"relay had ended by itself with {self.process.returncode}: {self.log().strip()[-2000:]}")
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.exit_status = self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise Failure(f"relay still ran {STOP_SECONDS:.0f} s after SIGTERM") from None
+        self.check_exit(time.monotonic() - began)
+
+    def check_exit(self, seconds):
+        if self.exit_status != 0:
+            raise Failure(f"relay ended with {self.exit_status} {seconds:.1f} s after SIGTERM: {self.log().strip()[-2000:]}")
+
+    def kill(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def log_path(self):
+        return os.path.join(self.folder, "log")
+
+    def log(self):
+        try:
+            with open(self.log_path(), errors="replace") as f:
+                return f.read()
+        except FileNotFoundError:
+            return ""
+
+    congestion = ()
+
+    def counters(self):
+        """Name -> sum over the workers; a relay that cannot tell has none."""
+        return {}
+
+    def kernel_drops(self):
+        """Datagrams the kernel threw away in front of the listeners, their queue being full."""
+        drops = 0
+        for table in ("/proc/net/udp", "/proc/net/udp6"):
+            with open(table) as f:
+                for line in f.readlines()[1:]:
+                    fields = line.split()
+                    if int(fields[1].rpartition(":")[2], 16) == self.port:
+                        drops += int(fields[-1])
+        return drops
+
+
+class Radiotower(Relay):
+    name = "radiotower"
+    # A packet the relay was asked to carry, or an answer it owed, lost for want of room. All are to be 0 here.
+    congestion = ("truncated", "send_full", "send_too_large", "send_failed", "receive_failed", "dropped_user_limit",
+                  "dropped_answer_limit")
+
+    def __init__(self, path, workers=2, settings=None):
+        """`settings` are further lines of the configuration, "table.key" -> TOML text, and win over the ones here."""
+        super().__init__(os.path.abspath(path))
+        self.settings = {
+            "realm": f'"{REALM}"',
+            "listen.udp": f'["127.0.0.1:{self.port}", "[::1]:{self.port}"]',
+            "relay.addresses": '["127.0.0.1", "::1"]',
+            "relay.ports": '"32768-65535"',
+            "credentials.secrets_file": '"secrets"',
+            "credentials.users_file": '"users"',
+            "peers.allow": '["127.0.0.1/32 unsafe", "::1/128 unsafe"]',
+            "workers.count": str(workers),
+        }
+        self.settings.update(settings or {})
+
+    def configuration(self):
+        lines, table = [], ""
+        for key in sorted(self.settings, key=lambda k: ("." in k, k)):
+            here, _, name = key.rpartition(".")
+            if here != table:
+                table = here
+                lines.append(f"\n[{table}]")
+            lines.append(f"{name} = {self.settings[key]}")
+        return "\n".join(lines) + "\n"
+
+    def command(self):
+        write_private(os.path.join(self.folder, "secrets"), SECRET + "\n")
+        write_private(os.path.join(self.folder, "users"), f"{USER}:{PASSWORD}\n")
+        config = os.path.join(self.folder, "relay.toml")
+        write_private(config, self.configuration())
+        return [self.path, "--config", config]
+
+    def counters(self):
+        """SIGUSR1 puts the counters of each worker into the log; the line about ports ends them."""
+        before = len(self.log())
+        self.process.send_signal(signal.SIGUSR1)
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            text = self.log()[before:]
+            if re.search(r"counters of ports.*\n", text):
+                break
+            time.sleep(0.05)
+        else:
+            raise Failure("relay wrote no counters 3 s after SIGUSR1")
+        sums = {}
+        for line in text.splitlines():
+            if "counters of" in line:
+                for name, value in re.findall(r"\b([a-z_]+)=(\d+)\b", line):
+                    sums[name] = sums.get(name, 0) + int(value)
+        return sums
+
+
+class Coturn(Relay):
+    name = "coturn"
+
+    def __init__(self, path, rest=False):
+        """`rest`: its clients come with REST credentials, else with the user's password; coturn cannot have both."""
+        super().__init__(path)
+        self.rest = ["--use-auth-secret", "--static-auth-secret", SECRET] if rest else []
+
+    def command(self):
+        return [self.path, "-n", "--no-cli", "--no-tls", "--no-dtls", "--no-tcp", "--no-rfc5780", "--simple-log",
+                "--log-file", "stdout", "--pidfile", os.path.join(self.folder, "pid"), "--userdb", os.path.join(self.folder, "db"),
+                "-L", "127.0.0.1", "-L", "::1", "-E", "127.0.0.1", "-E", "::1", "-p", str(self.port), "-m", "2",
+                "--min-port", "32768", "--max-port", "65535", "--allow-loopback-peers", "-r", REALM, "-a",
+                "-u", f"{USER}:{PASSWORD}", *self.rest]
+
+    def check_exit(self, seconds):
+        pass  # its exit status is not ours to judge

@@ -1,0 +1,105 @@
+"""coturn's turnutils_uclient against a relay: no message may be lost.
+
+Each case is ten clients (client to client: twelve, it rounds up) that send a thousand messages each, every four milliseconds; a
+client starts at a random moment of its first six seconds, so a case lasts about ten. Without -c a client makes a second
+allocation with the RESERVATION-TOKEN that EVEN-PORT gave it, as RTP and RTCP do.
+"""
+
+import concurrent.futures
+import itertools
+import re
+import subprocess
+import time
+
+from relay import PASSWORD, SECRET, USER, Failure, free_port
+
+CLIENTS, MESSAGES, INTERVAL_MS, MESSAGE_BYTES = 10, 1000, 4, 200
+TIMEOUT_SECONDS = 40
+AT_A_TIME = 2
+
+
+class Peer:
+    """turnutils_peer: an echo on loopback, a separate one for each case."""
+
+    def __init__(self, address):
+        self.address, self.port = address, free_port()
+
+    def __enter__(self):
+        self.process = subprocess.Popen(["turnutils_peer", "-L", self.address, "-p", str(self.port)], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + 3
+        while not self.listens():
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.__exit__()
+                raise Failure("turnutils_peer does not start")
+            time.sleep(0.02)
+        return self
+
+    def listens(self):
+        with open("/proc/net/udp6" if ":" in self.address else "/proc/net/udp") as f:
+            return any(line.split()[1].endswith(f":{self.port:04X}") for line in f.readlines()[1:])
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+def statistics(output):
+    """The last totals it printed: sent, received, lost, dropped before sending, round trip in ms."""
+    totals = re.findall(r"tot_send_msgs=(\d+), tot_recv_msgs=(\d+)", output)
+    lost = re.findall(r"Total lost packets (-?\d+) .*total send dropped (-?\d+)", output)
+    trip = re.findall(r"Average round trip delay ([\d.]+) ms; min = \d+ ms, max = (\d+) ms", output)
+    if not totals or not lost or not trip:
+        raise Failure("no statistics: " + " | ".join(dict.fromkeys(output.strip().splitlines()[-4:])))
+    return (*map(int, totals[-1]), *map(int, lost[-1]), *trip[-1])
+
+
+def run_client(relay, options):
+    server = "::1" if "-x" in options and "-W" in options else "127.0.0.1"  # -x over IPv4 too: the families are independent
+    command = ["turnutils_uclient", "-m", str(CLIENTS), "-n", str(MESSAGES), "-z", str(INTERVAL_MS), "-l", str(MESSAGE_BYTES),
+               "-p", str(relay.port), *options, server]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              errors="replace", timeout=TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired as e:
+        tail = (e.stdout or b"").decode(errors="replace").strip().splitlines()[-1:]
+        raise Failure(f"not done after {TIMEOUT_SECONDS} s: {tail}") from None
+    if done.returncode != 0:
+        raise Failure(f"exit status {done.returncode}: " + " | ".join(dict.fromkeys(done.stdout.strip().splitlines()[-4:])))
+    sent, received, lost, dropped, average, longest = statistics(done.stdout)
+    numbers = f"sent {sent}, received {received}, lost {lost}, not sent {dropped}, round trip {float(average):.2f} ms, at most {longest} ms"
+    if sent < CLIENTS * MESSAGES or received != sent or lost or dropped:
+        raise Failure(numbers)
+    return numbers
+
+
+def run_case(relay, name, options, external):
+    if not external:
+        return run_client(relay, [*options, "-y"])
+    with Peer("::1" if "-x" in options else "127.0.0.1") as peer:
+        return run_client(relay, [*options, "-e", peer.address, "-r", str(peer.port)])
+
+
+def run(make_relay, report):
+    for rest in (False, True):
+        group = "uclient rest" if rest else "uclient user"
+        try:
+            # It takes channel numbers up to 0x7FFE as RFC 5766 let it, RFC 8656 ends at 0x4FFF.
+            relay = make_relay(rest=rest, settings={"relay.rfc5766_channel_numbers": "true"}).__enter__()
+        except Failure as e:
+            report.case(f"{group}: relay starts", lambda why=e: (_ for _ in ()).throw(why))
+            continue
+        try:
+            with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
+                for number, (send, external, ipv6) in enumerate(itertools.product((False, True), repeat=3)):
+                    # A name of its own: a case that failed leaves allocations behind that count for its user.
+                    options = ["-u", f"case{number}", "-W", SECRET] if rest else ["-u", USER, "-w", PASSWORD]
+                    name = f"{group} {'indication' if send else 'channel'} {'peer' if external else 'client'} {'ipv6' if ipv6 else 'ipv4'}"
+                    options += ["-s"] * send + ["-x"] * ipv6
+                    if send and not rest:
+                        options.append("-c")
+                        name += " no-rtcp"
+                    pool.submit(report.case, name, lambda o=options, n=name, e=external: run_case(relay, n, o, e))
+            report.relay_dropped_nothing(group, relay)
+        finally:
+            report.relay_ends_well(group, relay)
