@@ -1,0 +1,38 @@
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "commands.h"
+
+namespace radiotower::cli {
+
+int usage_error(const char* command, const std::string& text) {
+  fmt::print(stderr, "radiotower {}: {}\n(radiotower {} --help shows how it is used)\n", command, text, command);
+  return 2;
+}
+
+void warn(const std::string& text) { fmt::print(stderr, "warning: {}\n", text); }
+
+}  // namespace radiotower::cli
+
+int main(int argc, char** argv) {
+  CLI::App app("radiotower: looks at STUN and TURN servers from where their clients stand.", "radiotower");
+  app.set_version_flag("--version", "radiotower " RADIOTOWER_VERSION);
+  app.require_subcommand(1);
+  app.footer("Examples:\n"
+             "  radiotower stun tower.lan\n"
+             "  radiotower turn turn:tower.lan:3478 --user test --secret-file secrets\n"
+             "  radiotower credentials --secret-file secrets --host tower.lan\n"
+             "Exit codes: 0 it works, 1 it does not, 2 the command line is wrong.");
+  radiotower::cli::Run run;
+  radiotower::cli::add_stun_command(app, run);
+  radiotower::cli::add_turn_command(app, run);
+  radiotower::cli::add_credentials_command(app, run);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return run();
+}

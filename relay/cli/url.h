@@ -1,0 +1,39 @@
+// STUN and TURN URLs (RFC 7064, RFC 7065) and the plain HOST[:PORT] of the command line. Pure: nothing is resolved here.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "radiotower/net/address.h"
+
+namespace radiotower::cli {
+
+inline constexpr std::uint16_t default_port = 3478;      // stun, turn (RFC 7064, 3.2; RFC 7065, 3.2)
+inline constexpr std::uint16_t default_tls_port = 5349;  // stuns, turns
+
+/// A host as it was written, without the brackets of an IPv6 address, and a port.
+struct HostPort {
+  std::string host;
+  std::uint16_t port = default_port;
+  bool ipv6_literal = false;
+
+  std::string text() const;  // "tower.lan:3478", "[2001:db8::1]:3478"
+  static HostPort of(const net::TransportAddress& address);
+};
+
+/// "tower.lan", "192.0.2.1:3479", "[2001:db8::1]:3478", "2001:db8::1"; `why` gets a sentence when it is something else.
+std::optional<HostPort> parse_host_port(std::string_view text, std::uint16_t port_when_absent, std::string& why);
+
+/// HOST[:PORT] or stun:HOST[:PORT].
+std::optional<HostPort> parse_stun_target(std::string_view text, std::string& why);
+
+/// turn:HOST[:PORT][?transport=udp], the one form that is served today. For every other form `why` says what is wrong with it,
+/// or that it is right but not supported yet.
+std::optional<HostPort> parse_turn_url(std::string_view text, std::string& why);
+
+std::string stun_url(const HostPort& server);      // "stun:HOST:PORT"; a ?transport in it would be refused by Chrome
+std::string turn_udp_url(const HostPort& server);  // "turn:HOST:PORT?transport=udp"
+
+}  // namespace radiotower::cli
