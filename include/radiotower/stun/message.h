@@ -40,7 +40,7 @@ struct WireAddress {
 /// MESSAGE-INTEGRITY-SHA256 (14.5: what follows is ignored, save MESSAGE-INTEGRITY-SHA256 behind MESSAGE-INTEGRITY, and FINGERPRINT).
 class Message {
  public:
-  static constexpr std::size_t max_attributes = 64;
+  static constexpr std::size_t max_attributes = 128;  // a CreatePermission of a hundred peers is read, a datagram full of empty attributes is not
   static constexpr std::size_t max_unknown = 16;  // how many unknown comprehension-required types are remembered
 
   /// The datagram must hold exactly one message. A FINGERPRINT, when present, is checked here.
