@@ -1,0 +1,33 @@
+// What a process and the machine have used, as the kernel counts it. Linux only, by way of /proc.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+
+namespace radiotower::bench {
+
+std::int64_t steady_ns();
+std::int64_t own_thread_cpu_ns();
+
+/// CPU time of all threads of a process, ended ones included. It is the counter that /proc/PID/task/*/schedstat shows, read
+/// through the process's CPU clock, which also counts the part of a tick that a running thread has used. -1: no such process.
+std::int64_t process_cpu_ns(pid_t pid);
+
+/// Time the CPUs were not idle (user, system, interrupts; not stolen time), in steps of a clock tick (10 ms).
+std::int64_t machine_busy_ns();
+
+struct ProcessMemory {
+  std::int64_t rss_kb = 0;   // VmRSS
+  std::int64_t anon_kb = 0;  // RssAnon: what the process itself has written, without the pages of files
+};
+ProcessMemory process_memory(pid_t pid);
+
+struct KernelMemory {
+  std::int64_t slab_kb = 0;       // of the whole machine
+  std::int64_t udp_pages = 0;     // pages that queued datagrams hold (/proc/net/sockstat)
+  std::int64_t udp_sockets = 0;
+};
+KernelMemory kernel_memory();
+
+}  // namespace radiotower::bench
