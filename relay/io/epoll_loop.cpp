@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include "buffers.h"
@@ -34,24 +35,22 @@ class EpollLoop final : public Loop {
 
   bool open(std::string& why) {
     epoll_ = epoll_create1(EPOLL_CLOEXEC);
-    if (epoll_ < 0) {
-      why = std::string("epoll_create1: ") + std::strerror(errno);
+    if (epoll_ < 0 || wake_.descriptor() < 0) {
+      why = std::string(epoll_ < 0 ? "epoll_create1: " : "eventfd: ") + std::strerror(errno);
       return false;
     }
     epoll_event event{};
     event.events = EPOLLIN;
     event.data.u64 = wake_mark;
-    epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_.descriptor(), &event);
-    return true;
+    if (epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_.descriptor(), &event) == 0) return true;
+    why = std::string("epoll_ctl: ") + std::strerror(errno);
+    return false;
   }
 
   std::string_view name() const override { return "epoll"; }
 
   SocketId add(Socket socket, std::uint64_t cookie) override {
-    sockaddr_storage local{};
-    socklen_t length = sizeof local;
-    getsockname(socket.descriptor(), reinterpret_cast<sockaddr*>(&local), &length);
-    const SocketId id = sockets_.add(socket.descriptor(), cookie, local.ss_family == AF_INET6);
+    const SocketId id = sockets_.add(socket.descriptor(), cookie);
     if (id == no_socket) return no_socket;
     epoll_event event{};
     event.events = EPOLLIN;
@@ -75,36 +74,29 @@ class EpollLoop final : public Loop {
     SocketTable::Slot* slot = sockets_.find(out.socket);
     if (!slot) return;
     for_each_datagram(out, [&](Bytes prefix, MutableBytes bytes, bool may_prepend) {
-      if (queue_.size() == most_queued) flush(nullptr);
+      MutableBytes whole = bytes;
+      if (!prefix.empty() && may_prepend) {
+        whole = {bytes.data() - prefix.size(), bytes.size() + prefix.size()};
+        std::copy(prefix.begin(), prefix.end(), whole.begin());
+        prefix = {};
+      }
+      if (queue_.size() == most_queued || out.dont_fragment) flush();
       Queued& q = queue_.emplace_back();
       q.descriptor = slot->descriptor;
-      q.socket = out.socket;
       q.length = static_cast<socklen_t>(out.to.to_sockaddr(&q.to));
-      q.pieces[0] = {bytes.data(), bytes.size()};
-      q.count = 1;
-      if (!prefix.empty() && may_prepend) {
-        std::copy(prefix.begin(), prefix.end(), bytes.data() - prefix.size());
-        q.pieces[0] = {bytes.data() - prefix.size(), bytes.size() + prefix.size()};
-      } else if (!prefix.empty()) {
-        std::copy(prefix.begin(), prefix.end(), q.prefix.begin());
-        q.pieces[1] = q.pieces[0];
-        q.pieces[0] = {nullptr, prefix.size()};  // q moves within the vector: its own prefix is pointed to when it is sent
-        q.count = 2;
-      }
-      if (out.dont_fragment) {
-        const Queued last = q;
-        queue_.pop_back();
-        flush(nullptr);  // in order
-        const Bytes whole(static_cast<std::uint8_t*>(last.pieces[0].iov_base), last.pieces[0].iov_len);
-        if (const int error = send_with_dont_fragment(last.descriptor, slot->v6, whole, last.to, last.length)) count_send_failure(error, counters_);
-        else ++counters_.sent;
-      }
+      q.count = prefix.empty() ? 1 : 2;
+      std::copy(prefix.begin(), prefix.end(), q.prefix.begin());
+      q.pieces[prefix.empty() ? 0 : 1] = {whole.data(), whole.size()};
+      if (!prefix.empty()) q.pieces[0] = {q.prefix.data(), prefix.size()};  // the queue never grows beyond what was reserved
+      if (!out.dont_fragment) return;
+      count(send_now(q.descriptor, q.pieces, q.count, q.to, q.length, true), counters_);
+      queue_.pop_back();
     });
   }
 
   bool turn(nanoseconds timeout, Receiver& receiver) override {
     ++counters_.turns;
-    flush(&receiver);
+    flush();
     for (const int descriptor : closing_) close(descriptor);
     closing_.clear();
     half_ ^= 1;  // what was handed over in the last turn lies in the other half, and stays until the end of this one
@@ -125,7 +117,7 @@ class EpollLoop final : public Loop {
       const auto id = static_cast<SocketId>(event.data.u64);
       SocketTable::Slot* slot = sockets_.find(id);
       if (!slot) continue;
-      if (event.events & EPOLLERR) drain_error_queue(slot->descriptor, id, slot->cookie, receiver);
+      if (event.events & EPOLLERR) report_errors(sockets_, id, receiver);  // level-triggered: what is left is heard of again
       if ((event.events & EPOLLIN) && used < per_turn_) receive(id, used, receiver);
     }
     return true;
@@ -139,18 +131,17 @@ class EpollLoop final : public Loop {
  private:
   struct Queued {
     int descriptor = -1;
-    SocketId socket = no_socket;
     socklen_t length = 0;
-    int count = 0;
+    std::size_t count = 0;
     sockaddr_in6 to{};
     std::array<iovec, 2> pieces{};
     std::array<std::uint8_t, 4> prefix{};
   };
 
   void receive(SocketId id, std::size_t& used, Receiver& receiver) {
-    std::array<mmsghdr, batch> messages;
-    std::array<iovec, batch> pieces;
-    std::array<sockaddr_in6, batch> names;
+    SocketTable::Slot* slot = sockets_.find(id);
+    if (!slot) return;  // removed by the receiver when it heard of an error
+    auto& [messages, pieces, names] = receiving_;
     const std::size_t most = std::min(batch, per_turn_ - used);
     for (std::size_t i = 0; i < most; ++i) {
       pieces[i] = {buffer(used + i) + Buffers::headroom, Buffers::payload};
@@ -160,11 +151,13 @@ class EpollLoop final : public Loop {
       messages[i].msg_hdr.msg_iov = &pieces[i];
       messages[i].msg_hdr.msg_iovlen = 1;
     }
-    SocketTable::Slot* slot = sockets_.find(id);
     const int received = recvmmsg(slot->descriptor, messages.data(), static_cast<unsigned>(most), MSG_DONTWAIT, nullptr);
     if (received < 0) {
       if (errno == EAGAIN || errno == EINTR) return;
-      if (may_be_of_an_earlier_datagram(errno)) return drain_error_queue(slot->descriptor, id, slot->cookie, receiver);
+      if (may_be_of_an_earlier_datagram(errno)) {
+        report_errors(sockets_, id, receiver);
+        return;
+      }
       ++counters_.receive_failed;
       return;
     }
@@ -190,47 +183,40 @@ class EpollLoop final : public Loop {
 
   std::uint8_t* buffer(std::size_t i) const { return buffers_.at(half_ * per_turn_ + i); }
 
-  /// Runs of one socket leave with one sendmmsg.
-  void flush(Receiver* receiver) {
+  /// Runs of one socket leave with one sendmmsg. Not sorted: towards the clients everything is one run, of the listener; towards the
+  /// peers there is a socket for each, and nothing to gather.
+  void flush() {
     for (std::size_t from = 0; from < queue_.size();) {
       std::size_t to = from + 1;
       while (to < queue_.size() && to - from < batch && queue_[to].descriptor == queue_[from].descriptor) ++to;
-      std::array<mmsghdr, batch> messages;
       for (std::size_t i = from; i < to; ++i) {
         Queued& q = queue_[i];
-        if (q.count == 2) q.pieces[0].iov_base = q.prefix.data();
-        msghdr& m = messages[i - from].msg_hdr;
+        msghdr& m = sending_[i - from].msg_hdr;
         m = {};
         m.msg_name = &q.to;
         m.msg_namelen = q.length;
         m.msg_iov = q.pieces.data();
-        m.msg_iovlen = static_cast<std::size_t>(q.count);
+        m.msg_iovlen = q.count;
       }
-      send_run(messages.data(), from, to, receiver);
+      send_run(from, to);
       from = to;
     }
     queue_.clear();
   }
 
-  void send_run(mmsghdr* messages, std::size_t from, std::size_t to, Receiver* receiver) {
+  void send_run(std::size_t from, std::size_t to) {
     bool retried = false;
     for (std::size_t done = from; done < to;) {
-      const int sent = sendmmsg(queue_[done].descriptor, messages + (done - from), static_cast<unsigned>(to - done), MSG_DONTWAIT);
+      const int sent = sendmmsg(queue_[done].descriptor, sending_.data() + (done - from), static_cast<unsigned>(to - done), MSG_DONTWAIT);
       if (sent > 0) {
         counters_.sent += static_cast<std::uint64_t>(sent);
+        counters_.send_retried += std::exchange(retried, false);
         done += static_cast<std::size_t>(sent);
-        retried = false;
         continue;
       }
       if (errno == EINTR) continue;
-      if (!retried && may_be_of_an_earlier_datagram(errno)) {  // an ICMP error that waited on the socket: this one has not left yet
-        const Queued& q = queue_[done];
-        const SocketTable::Slot* slot = sockets_.find(q.socket);
-        if (receiver && slot) drain_error_queue(q.descriptor, q.socket, slot->cookie, *receiver);
-        retried = true;
-        ++counters_.send_retried;
-        continue;
-      }
+      // An ICMP error that waited on the socket: this one has not left, and leaves now. What was said, EPOLLERR will tell.
+      if (may_be_of_an_earlier_datagram(errno) && !std::exchange(retried, true)) continue;
       count_send_failure(errno, counters_);
       ++done;
       retried = false;
@@ -243,6 +229,12 @@ class EpollLoop final : public Loop {
   Buffers buffers_;
   std::size_t half_ = 0;
   std::vector<Queued> queue_;
+  struct {  // members, so that a call does not clear them anew
+    std::array<mmsghdr, batch> messages;
+    std::array<iovec, batch> pieces;
+    std::array<sockaddr_in6, batch> names;
+  } receiving_{};
+  std::array<mmsghdr, batch> sending_{};
   std::vector<int> closing_;
   WakeUp wake_;
   LoopCounters counters_;
@@ -250,10 +242,13 @@ class EpollLoop final : public Loop {
 
 }  // namespace
 
-std::unique_ptr<Loop> make_epoll_loop(const LoopSettings& settings, std::string& why) {
+std::unique_ptr<Loop> make_epoll_loop(const LoopSettings& settings, std::string& why) try {
   auto loop = std::make_unique<EpollLoop>(settings);
   if (!loop->open(why)) return nullptr;
   return loop;
+} catch (const std::bad_alloc&) {
+  why = "no memory for the receive buffers";
+  return nullptr;
 }
 
 }  // namespace radiotower::io

@@ -9,8 +9,8 @@
 
 namespace radiotower::io {
 
-void drain_error_queue(int descriptor, SocketId socket, std::uint64_t cookie, Receiver& receiver) {
-  for (int i = 0; i < 64; ++i) {
+bool read_error_queue(int descriptor, SocketError& error) {
+  for (int i = 0; i < 64; ++i) {  // entries of another kind (timestamps) are passed over
     sockaddr_in6 name{};
     alignas(cmsghdr) char control[512];
     msghdr message{};
@@ -18,25 +18,30 @@ void drain_error_queue(int descriptor, SocketId socket, std::uint64_t cookie, Re
     message.msg_namelen = sizeof name;
     message.msg_control = control;
     message.msg_controllen = sizeof control;
-    if (recvmsg(descriptor, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) return;
+    ssize_t got;
+    do got = recvmsg(descriptor, &message, MSG_ERRQUEUE | MSG_DONTWAIT);
+    while (got < 0 && errno == EINTR);
+    if (got < 0) return false;
     for (cmsghdr* c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
       const bool v4 = c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR;
       const bool v6 = c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR;
-      if (!v4 && !v6) continue;
+      if ((!v4 && !v6) || c->cmsg_len < CMSG_LEN(sizeof(sock_extended_err))) continue;
       sock_extended_err e;
       std::memcpy(&e, CMSG_DATA(c), sizeof e);
-      const auto destination = net::TransportAddress::from_sockaddr(reinterpret_cast<const sockaddr*>(&name), message.msg_namelen);
-      SocketError error;
-      error.socket = socket;
-      error.cookie = cookie;
+      error = {};
       error.from_icmp = e.ee_origin == SO_EE_ORIGIN_ICMP || e.ee_origin == SO_EE_ORIGIN_ICMP6;
-      error.icmp_type = e.ee_type;
-      error.icmp_code = e.ee_code;
-      error.mtu = e.ee_info;
-      if (destination) error.destination = *destination;  // msg_name of the error queue is whom the datagram was for
-      receiver.on_socket_error(error);
+      if (error.from_icmp) {
+        error.icmp_type = e.ee_type;
+        error.icmp_code = e.ee_code;
+      }
+      if (e.ee_errno == EMSGSIZE) error.mtu = e.ee_info;
+      // msg_name is whom the datagram was for; who sent the ICMP message (SO_EE_OFFENDER) is nobody's business.
+      if (const auto to = net::TransportAddress::from_sockaddr(reinterpret_cast<const sockaddr*>(&name), message.msg_namelen))
+        error.destination = *to;
+      return true;
     }
   }
+  return false;
 }
 
 bool may_be_of_an_earlier_datagram(int error) {
@@ -51,6 +56,16 @@ bool may_be_of_an_earlier_datagram(int error) {
     case ENONET:
     case EACCES:         // administratively prohibited (IPv6)
     case EMSGSIZE: return true;  // fragmentation needed
+    default: return false;
+  }
+}
+
+bool is_permanent(int error) {
+  switch (error) {
+    case EBADF:
+    case ENOTSOCK:
+    case EFAULT:
+    case EINVAL: return true;  // EINVAL: a kernel without multishot recvmsg
     default: return false;
   }
 }

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 
 namespace radiotower::io {
@@ -16,6 +17,18 @@ namespace {
 
 bool set(int descriptor, int level, int option, int value) {
   return setsockopt(descriptor, level, option, &value, sizeof value) == 0;
+}
+
+/// The forced form goes over net.core.rmem_max and wants CAP_NET_ADMIN. Without it the system's limit holds, which is no error; and
+/// one refusal is enough to know, since each relay socket pays for every call made here.
+void set_buffer(int descriptor, int forced, int plain, int size) {
+  static std::atomic<bool> may_force = true;
+  if (size <= 0) return;
+  if (may_force.load(std::memory_order_relaxed)) {
+    if (set(descriptor, SOL_SOCKET, forced, size)) return;
+    if (errno == EPERM) may_force.store(false, std::memory_order_relaxed);
+  }
+  set(descriptor, SOL_SOCKET, plain, size);
 }
 
 }  // namespace
@@ -34,11 +47,8 @@ Socket open_udp(const net::TransportAddress& local, const UdpOptions& options, i
     if (ok && options.report_errors) ok = set(d, IPPROTO_IPV6, IPV6_RECVERR, 1);
   }
   if (ok && options.reuse_port) ok = set(d, SOL_SOCKET, SO_REUSEPORT, 1);
-  // The FORCE forms go over net.core.rmem_max and want CAP_NET_ADMIN; without it the system's limit holds, which is no error.
-  if (ok && options.receive_buffer > 0 && !set(d, SOL_SOCKET, SO_RCVBUFFORCE, options.receive_buffer))
-    set(d, SOL_SOCKET, SO_RCVBUF, options.receive_buffer);
-  if (ok && options.send_buffer > 0 && !set(d, SOL_SOCKET, SO_SNDBUFFORCE, options.send_buffer))
-    set(d, SOL_SOCKET, SO_SNDBUF, options.send_buffer);
+  if (ok) set_buffer(d, SO_RCVBUFFORCE, SO_RCVBUF, options.receive_buffer);
+  if (ok) set_buffer(d, SO_SNDBUFFORCE, SO_SNDBUF, options.send_buffer);
   if (ok) {
     sockaddr_in6 address;
     const auto length = static_cast<socklen_t>(local.to_sockaddr(&address));

@@ -2,8 +2,9 @@
 //
 // Receives: one multishot recvmsg a socket, armed once, with buffers of a provided ring. A buffer is laid out by the kernel as
 // [io_uring_recvmsg_out 16][name 32][payload], so that 48 bytes in front of the payload are free once the name has been read.
-// Sends: IORING_OP_SEND with an address, MSG_DONTWAIT and CQE_SKIP_SUCCESS: they finish inside io_uring_enter, successes leave no
-// completion, and the bytes may be given back as soon as enter has returned and the failures among them have been looked at.
+// Sends: IORING_OP_SEND with an address, MSG_DONTWAIT and CQE_SKIP_SUCCESS: they finish inside io_uring_enter, and successes leave
+// no completion. A failure may be an ICMP error of an earlier datagram, and is then sent again from the same bytes; so a received
+// buffer goes back to the kernel only at the end of the turn that sent what was queued from it, when every failure has been seen.
 #include <liburing.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -12,6 +13,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -28,11 +30,14 @@ namespace {
 constexpr unsigned submission_entries = 1024;
 constexpr unsigned completion_entries = 16384;
 constexpr std::uint16_t buffer_group = 1;
+constexpr std::size_t most_buffers = 32768;  // of a provided buffer ring
 constexpr std::size_t name_size = 32;
-constexpr std::size_t send_slots = 8192;
+constexpr std::size_t most_sends = 4096;  // through the ring in one turn; what goes beyond is sent by calls of its own
 
+// What a completion is about stands in its user_data: the kind, then for a receive the SocketId, for a send its epoch and its slot.
 enum class Kind : std::uint64_t { receive = 1, send = 2, cancel = 3, wake = 4 };
 constexpr std::uint64_t user_data(Kind kind, std::uint64_t rest) { return static_cast<std::uint64_t>(kind) << 56 | rest; }
+constexpr std::uint64_t epoch_mask = 0xFFFFFFFF;
 
 std::string sentence(const char* call, int error) {
   std::string text = std::string(call) + ": " + std::strerror(error);
@@ -49,9 +54,11 @@ std::string sentence(const char* call, int error) {
 
 class UringLoop final : public Loop {
  public:
-  explicit UringLoop(const LoopSettings& settings) : sockets_(settings.max_sockets), buffers_(settings.buffers), slots_(send_slots) {
+  explicit UringLoop(const LoopSettings& settings)
+      : sockets_(settings.max_sockets), buffers_(std::bit_ceil(std::clamp<std::size_t>(settings.buffers, 8, most_buffers))) {
     receive_.msg_namelen = name_size;
-    lent_.reserve(settings.buffers);
+    lent_.reserve(buffers_.count());
+    for (auto& slots : slots_) slots.resize(most_sends);
   }
 
   ~UringLoop() override {
@@ -62,6 +69,10 @@ class UringLoop final : public Loop {
   }
 
   bool open(std::string& why) {
+    if (wake_.descriptor() < 0) {
+      why = sentence("eventfd", errno);
+      return false;
+    }
     io_uring_params params{};
     // What helps, then less: each flag is from another kernel (6.1 has them all).
     const unsigned attempts[] = {
@@ -95,10 +106,7 @@ class UringLoop final : public Loop {
   std::string_view name() const override { return "io_uring"; }
 
   SocketId add(Socket socket, std::uint64_t cookie) override {
-    sockaddr_storage local{};
-    socklen_t length = sizeof local;
-    getsockname(socket.descriptor(), reinterpret_cast<sockaddr*>(&local), &length);
-    const SocketId id = sockets_.add(socket.descriptor(), cookie, local.ss_family == AF_INET6);
+    const SocketId id = sockets_.add(socket.descriptor(), cookie);
     if (id == no_socket) return no_socket;
     socket.release();
     arm(id, *sockets_.find(id));
@@ -109,14 +117,11 @@ class UringLoop final : public Loop {
     SocketTable::Slot* slot = sockets_.find(id);
     if (!slot) return;
     if (slot->armed) {
-      io_uring_sqe* sqe = entry();
-      io_uring_prep_cancel64(sqe, user_data(Kind::receive, id), 0);
-      io_uring_sqe_set_data64(sqe, user_data(Kind::cancel, 0));
-      sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
       slot->armed = false;
       --armed_;
+      cancels_.push_back(id);
     }
-    closing_.push_back(sockets_.remove(id));  // closed once what is queued on it has left
+    closing_.push_back(sockets_.remove(id));  // closed by the next turn, once what is queued on it has left
   }
 
   void send(const Outgoing& out) override {
@@ -124,55 +129,41 @@ class UringLoop final : public Loop {
     if (!slot) return;
     for_each_datagram(out, [&](Bytes prefix, MutableBytes bytes, bool may_prepend) {
       MutableBytes whole = bytes;
-      if (!prefix.empty()) {
-        if (!may_prepend) return send_in_two(*slot, prefix, bytes, out.to);
+      if (!prefix.empty() && may_prepend) {
         whole = {bytes.data() - prefix.size(), bytes.size() + prefix.size()};
         std::copy(prefix.begin(), prefix.end(), whole.begin());
+        prefix = {};
       }
-      queue(*slot, out.socket, whole, out.to, out.dont_fragment);
+      if (out.dont_fragment || !prefix.empty()) return send_at_once(*slot, out.socket, prefix, whole, out.to, out.dont_fragment);
+      queue(*slot, out.socket, whole, out.to);
     });
   }
 
   bool turn(nanoseconds timeout, Receiver& receiver) override {
     ++counters_.turns;
-    rearm();
-    // With many buffers lent out the sends go first, by themselves, so that their buffers are back before more is received.
-    if (lent_.size() * 2 > buffers_.count() || !closing_.empty()) {
+    if (!wake_armed_) watch_for_wake_up();
+    look_at_errors(receiver);
+    const std::size_t lent_before = lent_.size();
+    cancel_removed();
+    if (lent_before * 2 > buffers_.count()) {
+      // Most buffers wait for what is queued from them to leave. This turn only sends, and gives them back: to receive now would end
+      // one multishot receive after the other for want of a buffer.
       if (!submit()) return false;
-      reap_failed_sends(receiver);
-      give_back();
-      close_removed();
-    }
-    io_uring_cqe* cqe = nullptr;
-    int result;
-    if (timeout.count() < 0) {
-      result = io_uring_submit_and_wait(&ring_, 1);
-    } else if (timeout.count() == 0) {
-      result = io_uring_submit_and_get_events(&ring_);
     } else {
-      __kernel_timespec time{};
-      time.tv_sec = timeout.count() / 1'000'000'000;
-      time.tv_nsec = timeout.count() % 1'000'000'000;
-      result = io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, &time, nullptr);
+      rearm();
+      if (!closing_.empty()) {  // a port that was given up must not stay bound for as long as this turn waits
+        if (!submit()) return false;
+        close_removed();
+      }
+      const bool unfinished = !in_error_.empty() || !ended_.empty() || !cancels_.empty() || !wake_armed_;
+      if (!submit_and_wait(unfinished ? nanoseconds(0) : timeout)) return false;
     }
-    if (result < 0 && result != -ETIME && result != -EINTR && result != -EAGAIN && result != -EBUSY) return false;
-
-    if (IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW) {
-      ++counters_.completion_overflow;  // the kernel keeps what did not fit; the next enter brings it
-      io_uring_get_events(&ring_);
-    }
-    // What was lent in the last turn has been sent by the enter above, and is given back when the failures have been seen.
-    lent_before_ = lent_.size();
-    // Bounded: a receive needs a buffer, and there are so many; the rest are failures of sends of this turn.
-    unsigned head = 0, seen = 0;
-    io_uring_for_each_cqe(&ring_, head, cqe) {
-      ++seen;
-      complete(*cqe, receiver);
-      if (seen == completion_entries / 2) break;
-    }
-    io_uring_cq_advance(&ring_, seen);
-    give_back_first(lent_before_);
+    ++epoch_;
+    sends_ = 0;
+    complete_all(receiver);
+    give_back(lent_before);
     close_removed();
+    if (leaving_ > 0) counters_.sent += static_cast<std::uint64_t>(std::exchange(leaving_, 0));
     return true;
   }
 
@@ -187,7 +178,7 @@ class UringLoop final : public Loop {
     SocketId socket = no_socket;
     const std::uint8_t* bytes = nullptr;
     std::uint32_t size = 0;
-    std::uint32_t sequence = 0;
+    socklen_t length = 0;
   };
 
   bool register_buffers(std::string& why) {
@@ -215,9 +206,9 @@ class UringLoop final : public Loop {
 
   /// seccomp cannot see what a ring is asked to do, so the ring itself is told what it may do (security.md, "Sandbox").
   void restrict_operations() {
-    std::array<io_uring_restriction, 10> r{};
+    std::array<io_uring_restriction, 8> r{};
     std::size_t n = 0;
-    for (const int op : {IORING_OP_RECVMSG, IORING_OP_SEND, IORING_OP_SENDMSG, IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_ADD, IORING_OP_TIMEOUT}) {
+    for (const int op : {IORING_OP_RECVMSG, IORING_OP_SEND, IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_ADD}) {
       r[n].opcode = IORING_RESTRICTION_SQE_OP;
       r[n++].sqe_op = static_cast<std::uint8_t>(op);
     }
@@ -254,37 +245,54 @@ class UringLoop final : public Loop {
     out.to = self;
     out.bytes = hello;
     send(out);
-    for (int i = 0; i < 20 && !ear.heard; ++i) turn(milliseconds(20), ear);
+    for (int i = 0; i < 20 && !ear.heard && counters_.receive_failed + counters_.send_failed == 0; ++i) turn(milliseconds(20), ear);
     const bool unsupported = !ear.heard;
     remove(id);
-    turn(nanoseconds(0), ear);
+    for (int i = 0; i < 2; ++i) turn(nanoseconds(0), ear);
     counters_ = {};
     if (unsupported) why = "multishot receive or send with an address does not work (Linux 6.1 or later has both)";
     return !unsupported;
   }
 
+  /// An entry of the submission queue, which is sent off first if it is full. nullptr when the kernel takes nothing for now.
   io_uring_sqe* entry() {
-    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-    while (!sqe) {
+    for (int i = 0; i < 3; ++i) {
+      if (io_uring_sqe* sqe = io_uring_get_sqe(&ring_)) return sqe;
       submit();
-      sqe = io_uring_get_sqe(&ring_);
     }
-    return sqe;
+    return nullptr;
   }
 
   void watch_for_wake_up() {
     io_uring_sqe* sqe = entry();
+    wake_armed_ = sqe != nullptr;
+    if (!sqe) return;
     io_uring_prep_poll_multishot(sqe, wake_.descriptor(), POLLIN);
     io_uring_sqe_set_data64(sqe, user_data(Kind::wake, 0));
   }
 
-  bool submit() {
-    const int result = io_uring_submit(&ring_);
-    return result >= 0 || result == -EINTR || result == -EAGAIN || result == -EBUSY;
+  /// Errors after which the next enter may well succeed: a signal, want of memory, a full completion queue (kernels before 5.19).
+  bool after_enter(int result) {
+    if (io_uring_sq_ready(&ring_) == 0) leaving_ += std::exchange(queued_, 0);
+    return result >= 0 || result == -ETIME || result == -EINTR || result == -EAGAIN || result == -EBUSY;
+  }
+  bool submit() { return after_enter(io_uring_submit(&ring_)); }
+  bool submit_and_wait(nanoseconds timeout) {
+    if (timeout.count() < 0) return after_enter(io_uring_submit_and_wait(&ring_, 1));
+    if (timeout.count() == 0) return after_enter(io_uring_submit_and_get_events(&ring_));
+    __kernel_timespec time{};
+    time.tv_sec = timeout.count() / 1'000'000'000;
+    time.tv_nsec = timeout.count() % 1'000'000'000;
+    io_uring_cqe* cqe = nullptr;
+    return after_enter(io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, &time, nullptr));
   }
 
   void arm(SocketId id, SocketTable::Slot& slot) {
     io_uring_sqe* sqe = entry();
+    if (!sqe) {
+      ended_.push_back(id);  // the next turn tries again
+      return;
+    }
     io_uring_prep_recvmsg_multishot(sqe, slot.descriptor, &receive_, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = buffer_group;
@@ -294,59 +302,82 @@ class UringLoop final : public Loop {
   }
 
   void rearm() {
-    for (const SocketId id : ended_) {
+    to_arm_.swap(ended_);
+    for (const SocketId id : to_arm_) {
       SocketTable::Slot* slot = sockets_.find(id);
       if (!slot || slot->armed) continue;
       ++counters_.rearmed;
       arm(id, *slot);
     }
-    ended_.clear();
+    to_arm_.clear();
   }
 
-  void queue(SocketTable::Slot& socket, SocketId id, MutableBytes bytes, const net::TransportAddress& to, bool dont_fragment) {
-    const std::uint32_t sequence = next_send_++;
-    SendSlot& slot = slots_[sequence % send_slots];
-    const auto length = static_cast<socklen_t>(to.to_sockaddr(&slot.to));
+  void cancel_removed() {
+    while (!cancels_.empty()) {
+      io_uring_sqe* sqe = entry();
+      if (!sqe) return;
+      io_uring_prep_cancel64(sqe, user_data(Kind::receive, cancels_.back()), 0);
+      io_uring_sqe_set_data64(sqe, user_data(Kind::cancel, 0));
+      sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+      cancels_.pop_back();
+    }
+  }
+
+  void queue(const SocketTable::Slot& socket, SocketId id, MutableBytes bytes, const net::TransportAddress& to) {
+    io_uring_sqe* sqe = sends_ < most_sends ? entry() : nullptr;
+    if (!sqe) return send_at_once(socket, id, {}, bytes, to, false);
+    SendSlot& slot = slots_[epoch_ & 1][sends_];
+    slot.length = static_cast<socklen_t>(to.to_sockaddr(&slot.to));
     slot.socket = id;
     slot.bytes = bytes.data();
     slot.size = static_cast<std::uint32_t>(bytes.size());
-    slot.sequence = sequence;
-    if (dont_fragment) {
-      submit();  // in order behind what is queued already
-      if (const int error = send_with_dont_fragment(socket.descriptor, socket.v6, bytes, slot.to, length)) count_send_failure(error, counters_);
-      else ++counters_.sent;
-      return;
-    }
-    io_uring_sqe* sqe = entry();
     io_uring_prep_send(sqe, socket.descriptor, bytes.data(), bytes.size(), MSG_DONTWAIT);
-    io_uring_prep_send_set_addr(sqe, reinterpret_cast<const sockaddr*>(&slot.to), static_cast<std::uint16_t>(length));
+    io_uring_prep_send_set_addr(sqe, reinterpret_cast<const sockaddr*>(&slot.to), static_cast<std::uint16_t>(slot.length));
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-    io_uring_sqe_set_data64(sqe, user_data(Kind::send, sequence));
-    ++counters_.sent;  // taken back when it fails
+    io_uring_sqe_set_data64(sqe, user_data(Kind::send, (epoch_ & epoch_mask) << 16 | sends_));
+    ++sends_;
+    ++queued_;
   }
 
-  /// A datagram of a train whose prefix has no room in front of it: two pieces, at once.
-  void send_in_two(SocketTable::Slot& socket, Bytes prefix, Bytes bytes, const net::TransportAddress& to) {
+  /// The rare ones: DF, or a datagram of a train whose prefix has no room in front of it. In order behind what is queued already.
+  void send_at_once(const SocketTable::Slot& socket, SocketId id, Bytes prefix, MutableBytes bytes, const net::TransportAddress& to,
+                    bool dont_fragment) {
     submit();
     sockaddr_in6 address;
-    msghdr message{};
-    message.msg_name = &address;
-    message.msg_namelen = static_cast<socklen_t>(to.to_sockaddr(&address));
-    std::array<iovec, 2> pieces{{{const_cast<std::uint8_t*>(prefix.data()), prefix.size()}, {const_cast<std::uint8_t*>(bytes.data()), bytes.size()}}};
-    message.msg_iov = pieces.data();
-    message.msg_iovlen = pieces.size();
-    if (sendmsg(socket.descriptor, &message, MSG_DONTWAIT) < 0) count_send_failure(errno, counters_);
-    else ++counters_.sent;
+    const auto length = static_cast<socklen_t>(to.to_sockaddr(&address));
+    const iovec payload{bytes.data(), bytes.size()};
+    std::array<std::uint8_t, 4> head{};
+    std::copy(prefix.begin(), prefix.end(), head.begin());
+    const SentNow result = prefix.empty() ? send_now(socket.descriptor, {payload}, 1, address, length, dont_fragment)
+                                          : send_now(socket.descriptor, {iovec{head.data(), prefix.size()}, payload}, 2, address, length, dont_fragment);
+    count(result, counters_);
+    if (result.queued_error) note_error(id);
+  }
+
+  /// Everything there is. Bounded by the buffers, of which none is given back meanwhile, and by the sends that those caused.
+  void complete_all(Receiver& receiver) {
+    for (int round = 0; round < 64; ++round) {
+      io_uring_cqe* cqe = nullptr;
+      unsigned head = 0;
+      io_uring_for_each_cqe(&ring_, head, cqe) {
+        const io_uring_cqe one = *cqe;
+        io_uring_cq_advance(&ring_, 1);  // first, so that a submission made by the receiver finds room for its completions
+        complete(one, receiver);
+      }
+      if (!(IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW)) return;
+      ++counters_.completion_overflow;  // the kernel has kept what did not fit
+      io_uring_get_events(&ring_);
+    }
   }
 
   void complete(const io_uring_cqe& cqe, Receiver& receiver) {
     switch (static_cast<Kind>(cqe.user_data >> 56)) {
       case Kind::receive: return received(cqe, receiver);
-      case Kind::send: return send_failed(static_cast<std::uint32_t>(cqe.user_data), -cqe.res, receiver);
-      case Kind::cancel: return;
+      case Kind::send: return send_failed(cqe.user_data >> 16 & epoch_mask, cqe.user_data & 0xFFFF, -cqe.res);
+      case Kind::cancel: return;  // the receive had ended by itself
       case Kind::wake:
         wake_.clear();
-        if (!(cqe.flags & IORING_CQE_F_MORE)) watch_for_wake_up();
+        if (!(cqe.flags & IORING_CQE_F_MORE)) wake_armed_ = false;
         return receiver.on_wake();
     }
   }
@@ -357,7 +388,7 @@ class UringLoop final : public Loop {
     if (slot && !(cqe.flags & IORING_CQE_F_MORE)) {
       slot->armed = false;
       --armed_;
-      ended_.push_back(id);
+      if (cqe.res >= 0 || !is_permanent(-cqe.res)) ended_.push_back(id);  // else it would end again at once, for ever
     }
     if (cqe.flags & IORING_CQE_F_BUFFER) {
       const auto index = static_cast<std::uint16_t>(cqe.flags >> IORING_CQE_BUFFER_SHIFT);
@@ -372,7 +403,10 @@ class UringLoop final : public Loop {
       case EINTR:
       case EAGAIN: return;
       default:
-        if (may_be_of_an_earlier_datagram(-cqe.res)) return drain_error_queue(slot->descriptor, id, slot->cookie, receiver);
+        if (may_be_of_an_earlier_datagram(-cqe.res)) {
+          if (!report_errors(sockets_, id, receiver)) in_error_.push_back(id);
+          return;
+        }
         ++counters_.receive_failed;
     }
   }
@@ -398,47 +432,46 @@ class UringLoop final : public Loop {
     receiver.on_datagram(datagram);
   }
 
-  void send_failed(std::uint32_t sequence, int error, Receiver& receiver) {
-    --counters_.sent;
-    SendSlot& slot = slots_[sequence % send_slots];
-    SocketTable::Slot* socket = slot.sequence == sequence ? sockets_.find(slot.socket) : nullptr;
+  void send_failed(std::uint64_t epoch, std::size_t index, int error) {
+    --leaving_;
+    const SendSlot& slot = slots_[epoch & 1][index];
+    // The bytes and the slot of a send last through the turn that submits it. Nothing older is met here, since each turn looks at all
+    // completions; but to send a stranger's bytes would be so bad that it is checked.
+    const bool fresh = epoch == (epoch_ & epoch_mask) || epoch == ((epoch_ - 1) & epoch_mask);
+    const SocketTable::Slot* socket = fresh ? sockets_.find(slot.socket) : nullptr;
     if (!socket || !may_be_of_an_earlier_datagram(error)) return count_send_failure(error, counters_);
-    // An ICMP error of an earlier datagram waited on the socket and was reported on this one, which did not leave: it leaves now.
-    drain_error_queue(socket->descriptor, slot.socket, socket->cookie, receiver);
-    const std::size_t length = slot.to.sin6_family == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
-    const ssize_t sent = sendto(socket->descriptor, slot.bytes, slot.size, MSG_DONTWAIT, reinterpret_cast<const sockaddr*>(&slot.to),
-                                static_cast<socklen_t>(length));
-    if (sent < 0) return count_send_failure(errno, counters_);
-    ++counters_.send_retried;
-    ++counters_.sent;
+    note_error(slot.socket);
+    const iovec payload{const_cast<std::uint8_t*>(slot.bytes), slot.size};
+    SentNow result = send_now(socket->descriptor, {payload}, 1, slot.to, slot.length, false);
+    result.retried = true;
+    count(result, counters_);
   }
 
-  /// After a submit that did not wait: failures of sends stand first in the queue, before any new receive.
-  void reap_failed_sends(Receiver& receiver) {
-    io_uring_cqe* cqe = nullptr;
-    unsigned head = 0, seen = 0;
-    io_uring_for_each_cqe(&ring_, head, cqe) {
-      const Kind kind = static_cast<Kind>(cqe->user_data >> 56);
-      if (kind != Kind::send && kind != Kind::cancel) break;
-      ++seen;
-      complete(*cqe, receiver);
-    }
-    io_uring_cq_advance(&ring_, seen);
+  void note_error(SocketId id) {
+    if (in_error_.empty() || in_error_.back() != id) in_error_.push_back(id);
+  }
+
+  /// Sockets whose sends met an error. Not at once: the receiver may send, add and remove.
+  void look_at_errors(Receiver& receiver) {
+    errors_now_.swap(in_error_);
+    for (const SocketId id : errors_now_)
+      if (!report_errors(sockets_, id, receiver)) in_error_.push_back(id);
+    errors_now_.clear();
   }
 
   void add_buffer(std::uint16_t index, int place) {
     io_uring_buf_ring_add(buffer_ring_, buffers_.at(index), static_cast<unsigned>(Buffers::headroom + Buffers::payload), index,
                           static_cast<int>(buffers_.count() - 1), place);
   }
-  void give_back_first(std::size_t count) {
+  void give_back(std::size_t count) {
     if (count == 0) return;
     for (std::size_t i = 0; i < count; ++i) add_buffer(lent_[i], static_cast<int>(i));
     io_uring_buf_ring_advance(buffer_ring_, static_cast<int>(count));
     lent_.erase(lent_.begin(), lent_.begin() + static_cast<std::ptrdiff_t>(count));
   }
-  void give_back() { give_back_first(lent_.size()); }
 
   void close_removed() {
+    if (closing_.empty() || io_uring_sq_ready(&ring_) != 0 || !cancels_.empty()) return;  // an entry not yet seen names a descriptor
     for (const int descriptor : closing_) close(descriptor);
     closing_.clear();
   }
@@ -450,12 +483,17 @@ class UringLoop final : public Loop {
   io_uring_buf_ring* buffer_ring_ = nullptr;
   std::size_t buffer_ring_size_ = 0;
   msghdr receive_{};                  // the form of every receive; the kernel reads it when a receive is armed
-  std::vector<SendSlot> slots_;       // of the sends of this turn and the last
-  std::uint32_t next_send_ = 0;
-  std::vector<std::uint16_t> lent_;   // buffers in the hands of the receiver, oldest first
-  std::size_t lent_before_ = 0;
-  std::vector<SocketId> ended_;       // receives to arm again
+  std::array<std::vector<SendSlot>, 2> slots_;  // sends of this epoch and of the last, filled from the front to stay in the cache
+  std::uint64_t epoch_ = 0;                     // counts turns, from one submission to the next
+  std::size_t sends_ = 0;                       // slots used in this epoch
+  std::int64_t queued_ = 0;                     // sends not yet submitted
+  std::int64_t leaving_ = 0;                    // sends submitted, less those that failed, not yet counted as sent
+  std::vector<std::uint16_t> lent_;             // buffers in the hands of the receiver, oldest first
+  std::vector<SocketId> ended_, to_arm_;        // receives to arm again
+  std::vector<SocketId> in_error_, errors_now_;  // sockets whose error queue is to be read
+  std::vector<SocketId> cancels_;               // receives of removed sockets
   std::vector<int> closing_;
+  bool wake_armed_ = false;
   std::size_t armed_ = 0;
   WakeUp wake_;
   LoopCounters counters_;
@@ -463,10 +501,13 @@ class UringLoop final : public Loop {
 
 }  // namespace
 
-std::unique_ptr<Loop> make_uring_loop(const LoopSettings& settings, std::string& why) {
+std::unique_ptr<Loop> make_uring_loop(const LoopSettings& settings, std::string& why) try {
   auto loop = std::make_unique<UringLoop>(settings);
   if (!loop->open(why)) return nullptr;
   return loop;
+} catch (const std::bad_alloc&) {
+  why = "no memory for the receive buffers";
+  return nullptr;
 }
 
 }  // namespace radiotower::io
