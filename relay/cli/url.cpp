@@ -42,10 +42,6 @@ bool host_is_sound(std::string_view host, std::string& why) {
     why = "the host is missing";
     return false;
   }
-  if (host.find('@') != std::string_view::npos) {
-    why = "a user name has no place in the address (RFC 7065, 3.1): give it with --user";
-    return false;
-  }
   const auto odd = std::find_if_not(host.begin(), host.end(), is_host_character);
   if (odd != host.end()) {
     why = fmt::format("\"{}\" is no host name: it holds \"{}\"", host, *odd);
@@ -79,6 +75,10 @@ std::optional<HostPort> parse_host_port(std::string_view text, std::uint16_t por
   HostPort out;
   out.port = port_when_absent;
   std::string_view port;
+  if (text.find('@') != std::string_view::npos) {
+    why = "a user name has no place in an address (RFC 7065, 3.1): give it with --user";
+    return std::nullopt;
+  }
   if (!text.empty() && text.front() == '[') {
     const auto close = text.find(']');
     if (close == std::string_view::npos || !is_ipv6(text.substr(1, close - 1))) {
