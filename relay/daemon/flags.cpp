@@ -11,17 +11,18 @@ struct FlagKey {
   const char* key;
   const char* help;
   const char* value;  // nullptr: a switch
+  bool list = false;
 };
 constexpr FlagKey flag_keys[] = {
     {"--realm", "realm", "the realm of the credentials", "NAME"},
-    {"--listen", "listen.udp", "listen here, UDP; may be repeated", "ADDRESS:PORT"},
-    {"--relay-address", "relay.addresses", "make relayed addresses of this one; may be repeated", "ADDRESS"},
-    {"--external", "relay.external", "tell clients this address instead (NAT); may be repeated", "PUBLIC[/PRIVATE]"},
+    {"--listen", "listen.udp", "listen here, UDP; may be repeated", "ADDRESS:PORT", true},
+    {"--relay-address", "relay.addresses", "make relayed addresses of this one; may be repeated", "ADDRESS", true},
+    {"--external", "relay.external", "tell clients this address instead (NAT); may be repeated", "PUBLIC[/PRIVATE]", true},
     {"--ports", "relay.ports", "the ports of relayed addresses", "FIRST-LAST"},
     {"--secrets-file", "credentials.secrets_file", "REST secrets, one a line", "FILE"},
     {"--users-file", "credentials.users_file", "name:password, one a line", "FILE"},
-    {"--allow-peer", "peers.allow", "a peer that may be reached; may be repeated", "PEER"},
-    {"--deny-peer", "peers.deny", "a peer that may not; may be repeated", "PEER"},
+    {"--allow-peer", "peers.allow", "a peer that may be reached; may be repeated", "PEER", true},
+    {"--deny-peer", "peers.deny", "a peer that may not; may be repeated", "PEER", true},
     {"--allow-only", "peers.allow_only", "nothing but --allow-peer may be reached", nullptr},
     {"--workers", "workers.count", "threads; 0: one a core", "N"},
     {"--backend", "workers.backend", "auto, io_uring or epoll", "NAME"},
@@ -41,22 +42,27 @@ std::optional<Flags> parse_flags(int argc, const char* const* argv, int& status)
   app.add_flag("--check", check, "validate the configuration and its files, then exit: 0 good, 1 bad");
   app.add_flag("--print-config", print, "print every setting with where it came from, then exit");
   app.add_flag("--version", version, "print version and features, compiled in and found now, then exit");
-  std::vector<std::vector<std::string>> values(std::size(flag_keys));
-  std::vector<bool> switched(std::size(flag_keys));
+  // A list may be repeated, everything else says one thing: given twice, it is an error.
+  std::vector<std::vector<std::string>> lists(std::size(flag_keys));
+  std::vector<std::string> values(std::size(flag_keys));
   std::vector<CLI::Option*> options;
   for (std::size_t i = 0; i < std::size(flag_keys); ++i) {
     const FlagKey& f = flag_keys[i];
-    options.push_back(f.value ? app.add_option(f.flag, values[i], f.help)->type_name(f.value)->expected(1)->take_all() : app.add_flag(f.flag, f.help));
+    if (!f.value) options.push_back(app.add_flag(f.flag, f.help));
+    else if (f.list) options.push_back(app.add_option(f.flag, lists[i], f.help)->type_name(f.value)->allow_extra_args(false));
+    else options.push_back(app.add_option(f.flag, values[i], f.help)->type_name(f.value));
   }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    const int code = app.exit(e);
-    status = code == 0 ? 0 : 1;
+    status = app.exit(e) == 0 ? 0 : 1;
     return std::nullopt;
   }
-  for (std::size_t i = 0; i < std::size(flag_keys); ++i)
-    if (options[i]->count() > 0) flags.overrides.push_back({flag_keys[i].flag, flag_keys[i].key, flag_keys[i].value ? values[i] : std::vector<std::string>{"true"}});
+  for (std::size_t i = 0; i < std::size(flag_keys); ++i) {
+    const FlagKey& f = flag_keys[i];
+    if (options[i]->count() == 0) continue;
+    flags.overrides.push_back({f.flag, f.key, f.list ? lists[i] : std::vector<std::string>{f.value ? values[i] : "true"}});
+  }
   if (version) flags.mode = Mode::version;
   else if (print) flags.mode = Mode::print_config;
   else if (check) flags.mode = Mode::check;

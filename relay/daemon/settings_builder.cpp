@@ -4,49 +4,51 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <cstdlib>
-#include <cstring>
-#include <fstream>
 #include <functional>
-#include <set>
+#include <unordered_set>
 
 namespace radiotower::daemon {
 
 namespace {
 
+constexpr const char* make_a_secret = "head -c 32 /dev/urandom | base64";
+constexpr std::size_t longest_file = 64 << 20;
+constexpr std::size_t most_secrets = 32;  // a stranger's request costs one HMAC for each
+
 bool is_usable(const io::HostAddress& a) { return !a.loopback && !a.ip.is_loopback() && !a.ip.is_link_local() && !a.deprecated_or_temporary; }
 
-/// Calls `line(text, number)` for each line that says something. False: the file cannot be used, and why has been said.
-bool for_each_line(const std::string& path, std::string_view key, ConfigErrors& errors, const std::function<void(std::string_view, int)>& line) {
-  struct stat status {};
-  if (stat(path.c_str(), &status) != 0) {
-    errors.push_back({path, std::string(key), fmt::format("cannot be read: {}", std::strerror(errno)), "relative names are relative to the folder of the configuration file"});
-    return false;
+bool is_of_host(const net::IpAddress& ip, const std::vector<io::HostAddress>& host) {
+  return std::any_of(host.begin(), host.end(), [&](const auto& a) { return a.ip == ip; }) || (ip.is_v4() && ip.is_loopback());
+}
+
+bool has_control_character(std::string_view text) {
+  return std::any_of(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7F; });
+}
+
+/// Calls `line(text, number)` for each line that says something, without the blanks round it.
+void for_each_line(const std::string& path, std::string_view key, ConfigErrors& errors, const std::function<void(std::string_view, int)>& line) {
+  const auto wrong = [&](std::string what, std::string hint) { errors.push_back({path, std::string(key), std::move(what), std::move(hint)}); };
+  std::string why;
+  const auto file = read_file(path, longest_file, why);
+  if (!file) return wrong(why, "a file of the user the relay runs as; relative names are relative to the folder of the configuration file");
+  // The group may read: root:radiotower 0640 is how a service gets a file it cannot change.
+  if (file->mode & (S_IROTH | S_IWOTH | S_IWGRP))
+    return wrong(fmt::format("mode {:04o} lets others at the secrets in it", file->mode), fmt::format("chmod 0600 {}", path));
+  std::string_view left = file->text;
+  if (left.starts_with("\xEF\xBB\xBF")) return wrong("begins with a byte order mark", "save it as UTF-8 without one");
+  for (int number = 1; !left.empty(); ++number) {
+    const std::size_t end = std::min(left.find('\n'), left.size());
+    std::string_view text = left.substr(0, end);
+    left.remove_prefix(std::min(end + 1, left.size()));
+    while (!text.empty() && (text.back() == '\r' || text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
+    while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+    if (text.empty() || text.front() == '#') continue;
+    if (has_control_character(text))
+      errors.push_back({fmt::format("{}:{}", path, number), std::string(key), "holds a control character", "is it a binary file? secrets and users are text, one a line"});
+    else line(text, number);
   }
-  if (!S_ISREG(status.st_mode) && !S_ISFIFO(status.st_mode)) {
-    errors.push_back({path, std::string(key), "is not a file", ""});
-    return false;
-  }
-  if (status.st_mode & (S_IROTH | S_IWOTH | S_IWGRP)) {
-    errors.push_back({path, std::string(key), fmt::format("mode {:04o} lets others at the secrets in it", status.st_mode & 07777), fmt::format("chmod 0600 {}", path)});
-    return false;
-  }
-  std::ifstream file(path, std::ios::binary);
-  if (!file) {
-    errors.push_back({path, std::string(key), fmt::format("cannot be read: {}", std::strerror(errno)), "it must belong to the user the relay runs as"});
-    return false;
-  }
-  std::string text;
-  for (int number = 1; std::getline(file, text); ++number) {
-    std::string_view rest = text;
-    while (!rest.empty() && (rest.back() == '\r' || rest.back() == ' ' || rest.back() == '\t')) rest.remove_suffix(1);
-    while (!rest.empty() && (rest.front() == ' ' || rest.front() == '\t')) rest.remove_prefix(1);
-    if (rest.empty() || rest.front() == '#') continue;
-    line(rest, number);
-  }
-  return true;
 }
 
 template <typename Number>
@@ -55,25 +57,159 @@ bool parse_number(std::string_view text, Number& out) {
   return !text.empty() && error == std::errc() && end == text.data() + text.size();
 }
 
+/// A wildcard becomes one socket an address: answers then leave from the address that was asked.
+void choose_listeners(const Config& config, const std::vector<io::HostAddress>& host, Built& built, ConfigErrors& errors) {
+  const std::size_t before = errors.size();
+  for (const Text& text : config.listen_udp) {
+    const net::TransportAddress address = *net::TransportAddress::parse(text.value);
+    if (!address.ip.is_unspecified()) {
+      if (is_of_host(address.ip, host)) built.listeners.push_back(address);
+      else errors.push_back({text.source, "listen.udp", fmt::format("{} is no address of this host", address.ip.text()), "`ip address` shows what it has"});
+      continue;
+    }
+    bool any = false;
+    for (const auto& a : host) {
+      if (a.ip.family() != address.family() || (a.ip.is_link_local() && !a.ip.is_v4()) || a.deprecated_or_temporary) continue;
+      built.listeners.push_back({a.ip, address.port, 0});
+      any = true;
+    }
+    if (!any) built.notes.push_back(fmt::format("this host has no {} address, so {} listens nowhere", address.ip.is_v4() ? "IPv4" : "IPv6", text.value));
+  }
+  std::sort(built.listeners.begin(), built.listeners.end());
+  built.listeners.erase(std::unique(built.listeners.begin(), built.listeners.end()), built.listeners.end());
+  if (built.listeners.empty() && errors.size() == before)
+    errors.push_back({std::string(config.source("listen.udp")), "listen.udp", "no address is left to listen on", "`ip address` shows what this host has"});
+}
+
+/// Those of the configuration, or every usable one; loopback only when there is nothing else.
+std::vector<turn::RelayAddress> choose_relay_addresses(const Config& config, const std::vector<io::HostAddress>& host, Built& built, ConfigErrors& errors) {
+  std::vector<turn::RelayAddress> chosen;
+  for (const Text& text : config.relay_addresses) {
+    const net::IpAddress ip = *net::IpAddress::parse(text.value);
+    if (is_of_host(ip, host)) chosen.push_back({ip, ip});
+    else
+      errors.push_back({text.source, "relay.addresses", fmt::format("{} is no address of this host", text.value),
+                        "`ip address` shows what it has; the public address of a NAT belongs into relay.external"});
+  }
+  if (!config.relay_addresses.empty()) return chosen;
+  const auto add = [&](const net::IpAddress& ip) {  // one address on two interfaces is one relay address
+    if (std::none_of(chosen.begin(), chosen.end(), [&](const auto& a) { return a.local == ip; })) chosen.push_back({ip, ip});
+  };
+  for (const auto& a : host)
+    if (is_usable(a)) add(a.ip);
+  if (!chosen.empty()) return chosen;
+  for (const auto& a : host)
+    if (a.ip.is_loopback()) add(a.ip);
+  if (chosen.empty())
+    errors.push_back({"default", "relay.addresses", "this host has no address to relay from", "`ip address` shows what it has; is an interface down?"});
+  else
+    built.notes.push_back("this host has no address but loopback, so relayed addresses are loopback ones: good for a try on this machine alone");
+  return chosen;
+}
+
+/// "public/private", or "public" where there is one relay address of that family.
+void map_external(const Config& config, std::vector<turn::RelayAddress>& addresses, ConfigErrors& errors) {
+  for (const Text& text : config.external) {
+    const auto wrong = [&](std::string what, std::string hint) { errors.push_back({text.source, "relay.external", std::move(what), std::move(hint)}); };
+    const std::size_t slash = text.value.find('/');
+    const net::IpAddress external = *net::IpAddress::parse(text.value.substr(0, slash));
+    std::vector<turn::RelayAddress*> matching;
+    for (auto& address : addresses) {
+      const bool named = slash != std::string::npos && address.local == *net::IpAddress::parse(text.value.substr(slash + 1));
+      if (named || (slash == std::string::npos && address.local.family() == external.family())) matching.push_back(&address);
+    }
+    std::string there;
+    for (const auto& a : addresses) there.append(there.empty() ? "" : ", ").append(a.local.text());
+    if (matching.empty()) wrong(fmt::format("\"{}\" belongs to no relay address", text.value), fmt::format("\"public/private\"; the relay addresses are {}", there));
+    else if (matching.size() > 1) wrong(fmt::format("\"{}\" could be of {} relay addresses", text.value, matching.size()), fmt::format("write \"{}/PRIVATE\" with one of {}", external.text(), there));
+    else if (matching.front()->external != matching.front()->local) wrong(fmt::format("{} has an external address already", matching.front()->local.text()), "one entry a relay address");
+    else matching.front()->external = external;
+  }
+}
+
+/// The files of the configuration, or what LoadCredential= of a unit brought (systemd.exec(5)).
+std::shared_ptr<const turn::Directory> read_credentials(const Config& config, Built& built, ConfigErrors& errors) {
+  std::string secrets_file = config.secrets_file, users_file = config.users_file;
+  if (const char* folder = std::getenv("CREDENTIALS_DIRECTORY")) {
+    const auto loaded = [&](const char* name) {
+      const std::string path = fmt::format("{}/{}", folder, name);
+      struct stat status {};
+      return stat(path.c_str(), &status) == 0 ? path : std::string();
+    };
+    if (secrets_file.empty()) secrets_file = loaded("secrets");
+    if (users_file.empty()) users_file = loaded("users");
+  }
+  turn::Directory::Input input;
+  input.realm = config.realm;
+  input.rest_separator = config.rest_separator;
+  if (!secrets_file.empty()) input.rest_secrets = read_secrets(secrets_file, "credentials.secrets_file", errors);
+  if (!users_file.empty()) input.users = read_users(users_file, "credentials.users_file", errors);
+  const bool none = secrets_file.empty() && users_file.empty();
+  if (config.open_relay_for_everyone) {
+    if (!none)
+      errors.push_back({std::string(config.source("credentials.open_relay_for_everyone")), "credentials.open_relay_for_everyone",
+                        "an open relay asks nobody for credentials, yet there are some", "remove this key, or both files"});
+    built.notes.push_back("OPEN RELAY: anybody who reaches this port relays through this host, with its address (credentials.open_relay_for_everyone = true)");
+  } else if (none) {
+    errors.push_back({std::string(config.source("credentials.secrets_file")), "credentials.secrets_file",
+                      "neither a secrets file nor a users file is given, and this relay is never open by accident",
+                      fmt::format("--secrets-file secrets, made with: umask 077; {} > secrets", make_a_secret)});
+  }
+  return std::make_shared<turn::Directory>(std::move(input));
+}
+
+std::shared_ptr<const net::PeerPolicy> make_policy(const Config& config, const std::vector<io::HostAddress>& host,
+                                                   const std::vector<turn::RelayAddress>& relay_addresses, Built& built, ConfigErrors& errors) {
+  net::PeerPolicySettings peers;
+  std::string why;
+  std::unordered_set<std::string> allowed;
+  for (const Text& text : config.allow) {
+    const auto& rule = peers.allow.emplace_back(*net::PeerRule::parse(text.value, why));
+    if (rule.unsafe) built.notes.push_back(fmt::format("peers.allow = \"{}\" opens what is otherwise never reached through the relay", text.value));
+    net::PeerRule plain = rule;
+    plain.unsafe = false;
+    allowed.insert(plain.text());
+  }
+  for (const Text& text : config.deny) {
+    const auto& rule = peers.deny.emplace_back(*net::PeerRule::parse(text.value, why));
+    if (allowed.contains(rule.text()))
+      errors.push_back({text.source, "peers.deny", fmt::format("\"{}\" is allowed and denied", text.value), "remove it from peers.allow or from peers.deny"});
+  }
+  peers.allow_only = config.allow_only;
+  if (config.allow_only && config.allow.empty())
+    errors.push_back({std::string(config.source("peers.allow_only")), "peers.allow_only", "nothing is allowed, so no call could go through", "list the peers in peers.allow: [\"10.1.2.3:8443\"]"});
+  for (const auto& a : host) {
+    peers.host_addresses.push_back(a.ip);
+    if (!a.broadcast.is_unspecified()) peers.broadcast_addresses.push_back(a.broadcast);
+  }
+  for (const auto& a : relay_addresses) {
+    peers.relay_addresses.push_back(a.local);
+    if (a.external != a.local) peers.relay_addresses.push_back(a.external);
+  }
+  peers.own_endpoints = built.listeners;
+  return std::make_shared<net::PeerPolicy>(std::move(peers));
+}
+
 }  // namespace
 
 std::vector<std::string> read_secrets(const std::string& path, std::string_view key, ConfigErrors& errors) {
   std::vector<std::string> secrets;
   const std::size_t before = errors.size();
   for_each_line(path, key, errors, [&](std::string_view line, int number) {
-    const std::string where = fmt::format("{}:{}", path, number);
-    if (line.size() < 8) errors.push_back({where, std::string(key), fmt::format("a secret of {} characters is guessed in no time", line.size()), "head -c 32 /dev/urandom | base64"});
-    else if (std::find(secrets.begin(), secrets.end(), line) != secrets.end()) errors.push_back({where, std::string(key), "this secret stands there twice", "remove one of both"});
-    else secrets.emplace_back(line);
+    const auto wrong = [&](std::string what, std::string hint) { errors.push_back({fmt::format("{}:{}", path, number), std::string(key), std::move(what), std::move(hint)}); };
+    if (line.size() < 8) wrong(fmt::format("a secret of {} characters is guessed in no time", line.size()), make_a_secret);
+    else if (std::find(secrets.begin(), secrets.end(), line) != secrets.end()) wrong("this secret stands there twice", "remove one of both");
+    else if (secrets.size() == most_secrets) wrong(fmt::format("more than {} secrets", most_secrets), "remove the old ones, at the end");
+    else if (secrets.size() < most_secrets) secrets.emplace_back(line);
   });
   if (secrets.empty() && errors.size() == before)
-    errors.push_back({path, std::string(key), "holds no secret", "one a line, the newest first: head -c 32 /dev/urandom | base64"});
+    errors.push_back({path, std::string(key), "holds no secret", fmt::format("one a line, the newest first: {}", make_a_secret)});
   return secrets;
 }
 
 std::vector<turn::User> read_users(const std::string& path, std::string_view key, ConfigErrors& errors) {
   std::vector<turn::User> users;
-  std::set<std::string> names;
+  std::unordered_set<std::string> names;
   const std::size_t before = errors.size();
   for_each_line(path, key, errors, [&](std::string_view line, int number) {
     const std::string where = fmt::format("{}:{}", path, number);
@@ -133,117 +269,36 @@ std::optional<Built> build_settings(const Config& config, const std::vector<io::
   settings->last_port = config.last_port;
   settings->strict_expiry = config.strict_expiry;
   settings->rfc5766_channel_numbers = config.rfc5766_channel_numbers;
-
-  // Listeners. A wildcard becomes one socket an address: answers then leave from the address that was asked.
-  for (const Text& text : config.listen_udp) {
-    const net::TransportAddress address = *net::TransportAddress::parse(text.value);
-    if (!address.ip.is_unspecified()) {
-      const bool ours = std::any_of(host.begin(), host.end(), [&](const auto& a) { return a.ip == address.ip; }) ||
-                        (address.ip.is_v4() && address.ip.bytes[12] == 127);
-      if (!ours) errors.push_back({text.source, "listen.udp", fmt::format("{} is no address of this host", address.ip.text()), "`ip address` shows what it has"});
-      built.listeners.push_back(address);
-      continue;
-    }
-    bool any = false;
-    for (const auto& a : host) {
-      if (a.ip.family() != address.family() || (a.ip.is_link_local() && !a.ip.is_v4()) || (a.deprecated_or_temporary)) continue;
-      built.listeners.push_back({a.ip, address.port, 0});
-      any = true;
-    }
-    if (!any) built.notes.push_back(fmt::format("this host has no {} address, so {} listens nowhere", address.ip.is_v4() ? "IPv4" : "IPv6", text.value));
-  }
-  std::sort(built.listeners.begin(), built.listeners.end());
-  built.listeners.erase(std::unique(built.listeners.begin(), built.listeners.end()), built.listeners.end());
-  if (built.listeners.empty()) errors.push_back({std::string(config.source("listen.udp")), "listen.udp", "no address is left to listen on", "`ip address` shows what this host has"});
-  settings->listeners = built.listeners;
-
-  // Relay addresses: those of the configuration, or every usable one; loopback only when there is nothing else.
-  if (config.relay_addresses.empty()) {
-    for (const auto& a : host)
-      if (is_usable(a)) settings->relay_addresses.push_back({a.ip, a.ip});
-    if (settings->relay_addresses.empty()) {
-      for (const auto& a : host)
-        if (a.ip.is_loopback()) settings->relay_addresses.push_back({a.ip, a.ip});
-      built.notes.push_back("this host has no address but loopback, so relayed addresses are loopback ones: good for a try on this machine alone");
-    }
-  } else {
-    for (const Text& text : config.relay_addresses) {
-      const net::IpAddress ip = *net::IpAddress::parse(text.value);
-      const bool ours = std::any_of(host.begin(), host.end(), [&](const auto& a) { return a.ip == ip; }) || (ip.is_v4() && ip.bytes[12] == 127);
-      if (!ours || ip.is_unspecified())
-        errors.push_back({text.source, "relay.addresses", fmt::format("{} is no address of this host", text.value), "`ip address` shows what it has; the public address behind a NAT belongs into relay.external"});
-      settings->relay_addresses.push_back({ip, ip});
-    }
-  }
-  // "public/private", or "public" where there is one relay address of that family.
-  for (const Text& text : config.external) {
-    const std::size_t slash = text.value.find('/');
-    const net::IpAddress external = *net::IpAddress::parse(text.value.substr(0, slash));
-    std::vector<turn::RelayAddress*> matching;
-    for (auto& address : settings->relay_addresses) {
-      const bool named = slash != std::string::npos && address.local == *net::IpAddress::parse(text.value.substr(slash + 1));
-      if (named || (slash == std::string::npos && address.local.family() == external.family())) matching.push_back(&address);
-    }
-    if (matching.size() == 1) matching.front()->external = external;
-    else if (matching.empty()) errors.push_back({text.source, "relay.external", fmt::format("\"{}\" belongs to no relay address", text.value), "\"public/private\" with a private address of relay.addresses"});
-    else errors.push_back({text.source, "relay.external", fmt::format("\"{}\" could be of {} relay addresses", text.value, matching.size()), "write \"public/private\""});
-  }
-
+  settings->authentication = !config.open_relay_for_everyone;
   for (const Text& text : config.deny_clients) {
     std::string why;
     settings->denied_clients.push_back(*net::AddressRange::parse(text.value, why));
   }
-
-  // Credentials.
-  turn::Directory::Input input;
-  input.realm = config.realm;
-  input.rest_separator = config.rest_separator;
-  std::string secrets_file = config.secrets_file, users_file = config.users_file;
-  if (const char* folder = std::getenv("CREDENTIALS_DIRECTORY")) {  // LoadCredential= of the unit (systemd.exec(5))
-    const auto loaded = [&](const char* name) {
-      const std::string path = fmt::format("{}/{}", folder, name);
-      struct stat status {};
-      return stat(path.c_str(), &status) == 0 ? path : std::string();
-    };
-    if (secrets_file.empty()) secrets_file = loaded("secrets");
-    if (users_file.empty()) users_file = loaded("users");
-  }
-  if (!secrets_file.empty()) input.rest_secrets = read_secrets(secrets_file, "credentials.secrets_file", errors);
-  if (!users_file.empty()) input.users = read_users(users_file, "credentials.users_file", errors);
-  if (config.open_relay_for_everyone) {
-    if (!secrets_file.empty() || !users_file.empty())
-      errors.push_back({std::string(config.source("credentials.open_relay_for_everyone")), "credentials.open_relay_for_everyone",
-                        "an open relay asks nobody for credentials, yet there are some", "remove this key, or both files"});
-    settings->authentication = false;
-    built.notes.push_back("OPEN RELAY: anybody who reaches this port relays through this host, with its address (credentials.open_relay_for_everyone = true)");
-  } else if (secrets_file.empty() && users_file.empty()) {
-    errors.push_back({"", "credentials", "neither a secrets file nor a users file is given, and this relay is never open by accident",
-                      "credentials.secrets_file = \"secrets\" with one secret in it: head -c 32 /dev/urandom | base64"});
-  }
-  settings->directory = std::make_shared<turn::Directory>(std::move(input));
-
-  // Peers.
-  net::PeerPolicySettings peers;
-  std::string why;
-  for (const Text& text : config.allow) peers.allow.push_back(*net::PeerRule::parse(text.value, why));
-  for (const Text& text : config.deny) peers.deny.push_back(*net::PeerRule::parse(text.value, why));
-  peers.allow_only = config.allow_only;
-  if (config.allow_only && config.allow.empty())
-    errors.push_back({std::string(config.source("peers.allow_only")), "peers.allow_only", "nothing is allowed, so no call could go through", "list the peers in peers.allow: [\"10.1.2.3:8443\"]"});
-  for (const auto& a : host) {
-    peers.host_addresses.push_back(a.ip);
-    if (!a.broadcast.is_unspecified() && a.broadcast != net::IpAddress{}) peers.broadcast_addresses.push_back(a.broadcast);
-  }
-  for (const auto& a : settings->relay_addresses) {
-    peers.relay_addresses.push_back(a.local);
-    if (a.external != a.local) peers.relay_addresses.push_back(a.external);
-  }
-  peers.own_endpoints = built.listeners;
-  settings->peers = std::make_shared<net::PeerPolicy>(std::move(peers));
-
+  choose_listeners(config, host, built, errors);
+  settings->listeners = built.listeners;
+  settings->relay_addresses = choose_relay_addresses(config, host, built, errors);
+  map_external(config, settings->relay_addresses, errors);
+  settings->directory = read_credentials(config, built, errors);
+  settings->peers = make_policy(config, host, settings->relay_addresses, built, errors);
   if (errors.size() != before) return std::nullopt;
   built.settings = std::move(settings);
   return built;
+}
+
+std::string print_on_host(const Config& config, const std::vector<io::HostAddress>& host) {
+  Built built;
+  ConfigErrors errors;
+  choose_listeners(config, host, built, errors);
+  auto addresses = choose_relay_addresses(config, host, built, errors);
+  map_external(config, addresses, errors);
+  std::string out = "\n# On this host that means:\n";
+  for (const auto& listener : built.listeners) out += fmt::format("#   listens on {}\n", listener.text());
+  for (const auto& a : addresses)
+    out += a.external == a.local ? fmt::format("#   relays from {}\n", a.local.text())
+                                 : fmt::format("#   relays from {}, which clients are told as {}\n", a.local.text(), a.external.text());
+  for (const auto& note : built.notes) out += fmt::format("#   note: {}\n", note);
+  for (const auto& error : errors) out += fmt::format("#   mistake: {}\n", error.text());
+  return out;
 }
 
 }  // namespace radiotower::daemon

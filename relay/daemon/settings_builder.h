@@ -19,8 +19,12 @@ struct Built {
   std::vector<std::string> notes;                // what an operator should know: sentences for the log
 };
 
-/// `host`: the addresses of this host (io::host_addresses()). nullopt: `errors` has grown, nothing of it may be used.
+/// `config` as read_config() left it, its texts checked. `host`: the addresses of this host (io::host_addresses()).
+/// nullopt: `errors` has grown, and the settings before stay.
 std::optional<Built> build_settings(const Config& config, const std::vector<io::HostAddress>& host, ConfigErrors& errors);
+
+/// What --print-config adds below the keys, as comments: wildcards and defaults spelt out for this host.
+std::string print_on_host(const Config& config, const std::vector<io::HostAddress>& host);
 
 /// One secret a line; empty lines and lines that begin with # are skipped.
 std::vector<std::string> read_secrets(const std::string& path, std::string_view key, ConfigErrors& errors);
