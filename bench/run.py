@@ -172,7 +172,7 @@ def first_line(command):
     try:
         run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=10, text=True, check=False)
         lines = [line.strip() for line in run.stdout.splitlines() if line.strip()]
-        return lines[-1] if command[0].endswith("turnserver") and lines else (lines or ["?"])[0]
+        return (lines or ["?"])[0]
     except (OSError, subprocess.TimeoutExpired):
         return "?"
 
@@ -193,7 +193,7 @@ def facts(arguments):
         "descriptors": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         "load_average": os.getloadavg(), "server_core": arguments.server_core, "load_core": arguments.load_core,
         "versions": {"radiotower": first_line([arguments.relay, "--version"]) if arguments.relay else None,
-                     "coturn": first_line([arguments.coturn, "-n", "--version"])},
+                     "coturn": first_line([arguments.coturn, "--version"])},
         "command": " ".join(sys.argv),
     }
 
@@ -345,6 +345,28 @@ def busy(traffic):
     return 100 * traffic["server_cpu_ns"] / traffic["elapsed_ns"]
 
 
+def others(traffic):
+    """What neither server nor load has used, in percent of one core: other programs of the machine, and ksoftirqd."""
+    used = traffic["machine_cpu_ns"] - traffic["server_cpu_ns"] - traffic["load_cpu_ns"]
+    return max(0.0, 100 * used / traffic["elapsed_ns"])
+
+
+def measure_pair(loads, order, command, arguments):
+    """Both servers, one straight after the other. A pair that other programs disturbed is measured again: what they take decides,
+    not the figures. When no attempt is quiet the quietest counts."""
+    best = None
+    for attempt in range(1 + arguments.repeats):
+        pair = [None, None]
+        for which in order:
+            pair[which] = loads[which](command)
+        disturbance = max(others(t) for t in pair)
+        if best is None or disturbance < best[0]:
+            best = (disturbance, pair)
+        if disturbance <= arguments.disturbance:
+            break
+    return best[1], attempt
+
+
 def packets(arguments, work):
     servers = [s.start() for s in make_servers(arguments, 2, work)]
     loads = [Load(s, arguments, arguments.sessions) for s in servers]
@@ -357,16 +379,18 @@ def packets(arguments, work):
     rates = [0.0] + [float(r) for r in arguments.rate.split(",") if float(r) > 0]
     cells = [(way, rate) for rate in rates for way in ("to-peer", "to-client")]
     results = {cell: [[], []] for cell in cells}
-    renewed = time.monotonic()
+    renewed, repeats = time.monotonic(), 0
     for number in range(arguments.rounds):
         for cell in cells:
             way, rate = cell
-            for which in ((0, 1), (1, 0))[number % 2]:
-                if time.monotonic() - renewed > 120:  # permissions last 300 s
-                    for load in loads:
-                        load("renew")
-                    renewed = time.monotonic()
-                results[cell][which].append(loads[which](f"traffic {way} {rate} {arguments.seconds}"))
+            if time.monotonic() - renewed > 120:  # permissions last 300 s
+                for load in loads:
+                    load("renew")
+                renewed = time.monotonic()
+            pair, repeated = measure_pair(loads, ((0, 1), (1, 0))[number % 2], f"traffic {way} {rate} {arguments.seconds}", arguments)
+            repeats += repeated
+            for which in (0, 1):
+                results[cell][which].append(pair[which])
         line = ", ".join(f"{way} {'saturated' if rate == 0 else f'{rate:.0f}/s'} "
                          + "/".join(f"{cost(results[way, rate][i][-1]):.0f}" for i in (0, 1)) for way, rate in cells)
         print(f"round {number + 1}: ns a delivered packet, {'/'.join(names)}: {line}", flush=True)
@@ -390,7 +414,7 @@ def packets(arguments, work):
                 f"{median([machine_cost(t) for t in ts]):.0f}", f"{median([speed(t) for t in ts]) / 1000:.1f}",
                 f"{median([share(t) for t in ts]):.1f}", f"{median([busy(t) for t in ts]):.0f}",
                 f"{median([t['latency_p50_us'] for t in ts]):.0f}", f"{median([t['latency_p99_us'] for t in ts]):.0f}",
-                f"{sum(t['wrong'] for t in ts)}",
+                f"{median([others(t) for t in ts]):.0f}", f"{sum(t['wrong'] for t in ts)}",
             ])
         ratio = median(ratios(*costs))
         summary[title] = {
@@ -402,9 +426,10 @@ def packets(arguments, work):
         if servers[0].name == "radiotower" and servers[1].name == "coturn":
             checks.append((f"{title}: at most 0.85 of coturn's CPU", ratio <= 0.85))
     table(["", "server", "CPU ns a packet", "ratio (range)", "whole machine", "k/s", "of sent, %", "core busy, %",
-           "p50 us", "p99 us", "wrong"], rows)
+           "p50 us", "p99 us", "others, %", "wrong"], rows)
+    print(f"{repeats} pairs measured again because other programs took more than {arguments.disturbance:.0f} % of a core")
     raw = [{"direction": way, "rate": rate, "results": dict(zip(names, results[way, rate]))} for way, rate in cells]
-    return {"rounds": raw, "summary": summary}, checks
+    return {"rounds": raw, "summary": summary, "repeats": repeats}, checks
 
 
 # ----------------------------------------------------------------------------------------------------------------------- main
@@ -437,7 +462,10 @@ def main():
     p.add_argument("--sessions", type=int, default=200)
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--rate", default="80000", help="packets a second beside saturation; several with commas")
-    p.add_argument("--seconds", type=float, default=2, help="of one measurement")
+    p.add_argument("--seconds", type=float, default=1, help="of one measurement")
+    p.add_argument("--disturbance", type=float, default=10,
+                   help="percent of one core that other programs may use before a pair is measured again")
+    p.add_argument("--repeats", type=int, default=3, help="how often at most")
     for command in (a, p):
         command.add_argument("--size", type=int, default=1000, help="bytes of payload")
         command.add_argument("--train", type=int, default=1, help="datagrams a send, by UDP GSO (1: one packet at a time)")
