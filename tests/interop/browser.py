@@ -127,20 +127,14 @@ def check_video(result):
 def run(make_relay, report):
     result = {}
 
-    def whole_call():
+    def connects(relay):
         result.update(call(relay))
         return check_connected(result)
 
-    try:
-        relay = make_relay(rest=True).__enter__()
-    except Failure as e:
-        report.case("browser: relay starts", lambda why=e: (_ for _ in ()).throw(why))
-        return
-    try:
-        report.case("browser: connects by relay only", whole_call)
+    def cases(relay):
+        report.case("browser: connects by relay only", lambda: connects(relay))
         if "pairs" in result:
             report.case("browser: data channel", lambda: check_messages(result))
             report.case("browser: video", lambda: check_video(result))
-        report.relay_dropped_nothing("browser", relay)
-    finally:
-        report.relay_ends_well("browser", relay)
+
+    report.with_relay("browser", make_relay(rest=True), cases)

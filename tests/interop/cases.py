@@ -27,24 +27,38 @@ class Report:
                 self.failed += 1
             print(f"{word:4} {name:44} {numbers or ''} ({time.monotonic() - began:.1f} s)", flush=True)
 
-    def relay_ends_well(self, name, relay):
-        """Closes a relay that a module entered; its exit is a case of its own."""
-        def check():
-            relay.__exit__(None, None, None)
-            return f"status {relay.exit_status}"
-        self.case(f"{name}: ends on SIGTERM", check)
+    def with_relay(self, name, relay, body):
+        """`body(relay)` makes cases while the relay runs; its start, its losses and its end are cases too."""
+        try:
+            try:
+                relay.start()
+            except (Failure, OSError) as e:
+                why = str(e)
+                return self.case(f"{name}: relay starts", lambda: fail(why))
+            body(relay)
+            if relay.congestion:
+                self.case(f"{name}: relay dropped nothing", lambda: dropped_nothing(relay))
 
-    def relay_dropped_nothing(self, name, relay):
-        """The relay's own view of the load: no packet lost for want of room. A relay without counters has no such case."""
-        def check():
-            counters, kernel = relay.counters(), relay.kernel_drops()
-            lost = {key: counters[key] for key in relay.congestion if counters.get(key, 0)}
-            missing = [key for key in relay.congestion if key not in counters]
-            if kernel:
-                lost["listener_queue"] = kernel
-            if lost or missing:
-                raise Failure(f"lost {lost}, without a counter {missing}")
-            others = {key: value for key, value in counters.items() if key.startswith("dropped_") and value}
-            return f"relayed {counters['packets_to_peer']} + {counters['packets_to_client']} packets" + (f", refused {others}" if others else "")
-        if relay.congestion:
-            self.case(f"{name}: relay dropped nothing", check)
+            def ends():
+                relay.stop()
+                return f"status {relay.exit_status}"
+            self.case(f"{name}: relay ends on SIGTERM", ends)
+        finally:
+            relay.clean()
+
+
+def fail(why):
+    raise Failure(why)
+
+
+def dropped_nothing(relay):
+    """The relay's own view of the load: no packet was lost for want of room."""
+    counters, kernel = relay.counters(), relay.kernel_drops()
+    lost = {key: counters[key] for key in relay.congestion if counters.get(key)}
+    missing = [key for key in relay.congestion if key not in counters]
+    if kernel:
+        lost["listener_queue"] = kernel
+    if lost or missing:
+        raise Failure(f"lost {lost}, without a counter {missing}")
+    refused = {key: value for key, value in counters.items() if key.startswith("dropped_") and value}
+    return f"relayed {counters['packets_to_peer']} + {counters['packets_to_client']} packets" + (f", refused {refused}" if refused else "")

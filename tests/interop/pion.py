@@ -79,36 +79,21 @@ def check_video(result):
 
 def run(make_relay, report):
     folder = tempfile.mkdtemp(prefix="interop-pion-")
-    built = {}
+    program, result = [], {}
 
-    def builds():
-        built["program"] = build(folder)
-
-    try:
-        report.case("pion: builds from Debian's packages", builds)
-        if built:
-            run_calls(built["program"], make_relay, report)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def run_calls(program, make_relay, report):
-    result = {}
-
-    def whole_call():
-        result.update(call(program, relay))
+    def connects(relay):
+        result.update(call(program[0], relay))
         return check_connected(result)
 
-    try:
-        relay = make_relay(rest=True).__enter__()
-    except Failure as e:
-        report.case("pion: relay starts", lambda why=e: (_ for _ in ()).throw(why))
-        return
-    try:
-        report.case("pion: connects by relay only", whole_call)
+    def cases(relay):
+        report.case("pion: connects by relay only", lambda: connects(relay))
         if result:
             report.case("pion: data channel", lambda: check_messages(result))
             report.case("pion: video", lambda: check_video(result))
-        report.relay_dropped_nothing("pion", relay)
+
+    try:
+        report.case("pion: builds from Debian's packages", lambda: program.append(build(folder)))
+        if program:
+            report.with_relay("pion", make_relay(rest=True), cases)
     finally:
-        report.relay_ends_well("pion", relay)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -87,7 +87,7 @@ class Relay:
     def command(self):
         raise NotImplementedError
 
-    def __enter__(self):
+    def start(self):
         self.folder = tempfile.mkdtemp(prefix="interop-relay-")
         try:
             command = self.command()
@@ -95,19 +95,19 @@ class Relay:
                 self.process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             self.wait_until_it_answers()
         except BaseException:
-            self.kill()
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.clean()
             raise
+
+    def __enter__(self):
+        self.start()
         return self
 
     def __exit__(self, kind, value, trace):
         try:
-            self.stop()
-        except Failure:
-            if kind is None:  # the first failure tells more
-                raise
+            if kind is None:  # else the first failure tells more
+                self.stop()
         finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.clean()
 
     def wait_until_it_answers(self):
         end = time.monotonic() + START_SECONDS
@@ -120,6 +120,7 @@ class Relay:
         raise Failure(f"relay answers no Binding request after {START_SECONDS:.0f} s: {self.log().strip()[-2000:]}")
 
     def stop(self):
+        """SIGTERM; anything but a prompt and clean end is a failure."""
         if self.process.poll() is not None:
             raise Failure(f"relay had ended by itself with {self.process.returncode}: {self.log().strip()[-2000:]}")
         began = time.monotonic()
@@ -127,18 +128,19 @@ class Relay:
         try:
             self.exit_status = self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self.kill()
-            raise Failure(f"relay still ran {STOP_SECONDS:.0f} s after SIGTERM") from None
+            raise Failure(f"relay still runs {STOP_SECONDS:.0f} s after SIGTERM") from None
         self.check_exit(time.monotonic() - began)
 
     def check_exit(self, seconds):
         if self.exit_status != 0:
             raise Failure(f"relay ended with {self.exit_status} {seconds:.1f} s after SIGTERM: {self.log().strip()[-2000:]}")
 
-    def kill(self):
+    def clean(self):
+        """Nothing of it stays, however it ended."""
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def log_path(self):
         return os.path.join(self.folder, "log")

@@ -6,6 +6,7 @@ allocation with the RESERVATION-TOKEN that EVEN-PORT gave it, as RTP and RTCP do
 """
 
 import concurrent.futures
+import functools
 import itertools
 import re
 import subprocess
@@ -73,33 +74,29 @@ def run_client(relay, options):
     return numbers
 
 
-def run_case(relay, name, options, external):
+def run_case(relay, options, external):
     if not external:
         return run_client(relay, [*options, "-y"])
     with Peer("::1" if "-x" in options else "127.0.0.1") as peer:
         return run_client(relay, [*options, "-e", peer.address, "-r", str(peer.port)])
 
 
+def run_group(relay, group, rest, report):
+    with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
+        for number, (send, external, ipv6) in enumerate(itertools.product((False, True), repeat=3)):
+            # A name of its own: a case that failed leaves allocations behind that count for its user.
+            options = ["-u", f"case{number}", "-W", SECRET] if rest else ["-u", USER, "-w", PASSWORD]
+            options += ["-s"] * send + ["-x"] * ipv6
+            name = f"{group} {'indication' if send else 'channel'} {'peer' if external else 'client'} {'ipv6' if ipv6 else 'ipv4'}"
+            if send and not rest:
+                options.append("-c")
+                name += " no-rtcp"
+            pool.submit(report.case, name, functools.partial(run_case, relay, options, external))
+
+
 def run(make_relay, report):
     for rest in (False, True):
         group = "uclient rest" if rest else "uclient user"
-        try:
-            # It takes channel numbers up to 0x7FFE as RFC 5766 let it, RFC 8656 ends at 0x4FFF.
-            relay = make_relay(rest=rest, settings={"relay.rfc5766_channel_numbers": "true"}).__enter__()
-        except Failure as e:
-            report.case(f"{group}: relay starts", lambda why=e: (_ for _ in ()).throw(why))
-            continue
-        try:
-            with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
-                for number, (send, external, ipv6) in enumerate(itertools.product((False, True), repeat=3)):
-                    # A name of its own: a case that failed leaves allocations behind that count for its user.
-                    options = ["-u", f"case{number}", "-W", SECRET] if rest else ["-u", USER, "-w", PASSWORD]
-                    name = f"{group} {'indication' if send else 'channel'} {'peer' if external else 'client'} {'ipv6' if ipv6 else 'ipv4'}"
-                    options += ["-s"] * send + ["-x"] * ipv6
-                    if send and not rest:
-                        options.append("-c")
-                        name += " no-rtcp"
-                    pool.submit(report.case, name, lambda o=options, n=name, e=external: run_case(relay, n, o, e))
-            report.relay_dropped_nothing(group, relay)
-        finally:
-            report.relay_ends_well(group, relay)
+        # It takes channel numbers up to 0x7FFE as RFC 5766 let it; RFC 8656 ends at 0x4FFF.
+        relay = make_relay(rest=rest, settings={"relay.rfc5766_channel_numbers": "true"})
+        report.with_relay(group, relay, lambda r, g=group, w=rest: run_group(r, g, w, report))
