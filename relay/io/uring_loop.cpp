@@ -28,7 +28,6 @@ namespace radiotower::io {
 namespace {
 
 constexpr unsigned submission_entries = 1024;
-constexpr unsigned completion_entries = 16384;
 constexpr std::uint16_t buffer_group = 1;
 constexpr std::size_t most_buffers = 32768;  // of a provided buffer ring
 constexpr std::size_t name_size = 32;
@@ -55,7 +54,9 @@ std::string sentence(const char* call, int error) {
 class UringLoop final : public Loop {
  public:
   explicit UringLoop(const LoopSettings& settings)
-      : sockets_(settings.max_sockets), buffers_(std::bit_ceil(std::clamp<std::size_t>(settings.buffers, 8, most_buffers))) {
+      : completions_(settings.completions),
+        sockets_(settings.max_sockets),
+        buffers_(std::bit_ceil(std::clamp<std::size_t>(settings.buffers, 8, most_buffers))) {
     receive_.msg_namelen = name_size;
     lent_.reserve(buffers_.count());
     for (auto& slots : slots_) slots.resize(most_sends);
@@ -83,7 +84,7 @@ class UringLoop final : public Loop {
     for (const unsigned flags : attempts) {
       params = {};
       params.flags = flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
-      params.cq_entries = completion_entries;
+      params.cq_entries = std::max(completions_, submission_entries);
       error = -io_uring_queue_init_params(submission_entries, &ring_, &params);
       if (error != EINVAL) break;
     }
@@ -476,6 +477,7 @@ class UringLoop final : public Loop {
     closing_.clear();
   }
 
+  const unsigned completions_;
   io_uring ring_{};
   bool has_ring_ = false;
   SocketTable sockets_;

@@ -1,5 +1,6 @@
 // The seam to the operating system: one loop a worker thread that receives from and sends to thousands of UDP sockets.
-// Knows no STUN. Two real sides: io_uring (uring_loop.cpp) and epoll (epoll_loop.cpp); tests add one that fails on command.
+// Knows no STUN. Two real sides: io_uring (uring_loop.cpp) and epoll (epoll_loop.cpp); tests add one that fails on command
+// (tests/io/faulty_loop.h) and make single system calls fail (tests/io/failing_calls.h).
 //
 // A turn: everything queued by send() in the last turn leaves, then what has arrived is handed to the Receiver. Bytes of a
 // received datagram stay valid and writable until the end of the *next* turn() call, so that they may be sent from where they lie.
@@ -39,7 +40,7 @@ struct SocketError {
   std::uint8_t icmp_type = 0;
   std::uint8_t icmp_code = 0;
   std::uint32_t mtu = 0;             // of 3/4 and v6 2
-  net::TransportAddress destination;  // of the datagram that failed
+  net::TransportAddress destination;  // of the datagram that failed; of a local error over IPv4 the kernel leaves the port 0
 };
 
 /// One datagram to send. Everything pointed to stays valid until the next turn() has returned.
@@ -54,6 +55,7 @@ struct Outgoing {
   bool dont_fragment = false;
 };
 
+/// May send, add and remove from within any of these; may not call turn().
 class Receiver {
  public:
   virtual void on_datagram(const Datagram& datagram) = 0;
@@ -118,7 +120,8 @@ class Loop {
 
 struct LoopSettings {
   std::size_t max_sockets = 70000;
-  unsigned buffers = 512;  // receive buffers of the loop, a power of two
+  unsigned buffers = 512;  // receive buffers of the loop, rounded up to a power of two; a turn hands over no more datagrams than that
+  unsigned completions = 16384;  // io_uring: length of the completion queue, which tests make short
 };
 
 /// nullptr when this kernel or container refuses, with a sentence in `why` ("io_uring_setup: Operation not permitted (kernel.io_uring_disabled = 2)").

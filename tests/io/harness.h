@@ -1,0 +1,120 @@
+// The small language of the loop's tests: sockets that say and hear, and an ear that keeps what a loop hands over.
+#pragma once
+
+#include <doctest/doctest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "radiotower/io/loop.h"
+
+namespace radiotower::io::testing {
+
+struct Heard {
+  SocketId socket;
+  std::uint64_t cookie;
+  net::TransportAddress from;
+  std::string data;
+};
+
+struct Ear final : Receiver {
+  explicit Ear(Loop& l) : loop(l) {}
+  void on_datagram(const Datagram& d) override {
+    if (on_each) on_each(d);
+    heard.push_back({d.socket, d.cookie, d.from, std::string(as_text(d.bytes))});
+    if (echo) {
+      Outgoing out;
+      out.socket = d.socket;
+      out.to = d.from;
+      out.bytes = d.bytes;
+      out.prefix_size = prefix ? 4 : 0;
+      out.prefix = {'H', 'E', 'A', 'D'};
+      loop.send(out);
+    }
+  }
+  void on_socket_error(const SocketError& e) override {
+    errors.push_back(e);
+    if (on_error) on_error(e);
+  }
+  void on_wake() override { ++wakes; }
+  Loop& loop;
+  bool echo = false;
+  bool prefix = false;
+  std::function<void(const Datagram&)> on_each;
+  std::function<void(const SocketError&)> on_error;
+  std::vector<Heard> heard;
+  std::vector<SocketError> errors;
+  int wakes = 0;
+};
+
+inline std::unique_ptr<Loop> make(const char* which, LoopSettings settings = {}) {
+  std::string why;
+  auto loop = std::string_view(which) == "epoll" ? make_epoll_loop(settings, why) : make_uring_loop(settings, why);
+  if (!loop) MESSAGE("no ", which, " here: ", why);
+  return loop;
+}
+
+inline Socket udp(const char* address, bool errors = false) {
+  int error = 0;
+  UdpOptions options;
+  options.report_errors = errors;
+  options.receive_buffer = 4 << 20;
+  Socket s = open_udp({*net::IpAddress::parse(address), 0, 0}, options, error);
+  REQUIRE_MESSAGE(s, std::strerror(error));
+  return s;
+}
+
+inline void say(const Socket& from, const net::TransportAddress& to, std::string_view text) {
+  sockaddr_in6 a;
+  const auto length = static_cast<socklen_t>(to.to_sockaddr(&a));
+  REQUIRE(sendto(from.descriptor(), text.data(), text.size(), 0, reinterpret_cast<sockaddr*>(&a), length) == static_cast<ssize_t>(text.size()));
+}
+
+inline std::optional<std::string> hear(const Socket& s) {
+  std::string text(70000, '\0');
+  const ssize_t n = recv(s.descriptor(), text.data(), text.size(), MSG_DONTWAIT);
+  if (n < 0) return std::nullopt;
+  text.resize(static_cast<std::size_t>(n));
+  return text;
+}
+
+template <typename Done>
+bool turns(Loop& loop, Ear& ear, Done done) {
+  for (int i = 0; i < 200; ++i) {
+    if (done()) return true;
+    REQUIRE(loop.turn(milliseconds(10), ear));
+  }
+  return done();
+}
+
+inline constexpr const char* backends[] = {"io_uring", "epoll"};
+
+inline Outgoing outgoing(SocketId socket, const net::TransportAddress& to, std::string& text) {
+  Outgoing out;
+  out.socket = socket;
+  out.to = to;
+  out.bytes = {reinterpret_cast<std::uint8_t*>(text.data()), text.size()};
+  return out;
+}
+
+/// An address of this host where nobody listens.
+inline net::TransportAddress nobody_at(const char* address) {
+  const Socket gone = udp(address);
+  return local_address(gone);
+}
+
+inline std::vector<std::string> hear_all(const Socket& s) {
+  std::vector<std::string> all;
+  while (auto one = hear(s)) all.push_back(std::move(*one));
+  return all;
+}
+
+}  // namespace radiotower::io::testing
