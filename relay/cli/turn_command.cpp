@@ -232,7 +232,13 @@ class Walk {
 
   bool fail_relay_permission(const Outcome& outcome) {
     if (outcome.failure != Failure::refused || outcome.code != 403) return fail("CreatePermission", outcome);
-    report_.failed("CreatePermission", fmt::format("403 Forbidden: the relay refuses its own relayed addresses as peers"),
+    const net::PeerJudgement judgement = judge_address(client_->relayed());
+    if (judgement.verdict == net::PeerVerdict::always_denied) {
+      report_.failed("CreatePermission", fmt::format("403 Forbidden: the relayed address {} is itself one that no relay should reach ({})", client_->relayed().ip.text(), judgement.reason),
+                     {"the server's relay addresses: it needs one that its clients' peers can reach"}, outcome.code);
+      return false;
+    }
+    report_.failed("CreatePermission", "403 Forbidden: the relay refuses its own relayed addresses as peers",
                    {"an allow-list: then only the peers on it can be reached, which may be just what is wanted (--peer socket from such a peer's host)",
                     "two clients of this relay cannot call each other as it is"},
                    outcome.code);
