@@ -13,6 +13,12 @@
 #include <limits>
 #include <variant>
 
+// toml++ 3.3 asserts what some malformed keys break. Such a file is a mistake like any other, and must not end a running relay at a reload.
+namespace {
+struct TomlAssertion {};
+[[noreturn, gnu::noinline]] void toml_assertion_failed() { throw TomlAssertion(); }
+}  // namespace
+#define TOML_ASSERT(expression) ((expression) ? static_cast<void>(0) : toml_assertion_failed())
 #include <toml++/toml.h>
 
 namespace radiotower::daemon {
@@ -165,6 +171,8 @@ const Key keys[] = {
     {"log.format", [](Config& c) -> Slot { return &c.log_format; }, check_format, false},
     {"log.level", [](Config& c) -> Slot { return &c.log_level; }, check_level},
 };
+
+constexpr const char* toml_in_short = "texts stand in quotes, lists in brackets, sections as [name], and no key or section twice";
 
 std::string_view last_part(std::string_view name) { return name.substr(name.rfind('.') + 1); }  // npos + 1 is 0
 std::string_view section_of(std::string_view name) { return name.substr(0, name.find('.') == name.npos ? 0 : name.find('.')); }
@@ -418,12 +426,14 @@ bool parse_ports(std::string_view text, std::uint16_t& first, std::uint16_t& las
 
 bool read_config_text(std::string_view text, const std::string& path, Config& config, ConfigErrors& errors) {
   const std::size_t before = errors.size();
+  config.file = path;
   try {
     const toml::table table = toml::parse(text, path);
     read_table(table, "", path, config, errors);
   } catch (const toml::parse_error& e) {
-    errors.push_back({fmt::format("{}:{}", path, e.source().begin.line), "", fmt::format("not TOML: {}", e.description()),
-                      "texts stand in quotes, lists in brackets, sections as [name], and no key or section twice"});
+    errors.push_back({fmt::format("{}:{}", path, e.source().begin.line), "", fmt::format("not TOML: {}", e.description()), toml_in_short});
+  } catch (const TomlAssertion&) {
+    errors.push_back({path, "", "not TOML: a key has a name that cannot be read", toml_in_short});
   }
   // toml++ keeps tables sorted by name; people read a file from its top.
   const auto line = [](const ConfigError& e) {

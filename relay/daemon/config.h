@@ -58,6 +58,7 @@ struct Config {
   std::string log_format = "text";
   std::string log_level = "info";
 
+  std::string file;  // what was read, for mistakes that no line holds; empty: none
   std::map<std::string, std::string, std::less<>> sources;  // key -> "default", "relay.toml:12", "--realm"
   std::string_view source(std::string_view key) const;
 };

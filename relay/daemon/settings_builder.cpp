@@ -151,9 +151,9 @@ std::shared_ptr<const turn::Directory> read_credentials(const Config& config, Bu
                         "an open relay asks nobody for credentials, yet there are some", "remove this key, or both files"});
     built.notes.push_back("OPEN RELAY: anybody who reaches this port relays through this host, with its address (credentials.open_relay_for_everyone = true)");
   } else if (none) {
-    errors.push_back({std::string(config.source("credentials.secrets_file")), "credentials.secrets_file",
+    errors.push_back({config.file.empty() ? "--secrets-file" : config.file, "credentials.secrets_file",
                       "neither a secrets file nor a users file is given, and this relay is never open by accident",
-                      fmt::format("--secrets-file secrets, made with: umask 077; {} > secrets", make_a_secret)});
+                      fmt::format("secrets_file = \"secrets\" or --secrets-file secrets; made with: umask 077; {} > secrets", make_a_secret)});
   }
   return std::make_shared<turn::Directory>(std::move(input));
 }

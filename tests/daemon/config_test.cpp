@@ -290,6 +290,33 @@ TEST_CASE("config: an empty file is a good one, and Windows line ends are") {
   CHECK(Config().realm == "radiotower");
 }
 
+TEST_CASE("config: a file that ends anywhere, or holds a wrong byte anywhere, is read or refused, never more") {
+  const std::string good = "realm = \"example.org\"\n[listen]\nudp = [\"0.0.0.0:3478\"] # here\n[relay]\nports = \"40000-41000\"\n"
+                           "external = [\"198.51.100.7/10.0.0.4\"]\n" + with_secrets + "[peers]\nallow = [\"10.0.0.0/8\", \"[2001:db8::7]:8443\"]\n"
+                           "allow_only = true\n[limits]\nallocations = 100\n[log]\nlevel = \"debug\"\n";
+  const Folder folder;
+  const auto read = [&](const std::string& text) {
+    Config config;
+    ConfigErrors errors;
+    const bool fine = read_config_text(text, (folder.path / "relay.toml").string(), config, errors);
+    CHECK(fine == errors.empty());
+    const bool starts = fine && build_settings(config, a_host(), errors);
+    CHECK(starts == errors.empty());
+    for (const auto& e : errors) CHECK(!e.hint.empty());
+    return fine;
+  };
+  CHECK(read(good));
+  for (std::size_t i = 0; i < good.size(); ++i) {
+    (void)read(good.substr(0, i));
+    for (const char wrong : {'\0', '\n', '"', '[', '-', '9', '\xFF'}) {
+      std::string text = good;
+      text[i] = wrong;
+      (void)read(text);
+    }
+  }
+  CHECK_FALSE(read("realm = " + std::string(100000, '[')));
+}
+
 TEST_CASE("config: a realm of 40 bytes is taken") {
   Config config;
   ConfigErrors errors;
