@@ -278,8 +278,10 @@ bool Control::start() {
   const std::uint64_t fit = relay_ports_that_fit(limit, relay_.plan().workers, relay_.plan().listeners.size());
   const std::uint64_t ports =
       (std::uint64_t{settings.last_port} - settings.first_port + 1) * std::max<std::size_t>(1, settings.relay_addresses.size());
+  // A warning where calls of a busy office would meet the limit; elsewhere a fact for those who look for it.
+  constexpr std::uint64_t few = 4096;
   if (fit < ports)
-    log_.write(Priority::warning, "few descriptors",
+    log_.write(fit < few ? Priority::warning : Priority::debug, "few descriptors",
                fmt::format("at most {} allocations fit into the {} open files this process may have; the port range has room for {}: "
                            "raise LimitNOFILE= to {}", fit, limit, ports, ports + limit - fit));
 

@@ -51,6 +51,8 @@ const std::vector<Network>& private_networks() {
 }
 
 constexpr std::uint16_t reflection_ports[] = {19, 53, 111, 123, 137, 161, 389, 1900, 5353, 11211};
+// Another TURN server: two that relay to each other are a loop that feeds itself (RFC 8656, 21.1.7). No relayed address has these.
+constexpr std::uint16_t turn_ports[] = {3478, 5349};
 
 bool is_reflection_port(std::uint16_t port) {
   return std::find(std::begin(reflection_ports), std::end(reflection_ports), port) != std::end(reflection_ports);
@@ -321,6 +323,8 @@ PeerJudgement PeerPolicy::judge(const TransportAddress& peer, Family family_on_w
 
   if (port_known && is_reflection_port(peer.port) && !rules.port_named)
     return {PeerVerdict::reflection_port, "reflection port"};
+  if (port_known && std::find(std::begin(turn_ports), std::end(turn_ports), peer.port) != std::end(turn_ports) && !rules.port_named)
+    return {PeerVerdict::reflection_port, "port of a TURN server"};
   if (rules.unsafe || own_address) return {};
   if (!rules.allowed) {
     if (const Network* n = find(private_networks(), ip)) return {PeerVerdict::private_network, n->reason};

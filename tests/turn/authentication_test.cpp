@@ -408,7 +408,7 @@ TEST_CASE("N08 S9: a stale nonce and a wrong password are a 401") {
   CHECK(alice.allocates() == 401);
 }
 
-TEST_CASE("N09: a captured request replayed from elsewhere is a 438") {
+TEST_CASE("N09 R01: a captured request replayed from elsewhere is a 438") {
   Tower tower;
   auto& alice = tower.client("203.0.113.9:5000");
   REQUIRE(alice.allocates() == 0);

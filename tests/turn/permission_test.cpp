@@ -68,7 +68,7 @@ TEST_CASE("P03: 100 peers, one of them forbidden: 403, and none is installed") {
   CHECK(call.alice.take()->payload() == "hello");
 }
 
-TEST_CASE("P04-P24: addresses that are nobody's peer, through CreatePermission, ChannelBind and Send alike (P37)") {
+TEST_CASE("P04-P24 B08 R03: addresses that are nobody's peer, through CreatePermission, ChannelBind and Send alike (P37)") {
   const char* refused4[] = {
       "0.0.0.0",         "0.1.2.3",        "127.0.0.1",     "127.255.255.254", "10.0.0.0",       "10.255.255.255", "172.16.0.0",
       "172.31.255.255",  "192.168.0.0",    "192.168.255.255", "100.64.0.1",    "169.254.169.254", "169.254.0.1",   "192.0.0.1",
@@ -213,6 +213,16 @@ TEST_CASE("P31 P32: port 0 and reflection ports") {
   }
   CHECK(call.tower.peers_quiet());
   CHECK(call.alice.binds(0x4000, "8.8.8.8:443") == 0);
+}
+
+TEST_CASE("P30: another TURN server is no peer, unless an entry names its port") {
+  Call call(closed());
+  for (const int port : {3478, 5349}) {
+    CHECK(call.alice.permits("8.8.8.8:" + std::to_string(port)) == 403);
+    CHECK(call.alice.binds(0x4000, "8.8.8.8:" + std::to_string(port)) == 403);
+  }
+  call.tower.reload([](TowerOptions& o) { o.allow = {"8.8.8.8:3478"}; });
+  CHECK(call.alice.binds(0x4000, "8.8.8.8:3478") == 0);
 }
 
 TEST_CASE("P36: what a reload denies stops at once, and what it allows again goes on") {

@@ -140,7 +140,7 @@ TEST_CASE("IPv6: the same path for both families") {
   CHECK(six.take()->is_channel_data());
 }
 
-TEST_CASE("a user's bytes and packets a second are bounded, both directions together, over all allocations") {
+TEST_CASE("X08: a user's bytes and packets a second are bounded, both directions together, over all allocations") {
   TowerOptions options;
   options.secrets = {"north"};
   options.limits.bytes_per_second_per_user = 100'000;
