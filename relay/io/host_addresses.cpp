@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 
 #include "radiotower/io/socket.h"
@@ -44,6 +45,7 @@ std::vector<HostAddress> host_addresses() {
   for (;;) {
     alignas(nlmsghdr) char buffer[32768];
     const ssize_t received = recv(netlink.descriptor(), buffer, sizeof buffer, 0);
+    if (received < 0 && errno == EINTR) continue;
     if (received <= 0) return found;
     auto left = static_cast<unsigned>(received);
     for (auto* header = reinterpret_cast<nlmsghdr*>(buffer); NLMSG_OK(header, left); header = NLMSG_NEXT(header, left)) {

@@ -159,10 +159,14 @@ class UringLoop final : public Loop {
       const bool unfinished = !in_error_.empty() || !ended_.empty() || !cancels_.empty() || !wake_armed_;
       if (!submit_and_wait(unfinished ? nanoseconds(0) : timeout)) return false;
     }
-    ++epoch_;
-    sends_ = 0;
+    // Want of memory may leave sends in the queue: their slots and buffers then stay as they are until a later turn gets them out.
+    const bool all_left = io_uring_sq_ready(&ring_) == 0;
+    if (all_left) {
+      ++epoch_;
+      sends_ = 0;
+    }
     complete_all(receiver);
-    give_back(lent_before);
+    if (all_left) give_back(lent_before);
     close_removed();
     if (leaving_ > 0) counters_.sent += static_cast<std::uint64_t>(std::exchange(leaving_, 0));
     return true;

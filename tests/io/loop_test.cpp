@@ -11,7 +11,7 @@ using namespace radiotower;
 using namespace radiotower::io;
 using namespace radiotower::io::testing;
 
-TEST_CASE("what arrives is handed over with its source, and can be sent back from where it lies") {
+TEST_CASE("H17: what arrives is handed over whole with its source, and can be sent back from where it lies") {
   for (const char* backend : backends) {
     for (const char* address : {"127.0.0.1", "::1"}) {
       CAPTURE(backend);
