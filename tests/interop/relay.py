@@ -158,6 +158,10 @@ class Relay:
         """Name -> sum over the workers; a relay that cannot tell has none."""
         return {}
 
+    def relayed_addresses(self):
+        """(address, port) of every allocation made so far; a relay that does not log them has none."""
+        return []
+
     def kernel_drops(self):
         """Datagrams the kernel threw away in front of the listeners, their queue being full."""
         drops = 0
@@ -226,6 +230,10 @@ class Radiotower(Relay):
                 for name, value in re.findall(r"\b([a-z_]+)=(\d+)\b", line):
                     sums[name] = sums.get(name, 0) + int(value)
         return sums
+
+    def relayed_addresses(self):
+        made = re.findall(r'allocation made.*? relayed="?\[?([0-9a-f.:]+?)\]?:(\d+)"? ', self.log())
+        return [(address, int(port)) for address, port in made]
 
 
 class Coturn(Relay):

@@ -1,8 +1,9 @@
 """coturn's turnutils_uclient against a relay: no message may be lost.
 
 Each case is ten clients (client to client: twelve, it rounds up) that send a thousand messages each, every four milliseconds; a
-client starts at a random moment of its first six seconds, so a case lasts about ten. Without -c a client makes a second
-allocation with the RESERVATION-TOKEN that EVEN-PORT gave it, as RTP and RTCP do.
+client starts at a random moment of its first six seconds, so a case lasts about ten. Without -c the clients come in pairs, as RTP
+and RTCP do: one asks for an EVEN-PORT, its neighbour for the port of the RESERVATION-TOKEN. A client also allocates once from a
+socket that it then forgets, so a case leaves allocations behind: up to ten with -c, and those count for its user.
 """
 
 import concurrent.futures
@@ -81,6 +82,16 @@ def run_case(relay, options, external):
         return run_client(relay, [*options, "-e", peer.address, "-r", str(peer.port)])
 
 
+def check_pairs(relay, cases):
+    """That EVEN-PORT and RESERVATION-TOKEN were asked for and had their effect, which no statistics tell."""
+    made = set(relay.relayed_addresses())
+    pairs = sum(port % 2 == 0 and (address, port + 1) in made for address, port in made)
+    numbers = f"{pairs} pairs in {cases} cases, {len(made)} relayed addresses"
+    if pairs < cases * CLIENTS // 2:
+        raise Failure(numbers)
+    return numbers
+
+
 def run_group(relay, group, rest, report):
     with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
         for number, (send, external, ipv6) in enumerate(itertools.product((False, True), repeat=3)):
@@ -92,6 +103,8 @@ def run_group(relay, group, rest, report):
                 options.append("-c")
                 name += " no-rtcp"
             pool.submit(report.case, name, functools.partial(run_case, relay, options, external))
+    if relay.relayed_addresses():
+        report.case(f"{group}: even ports and the next ones", lambda: check_pairs(relay, 8 if rest else 4))
 
 
 def run(make_relay, report):
