@@ -1,5 +1,5 @@
-// radiotower-load: TURN clients and their peers in one process, told by lines on standard input what to do, answering each with
-// one line of JSON. bench/run.py drives it; bench/README.md says how and why.
+// radiotower-load: TURN clients and their peers in one process, told by lines on standard input what to do, answering
+// each with one line of JSON. bench/run.py drives it; bench/README.md says how and why.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -18,8 +18,10 @@ using namespace radiotower::bench;
 
 void print(const SetUpResult& r) {
   std::string errors;
-  for (const auto& [code, count] : r.errors) errors += fmt::format("{}\"{}\": {}", errors.empty() ? "" : ", ", code, count);
-  fmt::print(R"({{"ready": {}, "timeouts": {}, "retransmissions": {}, "errors": {{{}}}, "elapsed_ns": {}, "server_cpu_ns": {}}})"
+  for (const auto& [code, count] : r.errors)
+    errors += fmt::format("{}\"{}\": {}", errors.empty() ? "" : ", ", code, count);
+  fmt::print(R"({{"ready": {}, "timeouts": {}, "retransmissions": {}, "errors": {{{}}}, )"
+             R"("elapsed_ns": {}, "server_cpu_ns": {}}})"
              "\n",
              r.ready, r.timeouts, r.retransmissions, errors, r.elapsed_ns, r.server_cpu_ns);
 }
@@ -32,10 +34,11 @@ void print(const VerifyResult& r) {
 
 void print(const TrafficResult& r) {
   fmt::print(R"({{"sent": {}, "delivered": {}, "wrong": {}, "send_errors": {}, "elapsed_ns": {}, "server_cpu_ns": {}, )"
-             R"("load_cpu_ns": {}, "machine_cpu_ns": {}, "latency_p50_us": {}, "latency_p99_us": {}, "latency_max_us": {}}})"
+             R"("load_cpu_ns": {}, "machine_cpu_ns": {}, "latency_p50_us": {}, "latency_p99_us": {}, )"
+             R"("latency_max_us": {}}})"
              "\n",
-             r.sent, r.delivered, r.wrong, r.send_errors, r.elapsed_ns, r.server_cpu_ns, r.load_cpu_ns, r.machine_cpu_ns,
-             r.latency_p50_us, r.latency_p99_us, r.latency_max_us);
+             r.sent, r.delivered, r.wrong, r.send_errors, r.elapsed_ns, r.server_cpu_ns, r.load_cpu_ns,
+             r.machine_cpu_ns, r.latency_p50_us, r.latency_p99_us, r.latency_max_us);
 }
 
 void print_memory(pid_t server) {
@@ -68,8 +71,8 @@ bool obey(const std::string& line, Sessions& sessions, Traffic& traffic, const O
   } else if (command == "traffic") {
     std::string direction;
     double rate = 0, seconds = 0;
-    if (!(words >> direction >> rate >> seconds) || (direction != "to-peer" && direction != "to-client") || rate < 0 || seconds <= 0)
-      return false;
+    if (!(words >> direction >> rate >> seconds) || rate < 0 || seconds <= 0) return false;
+    if (direction != "to-peer" && direction != "to-client") return false;
     print(traffic.run(direction == "to-peer" ? Direction::to_peer : Direction::to_client, rate, seconds));
   } else {
     return false;
@@ -85,9 +88,12 @@ int main(int argc, char** argv) {
   CLI::App app{"TURN clients and their peers, to measure a server with (see bench/README.md)"};
   app.add_option("--server", server, "the server's address and port (IPv4, UDP)")->required();
   app.add_option("--server-pid", options.server_pid, "whose CPU time and memory are read")->required();
-  app.add_option("--sessions", options.sessions, "clients, each with an allocation and a channel")->capture_default_str();
+  app.add_option("--sessions", options.sessions, "clients, each with an allocation and a channel")
+      ->capture_default_str();
   app.add_option("--size", options.size, "bytes of payload")->check(CLI::Range(24, 1400))->capture_default_str();
-  app.add_option("--train", options.train, "datagrams in one send (UDP GSO)")->check(CLI::Range(1, 40))->capture_default_str();
+  app.add_option("--train", options.train, "datagrams in one send (UDP GSO)")
+      ->check(CLI::Range(1, 40))
+      ->capture_default_str();
   app.add_option("--user", options.user, "long-term credential")->required();
   app.add_option("--password", options.password)->required();
   app.add_option("--clients", clients, "first client address and port")->capture_default_str();
@@ -96,7 +102,9 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--peers", peers, "first peer address and port")->capture_default_str();
   app.add_option("--peer-count", options.peer_count)->check(CLI::Range(1, 1000))->capture_default_str();
-  app.add_option("--window", options.window, "sessions set up at the same time")->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_option("--window", options.window, "sessions set up at the same time")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
   try {
     app.parse(argc, argv);
     options.server = address(server);

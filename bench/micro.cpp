@@ -53,7 +53,8 @@ Buffer request(stun::Method method, std::string_view nonce, Add&& add) {
 }
 
 Buffer allocate_request(std::string_view nonce) {
-  return request(stun::Method::allocate, nonce, [](stun::Writer& w) { w.add_u32(Attribute::requested_transport, 17u << 24); });
+  return request(stun::Method::allocate, nonce,
+                 [](stun::Writer& w) { w.add_u32(Attribute::requested_transport, 17u << 24); });
 }
 
 // A server with one client, that has one allocation and one channel.
@@ -71,13 +72,16 @@ class Relay {
     settings->peers = std::make_shared<net::PeerPolicy>(std::move(peers));
     turn::Directory::Input users;
     users.realm = "bench";
-    users.users.push_back({.name = "bench", .password = "secret", .key = {}, .allocations = {}, .bytes_per_second = {}});
+    turn::User user;
+    user.name = "bench";
+    user.password = "secret";
+    users.users.push_back(std::move(user));
     settings->directory = std::make_shared<turn::Directory>(std::move(users));
     now.steady = Time(seconds(1000));
     now.unix_time = 1'767'000'000;
     const HashKey hash_key{1, 2};
-    server = std::make_unique<turn::Server>(std::make_shared<turn::Shared>(*settings, system_random(), hash_key), settings,
-                                            turn::NonceMint(system_random()), hash_key, system_random());
+    const auto shared = std::make_shared<turn::Shared>(*settings, system_random(), hash_key);
+    server = std::make_unique<turn::Server>(shared, settings, turn::NonceMint(system_random()), hash_key, system_random());
 
     const std::string nonce = challenge();
     from_client(allocate_request(nonce));

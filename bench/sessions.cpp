@@ -31,7 +31,7 @@ constexpr std::uint32_t max_verify_rounds = 8;
 int open_socket(const net::TransportAddress& address, int receive_buffer) {
   const int socket = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (socket < 0) give_up("socket");
-  // FORCE goes past rmem_max and needs CAP_NET_ADMIN: towards the clients the load's own sockets are what overflows first.
+  // FORCE goes past rmem_max and needs CAP_NET_ADMIN: towards the clients the load's own sockets overflow first.
   if (setsockopt(socket, SOL_SOCKET, SO_RCVBUFFORCE, &receive_buffer, sizeof receive_buffer) != 0)
     setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
   sockaddr_storage name{};
@@ -76,7 +76,8 @@ Sessions::Sessions(const Options& options) : options_(options) {
   sessions.resize(options.sessions);
   for (std::uint32_t i = 0; i < options.sessions; ++i) {
     Session& s = sessions[i];
-    s.socket = open_socket(offset(options.clients, i / options.clients_per_address, i % options.clients_per_address), 4 << 20);
+    const std::uint32_t each = options.clients_per_address;
+    s.socket = open_socket(offset(options.clients, i / each, i % each), 4 << 20);
     if (connect(s.socket, reinterpret_cast<sockaddr*>(&server), server_length) != 0) give_up("connect");
     s.peer = i % options.peer_count;
   }
@@ -106,7 +107,8 @@ void Sessions::send_request(Exchange& e) {
                                                         : stun::Method::allocate;
   std::array<std::uint8_t, 1024> buffer;
   stun::Writer request(buffer, stun::Class::request, method, e.id);
-  if (method == stun::Method::allocate) request.add_u32(Attribute::requested_transport, std::uint32_t{IPPROTO_UDP} << 24);
+  if (method == stun::Method::allocate)
+    request.add_u32(Attribute::requested_transport, std::uint32_t{IPPROTO_UDP} << 24);
   if (method == stun::Method::refresh) request.add_u32(Attribute::lifetime, 600);
   if (method == stun::Method::channel_bind) {
     request.add_u32(Attribute::channel_number, std::uint32_t{channel_number} << 16);
@@ -230,20 +232,20 @@ VerifyResult Sessions::verify() {
     sockaddr_in source{};
     for (;;) {
       socklen_t length = sizeof source;
-      const ssize_t n = recvfrom(peer, received.data(), received.size(), 0, reinterpret_cast<sockaddr*>(&source), &length);
+      const ssize_t n = recvfrom(peer, received.data(), received.size(), 0,
+                                 reinterpret_cast<sockaddr*>(&source), &length);
       if (n < 0) return;
       Stamp stamp;
       if (!payload.read(Bytes(received).first(static_cast<std::size_t>(n)), stamp) || stamp.run != 0 ||
           stamp.session >= sessions.size())
         continue;
       const Session& s = sessions[stamp.session];
-      if (peers[s.peer] != peer || s.relayed.sin_port != source.sin_port || s.relayed.sin_addr.s_addr != source.sin_addr.s_addr)
-        continue;
+      if (peers[s.peer] != peer || !is_same(s.relayed, source)) continue;
       if (!at_peer[stamp.session]) ++result.to_peer;
       at_peer[stamp.session] = true;
       stamp.direction = Direction::to_client;
       std::memcpy(received.data(), &stamp, sizeof stamp);
-      sendto(peer, received.data(), static_cast<std::size_t>(n), 0, reinterpret_cast<sockaddr*>(&source), sizeof source);
+      sendto(peer, received.data(), static_cast<std::size_t>(n), 0, reinterpret_cast<sockaddr*>(&source), length);
     }
   };
   const auto drain_client = [&](std::uint32_t index) {
@@ -251,19 +253,19 @@ VerifyResult Sessions::verify() {
       const ssize_t n = recv(sessions[index].socket, received.data(), received.size(), 0);
       if (n < 0) return;
       Stamp stamp;
-      if (static_cast<std::size_t>(n) != packet.size() || std::memcmp(received.data(), packet.data(), stun::channel_header_size) != 0)
-        continue;
-      if (!payload.read(Bytes(received).first(packet.size()).subspan(stun::channel_header_size), stamp) || stamp.run != 0 ||
-          stamp.session != index || stamp.direction != Direction::to_client)
-        continue;
+      const Bytes all = Bytes(received).first(static_cast<std::size_t>(n));
+      if (all.size() != packet.size() || std::memcmp(all.data(), packet.data(), stun::channel_header_size) != 0) continue;
+      if (!payload.read(all.subspan(stun::channel_header_size), stamp)) continue;
+      if (stamp.run != 0 || stamp.session != index || stamp.direction != Direction::to_client) continue;
       if (!at_client[index]) ++result.to_client;
       at_client[index] = true;
     }
   };
 
   std::vector<pollfd> ready;
-  for (std::uint32_t first = 0; first < sessions.size(); first += options_.window) {
-    const std::uint32_t last = std::min<std::uint32_t>(first + options_.window, static_cast<std::uint32_t>(sessions.size()));
+  const auto count = static_cast<std::uint32_t>(sessions.size());
+  for (std::uint32_t first = 0; first < count; first += options_.window) {
+    const std::uint32_t last = std::min(first + options_.window, count);
     for (std::uint32_t round = 0; round < max_verify_rounds; ++round) {
       bool is_missing = false;
       for (std::uint32_t i = first; i < last; ++i) {

@@ -23,7 +23,7 @@ struct Options {
   std::uint32_t size = 1000;  // of the payload
   std::uint32_t train = 1;    // datagrams in one send call (UDP GSO); 1: one packet at a time
   std::string user, password;
-  net::TransportAddress clients;  // first client address and port; below ip_local_port_range, so that no relay port is taken
+  net::TransportAddress clients;  // the first one; below ip_local_port_range, so that no relay port is taken
   std::uint32_t clients_per_address = 4000;  // then the next address
   net::TransportAddress peers;    // first peer; the others have the ports behind it
   std::uint32_t peer_count = 4;
@@ -36,6 +36,10 @@ struct Session {
   sockaddr_in relayed{};         // set by set_up
   std::string nonce;
 };
+
+inline bool is_same(const sockaddr_in& a, const sockaddr_in& b) {
+  return a.sin_port == b.sin_port && a.sin_addr.s_addr == b.sin_addr.s_addr;
+}
 
 struct SetUpResult {
   std::uint32_t ready = 0;
@@ -54,8 +58,8 @@ struct VerifyResult {
 
 class Sessions {
  public:
-  /// Opens and binds every socket, so that what the kernel takes for them is not counted as the server's. Ends the program
-  /// with a sentence when it cannot.
+  /// Opens and binds every socket, so that what the kernel takes for them is not counted as the server's. Ends the
+  /// program with a sentence when it cannot.
   explicit Sessions(const Options& options);
   ~Sessions();
   Sessions(const Sessions&) = delete;

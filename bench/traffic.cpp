@@ -47,7 +47,7 @@ std::size_t segment_size(msghdr& message) {
 
 }  // namespace
 
-// Calls recvmmsg once and hands on each datagram. Messages are laid out once and only what a call has changed is put back.
+// Calls recvmmsg once and hands on each datagram. Messages are laid out once; what a call has changed is put back.
 struct Traffic::Receiver {
   explicit Receiver(std::size_t size) : buffers(size * receive_batch) {
     for (std::uint32_t i = 0; i < receive_batch; ++i) {
@@ -96,7 +96,8 @@ Traffic::Traffic(Sessions& sessions, const Options& options)
     : sessions_(sessions), options_(options), payload_(options.size), latency_(latency_buckets),
       sessions_of_peer_(sessions.peers.size()), next_of_peer_(sessions.peers.size()),
       receiver_(std::make_unique<Receiver>(options.train > 1 ? 65536 : 2048)) {
-  for (std::uint32_t i = 0; i < sessions.sessions.size(); ++i) sessions_of_peer_[sessions.sessions[i].peer].push_back(i);
+  for (std::uint32_t i = 0; i < sessions.sessions.size(); ++i)
+    sessions_of_peer_[sessions.sessions[i].peer].push_back(i);
   if (options.train > 1) {  // A receiver without it would have the server pay for cutting trains up.
     const int on = 1;
     for (const Session& s : sessions.sessions) setsockopt(s.socket, SOL_UDP, UDP_GRO, &on, sizeof on);
@@ -166,17 +167,19 @@ void Traffic::send_to_relayed(std::uint32_t count) {
 }
 
 void Traffic::count_latency(std::int64_t ns) {
-  ++latency_[std::min<std::size_t>(static_cast<std::size_t>(std::max<std::int64_t>(ns, 0) / 1000), latency_buckets - 1)];
+  const auto us = static_cast<std::size_t>(std::max<std::int64_t>(ns, 0) / 1000);
+  ++latency_[std::min(us, latency_buckets - 1)];
 }
 
 void Traffic::take(Bytes payload, std::uint32_t index, const sockaddr_in& source, std::int64_t now) {
   Stamp stamp;
-  const bool whole = payload_.read(payload, stamp) && stamp.session < sessions_.sessions.size() && stamp.direction == direction_;
+  const bool whole = payload_.read(payload, stamp) && stamp.session < sessions_.sessions.size() &&
+                     stamp.direction == direction_;
   if (whole && stamp.run != run_) return;
   bool is_right = whole;
   if (whole && direction_ == Direction::to_peer) {
     const Session& s = sessions_.sessions[stamp.session];
-    is_right = s.peer == index && s.relayed.sin_port == source.sin_port && s.relayed.sin_addr.s_addr == source.sin_addr.s_addr;
+    is_right = s.peer == index && is_same(s.relayed, source);
   } else if (whole) {
     is_right = stamp.session == index;
   }
@@ -208,7 +211,8 @@ std::uint32_t Traffic::receive_at_clients(std::uint32_t sockets) {
     std::int64_t now = 0;
     datagrams += receiver_->receive(sessions_.sessions[index].socket, [&](Bytes datagram, const sockaddr_in& source) {
       if (now == 0) now = steady_ns();
-      const bool is_ours = datagram.size() >= stun::channel_header_size && load_be16(datagram.data()) == channel_number &&
+      const bool is_ours = datagram.size() >= stun::channel_header_size &&
+                           load_be16(datagram.data()) == channel_number &&
                            load_be16(datagram.data() + 2) == payload_.size();
       take(is_ours ? datagram.subspan(stun::channel_header_size) : Bytes{}, index, source, now);
     });

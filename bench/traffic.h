@@ -24,15 +24,15 @@ struct TrafficResult {
 
 /// One thread that sends and receives, so that it needs one core and never outruns its own receiving.
 ///
-/// It waits on no socket but looks at them in turn: a socket somebody sleeps on makes the one who delivers to it pay for
-/// the waking, and on loopback that is the server.
+/// It waits on no socket but looks at them in turn: a socket somebody sleeps on makes the one who delivers to it pay
+/// for the waking, and on loopback that is the server.
 class Traffic {
  public:
   Traffic(Sessions& sessions, const Options& options);
   ~Traffic();
 
-  /// `rate`: datagrams a second over all sessions, evenly spaced; 0: as many as can be sent. A tenth of `seconds` more goes before,
-  /// uncounted, and afterwards the queues are emptied.
+  /// `rate`: datagrams a second over all sessions, evenly spaced; 0: as many as can be sent. A tenth of `seconds`
+  /// more goes before, uncounted, and afterwards the queues are emptied.
   TrafficResult run(Direction direction, double rate, double seconds);
 
  private:
