@@ -142,7 +142,7 @@ struct Key {
 };
 constexpr auto largest_rate = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
 const Key keys[] = {
-    {"realm", [](Config& c) -> Slot { return &c.realm; }, check_realm},
+    {"realm", [](Config& c) -> Slot { return &c.realm; }, check_realm, false},
     {"listen.udp", [](Config& c) -> Slot { return &c.listen_udp; }, check_listener, false},
     {"listen.deny_clients", [](Config& c) -> Slot { return &c.deny_clients; }, check_clients},
     {"relay.addresses", [](Config& c) -> Slot { return &c.relay_addresses; }, check_relay_address, false},

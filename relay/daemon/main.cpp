@@ -90,6 +90,9 @@ int run(const Flags& flags, const Config& config) {
     ConfigErrors errors;
     const bool read = read_config(flags, next, errors);
     for (const auto& error : errors) log.write(Priority::error, "configuration", error.text());
+    for (const auto& key : keys_that_need_a_restart(config, next))
+      log.write(Priority::warning, "configuration", fmt::format("{} has changed, which needs a restart; the rest is taken over", key));
+    next.realm = config.realm;  // keys of live calls are made of it
     const auto anew = read ? build(next, log) : std::nullopt;
     if (!anew) {
       why = "the configuration has mistakes, named above";
@@ -121,7 +124,7 @@ int main(int argc, char** argv) {
     ConfigErrors errors;
     if (!read_config(*flags, config, errors)) return complain(errors);
     switch (flags->mode) {
-      case Mode::print_config: fmt::print("{}", print_config(config)); return 0;
+      case Mode::print_config: fmt::print("{}{}", print_config(config), print_on_host(config, radiotower::io::host_addresses())); return 0;
       case Mode::check: return check(config);
       case Mode::version:
       case Mode::run: break;
