@@ -81,7 +81,8 @@ class Relay {
     now.unix_time = 1'767'000'000;
     const HashKey hash_key{1, 2};
     const auto shared = std::make_shared<turn::Shared>(*settings, system_random(), hash_key);
-    server = std::make_unique<turn::Server>(shared, settings, turn::NonceMint(system_random()), hash_key, system_random());
+    server = std::make_unique<turn::Server>(shared, settings, turn::NonceMint(system_random()), hash_key,
+                                            system_random());
 
     const std::string nonce = challenge();
     from_client(allocate_request(nonce));

@@ -254,7 +254,8 @@ VerifyResult Sessions::verify() {
       if (n < 0) return;
       Stamp stamp;
       const Bytes all = Bytes(received).first(static_cast<std::size_t>(n));
-      if (all.size() != packet.size() || std::memcmp(all.data(), packet.data(), stun::channel_header_size) != 0) continue;
+      if (all.size() != packet.size()) continue;
+      if (std::memcmp(all.data(), packet.data(), stun::channel_header_size) != 0) continue;
       if (!payload.read(all.subspan(stun::channel_header_size), stamp)) continue;
       if (stamp.run != 0 || stamp.session != index || stamp.direction != Direction::to_client) continue;
       if (!at_client[index]) ++result.to_client;
