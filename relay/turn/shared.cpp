@@ -26,22 +26,33 @@ std::string account_key(bool rest, std::string_view name) { return (rest ? "rest
 
 }  // namespace
 
+Account::Account(std::string name, BucketSource* buckets)
+    : name_(std::move(name)), buckets_(buckets), bucket_([&] {
+        Bucket* taken = buckets ? buckets->take() : nullptr;
+        return taken ? taken : &own_;
+      }()) {}
+
+Account::~Account() {
+  if (bucket_ != &own_) buckets_->give_back(bucket_);
+}
+
 void Account::set_rates(std::uint64_t bytes_per_second, std::uint64_t packets_per_second) {
-  byte_rate_.store(bytes_per_second, std::memory_order_relaxed);
-  packet_rate_.store(packets_per_second, std::memory_order_relaxed);
+  bucket_->byte_rate.store(bytes_per_second, std::memory_order_relaxed);
+  bucket_->packet_rate.store(packets_per_second, std::memory_order_relaxed);
   limited_.store(bytes_per_second != 0 || packets_per_second != 0, std::memory_order_relaxed);
 }
 
 bool Account::lease(std::size_t need, Time now, Lease& lease) {
   const std::int64_t t = now.time_since_epoch().count();
-  const std::uint64_t bytes = byte_rate_.load(std::memory_order_relaxed), packets = packet_rate_.load(std::memory_order_relaxed);
+  const std::uint64_t bytes = bucket_->byte_rate.load(std::memory_order_relaxed);
+  const std::uint64_t packets = bucket_->packet_rate.load(std::memory_order_relaxed);
   const auto need_bytes = static_cast<std::int64_t>(need);
   if (lease.packets < 64) {
     if (packets == 0) {
       lease.packets = 1'000'000'000;
     } else {
       const std::int64_t chunk = std::max<std::int64_t>(static_cast<std::int64_t>(packets / 100), 1);
-      if (take(packets_full_at_, chunk, packets, t)) lease.packets += chunk;
+      if (take(bucket_->packets_full_at, chunk, packets, t)) lease.packets += chunk;
       else if (lease.packets < 1) return false;
     }
   }
@@ -50,16 +61,16 @@ bool Account::lease(std::size_t need, Time now, Lease& lease) {
       lease.bytes = 1'000'000'000'000;
     } else {
       const std::int64_t chunk = std::max(static_cast<std::int64_t>(bytes / 100), need_bytes);
-      if (take(bytes_full_at_, chunk, bytes, t)) lease.bytes += chunk;
-      else if (chunk > need_bytes && take(bytes_full_at_, need_bytes, bytes, t)) lease.bytes += need_bytes;
+      if (take(bucket_->bytes_full_at, chunk, bytes, t)) lease.bytes += chunk;
+      else if (chunk > need_bytes && take(bucket_->bytes_full_at, need_bytes, bytes, t)) lease.bytes += need_bytes;
       else return false;
     }
   }
   return true;
 }
 
-Shared::Shared(const Settings& settings, const RandomSource& random, const HashKey& key)
-    : relay_addresses_(settings.relay_addresses), accounts_(16, Hash{key}), random_(random) {
+Shared::Shared(const Settings& settings, const RandomSource& random, const HashKey& key, BucketSource* buckets)
+    : relay_addresses_(settings.relay_addresses), accounts_(16, Hash{key}), random_(random), buckets_(buckets) {
   for (const RelayAddress& address : relay_addresses_) {
     pools_.emplace_back(settings.first_port, settings.last_port, random);
     live_.push_back(std::make_unique<PortSet>());
@@ -77,7 +88,9 @@ std::shared_ptr<Account> Shared::admit(std::string_view name, std::optional<std:
   auto found = accounts_.find(key);
   if (found == accounts_.end()) {
     if (count == 0) return std::make_shared<Account>(std::string(name));  // holds nothing, so there is nothing to keep
-    found = accounts_.emplace(key, std::make_shared<Account>(std::string(name))).first;
+    // A name of the users file without a limit never gets one; a REST user may, with a reload.
+    const bool may_be_limited = rest || own_bytes_per_second.has_value();
+    found = accounts_.emplace(key, std::make_shared<Account>(std::string(name), may_be_limited ? buckets_ : nullptr)).first;
     Account& fresh = *found->second;
     fresh.rest_ = rest;
     fresh.own_rates_ = own_bytes_per_second.has_value();

@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "radiotower/base/bucket.h"
 #include "radiotower/base/random.h"
 #include "radiotower/base/siphash.h"
 #include "radiotower/base/time.h"
@@ -25,7 +26,11 @@ namespace radiotower::turn {
 /// What one user holds of the relay, over all its allocations and workers.
 class Account {
  public:
-  explicit Account(std::string name) : name_(std::move(name)) {}
+  /// `buckets`: where the limit is to be kept; nullptr, or none left there: in the account itself. Outlives the account.
+  explicit Account(std::string name, BucketSource* buckets = nullptr);
+  ~Account();
+  Account(const Account&) = delete;
+  Account& operator=(const Account&) = delete;
   const std::string& name() const { return name_; }
 
   /// Takes up to a hundredth of a second's budget (at least `need`) out of the user's bucket, which holds one second's worth.
@@ -38,6 +43,8 @@ class Account {
 
   void set_rates(std::uint64_t bytes_per_second, std::uint64_t packets_per_second);  // 0: no limit
   bool limited() const { return limited_.load(std::memory_order_relaxed); }
+  /// The limit, where others than the core may take from it too; nullptr: it is the account's own.
+  const Bucket* visible_bucket() const { return bucket_ == &own_ ? nullptr : bucket_; }
 
  private:
   friend class Shared;
@@ -47,19 +54,18 @@ class Account {
   bool own_rates_ = false;  // rates come from the user's own line: a reload of the limits leaves them
   bool rest_ = false;
   std::atomic<bool> limited_{false};
-  std::atomic<std::uint64_t> byte_rate_{0};
-  std::atomic<std::uint64_t> packet_rate_{0};
-  // A bucket is a point in time: the moment at which it would be full again (GCRA). One word, so one compare-exchange.
-  std::atomic<std::int64_t> bytes_full_at_{0};
-  std::atomic<std::int64_t> packets_full_at_{0};
+  BucketSource* const buckets_;
+  Bucket own_;
+  Bucket* const bucket_;
 };
 
 using ReservationToken = std::array<std::uint8_t, 8>;
 
 class Shared {
  public:
-  /// `settings` gives relay addresses and port range, which stay for the life of the process.
-  Shared(const Settings& settings, const RandomSource& random, const HashKey& key);
+  /// `settings` gives relay addresses and port range, which stay for the life of the process. `buckets`: where the limits of users are
+  /// kept; outlives every Account. nullptr: the heap.
+  Shared(const Settings& settings, const RandomSource& random, const HashKey& key, BucketSource* buckets = nullptr);
 
   enum class Want : std::uint8_t { any, even, even_pair };
   struct Port {
@@ -129,6 +135,7 @@ class Shared {
   std::unordered_map<std::string, std::shared_ptr<Account>, Hash, std::equal_to<>> accounts_;
   std::uint32_t allocations_ = 0;
   RandomSource random_;
+  BucketSource* buckets_;
   bool maps_addresses_ = false;
 };
 
