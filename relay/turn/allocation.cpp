@@ -12,8 +12,9 @@ Time Allocation::earliest_end() const {
 }
 
 std::size_t Allocation::bytes() const {
+  const auto given = std::count_if(channels.begin(), channels.end(), [](const Channel& c) { return c.given != nullptr; });
   return sizeof *this + username.capacity() + permissions.capacity() * sizeof(Permission) +
-         channels.capacity() * sizeof(Channel);
+         channels.capacity() * sizeof(Channel) + static_cast<std::size_t>(given) * sizeof(Given);
 }
 
 std::uint32_t AllocationTable::hash(const net::FiveTuple& t) const {

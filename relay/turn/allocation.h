@@ -17,6 +17,7 @@
 #include "radiotower/stun/message.h"
 #include "radiotower/turn/actions.h"
 #include "radiotower/turn/shared.h"
+#include "radiotower/turn/shortcuts.h"
 
 namespace radiotower::turn {
 
@@ -31,6 +32,13 @@ struct Permission {
   bool permits(Time now) const { return !forbidden && now < expires_at; }
 };
 
+/// A shortcut as the core last spoke of it.
+struct Given {
+  ShortcutId id = no_shortcut;
+  Time until{};
+  ShortcutCounts counted;  // what is in the counters already
+};
+
 struct Channel {
   net::PermittedPeer peer;
   net::TransportAddress send_to;  // where peer is reached: the local form of one of our external addresses, else the same
@@ -38,6 +46,7 @@ struct Channel {
   std::uint16_t permission = 0;   // a hint: where its permission stood last
   bool forbidden = false;
   Time expires_at{};
+  std::unique_ptr<Given> given;  // apart, so that looking for a channel walks through fewer bytes; null: no shortcut
 };
 
 /// One relayed address of an allocation. A dual allocation has two, each with its own end (RFC 8656, 8.2).
@@ -94,6 +103,7 @@ struct Allocation {
       if (p.ip == ip) return &p;
     return nullptr;
   }
+  const Permission* find_permission(const net::IpAddress& ip) const { return const_cast<Allocation*>(this)->find_permission(ip); }
   bool permits(const net::IpAddress& ip, Time now) {
     const Permission* p = find_permission(ip);
     return p && p->permits(now);

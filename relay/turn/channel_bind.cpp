@@ -36,6 +36,8 @@ void Server::Impl::channel_bind(Request& request, Actions& out) {
   if (!permitted) return refuse(request, ErrorCode::forbidden, out);
 
   // Capacity: neither a channel nor a permission more than allowed; nothing is changed when one of both does not fit.
+  for (Channel& c : allocation.channels)
+    if (c.expires_at <= now) take_back_shortcut(allocation, c);
   std::erase_if(allocation.channels, [&](const Channel& c) { return c.expires_at <= now; });
   Channel* channel = allocation.find_channel(number);
   const std::uint32_t most = settings->limits.channels_per_allocation;
@@ -46,12 +48,13 @@ void Server::Impl::channel_bind(Request& request, Actions& out) {
     return refuse(request, ErrorCode::insufficient_capacity, out);
 
   if (!channel) {
-    allocation.channels.push_back({*permitted, shared->inside(permitted->address()), number, 0, false, Time{}});
+    allocation.channels.push_back({*permitted, shared->inside(permitted->address()), number, 0, false, Time{}, nullptr});
     channel = &allocation.channels.back();
   }
   channel->peer = *permitted;
   channel->forbidden = false;
   channel->expires_at = now + channel_lifetime;
+  settle_shortcuts(allocation, now);
 
   stun::Writer writer(out.reply_space(), stun::Class::success, stun::Method::channel_bind, m.transaction_id());
   finish_success(request, writer, out);

@@ -98,6 +98,7 @@ void Server::Impl::create_permission(Request& request, Actions& out) {
     return refuse(request, ErrorCode::insufficient_capacity, out);
 
   for (const auto& peer : peers) install_permission(allocation, peer.address.ip, request.now);
+  settle_shortcuts(allocation, request.now.steady);
   stun::Writer writer(out.reply_space(), stun::Class::success, stun::Method::create_permission, request.message.transaction_id());
   finish_success(request, writer, out);
 }

@@ -51,6 +51,7 @@ void Server::Impl::refresh(Request& request, Actions& out) {
     });
     if (all_ended) return end(index, EndReason::refreshed_to_zero, request.now, out);
   }
+  settle_shortcuts(allocation, request.now.steady);
   schedule(allocation, index);
 }
 

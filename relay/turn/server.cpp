@@ -22,14 +22,22 @@ HashKey random_key(const RandomSource& random) {
 }  // namespace
 
 Server::Impl::Impl(std::shared_ptr<Shared> shared_state, std::shared_ptr<const Settings> first, const NonceMint& mint,
-                   const HashKey& hash_key, RandomSource source)
+                   const HashKey& hash_key, RandomSource source, Shortcuts* by)
     : shared(std::move(shared_state)),
       nonces(mint),
       random(std::move(source)),
       table(hash_key),
       error_limit(random_key(random), first->limits.error_answers_per_second),
-      binding_limit(random_key(random), first->limits.binding_answers_per_second) {
+      binding_limit(random_key(random), first->limits.binding_answers_per_second),
+      shortcuts(by) {
   adopt(std::move(first));
+}
+
+Server::Impl::~Impl() {
+  if (shortcuts_given == 0) return;
+  table.for_each([&](std::uint32_t, Allocation& allocation) {
+    for (auto& channel : allocation.channels) take_back_shortcut(allocation, channel);
+  });
 }
 
 void Server::Impl::adopt(std::shared_ptr<const Settings> next) {
@@ -146,6 +154,7 @@ void Server::Impl::schedule(Allocation& allocation, std::uint32_t index) {
 
 void Server::Impl::close_relay(Allocation& allocation, Relay& relay, Now now, Actions& out) {
   assert(relay.state == Relay::State::open);
+  take_back_shortcuts(allocation, &relay == &allocation.relay(net::Family::ipv4) ? net::Family::ipv4 : net::Family::ipv6);
   out.closes.push_back(relay.socket);
   shared->release(relay.port, now.steady);
   shared->leave(allocation.account);
@@ -156,6 +165,7 @@ void Server::Impl::close_relay(Allocation& allocation, Relay& relay, Now now, Ac
 void Server::Impl::end(std::uint32_t index, EndReason reason, Now now, Actions& out) {
   Allocation* found = table.at(index);
   if (!found) return;
+  for (auto& channel : found->channels) take_back_shortcut(*found, channel);  // the event tells of all packets
   Event e = event(Event::Kind::allocation_ended, *found);
   e.end = reason;
   e.duration = std::chrono::duration_cast<seconds>(now.steady - found->made_at);
@@ -189,8 +199,8 @@ void Server::Impl::expire(Now now, Actions& out) {
 }
 
 Server::Server(std::shared_ptr<Shared> shared, std::shared_ptr<const Settings> settings, const NonceMint& nonces,
-               const HashKey& hash_key, RandomSource random)
-    : impl_(std::make_unique<Impl>(std::move(shared), std::move(settings), nonces, hash_key, std::move(random))) {}
+               const HashKey& hash_key, RandomSource random, Shortcuts* shortcuts)
+    : impl_(std::make_unique<Impl>(std::move(shared), std::move(settings), nonces, hash_key, std::move(random), shortcuts)) {}
 Server::~Server() = default;
 
 void Server::from_client(const net::FiveTuple& five_tuple, SocketHandle via, Train train, Now now, Actions& out) {
@@ -238,6 +248,7 @@ void Server::apply(std::shared_ptr<const Settings> settings, Now now, Actions& o
       if (peer) channel.peer = *peer;
     }
     allocation.last_peer.reset();
+    impl_->settle_shortcuts(allocation, now.steady);
   });
   impl_->expire(now, out);
 }
@@ -248,6 +259,7 @@ void Server::end_all(EndReason reason, Now now, Actions& out) {
   for (const auto index : all) impl_->end(index, reason, now, out);
 }
 
+void Server::count_shortcuts(Time now) { impl_->count_shortcuts(now); }
 const Counters& Server::counters() const { return impl_->counters; }
 std::size_t Server::allocation_count() const { return impl_->table.size(); }
 std::size_t Server::bytes_kept() const {

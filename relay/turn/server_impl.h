@@ -4,6 +4,7 @@
 //   authentication.cpp     RFC 8489, 9.2                            refresh.cpp            RFC 8656, 8
 //   answers.cpp            refusals, successes, limits on both      create_permission.cpp  RFC 8656, 10
 //   relay_data.cpp         Send, ChannelData, peers, ICMP (11, 12)  channel_bind.cpp       RFC 8656, 12
+//   shortcut.cpp           which channels may pass by
 #pragma once
 
 #include <queue>
@@ -36,7 +37,8 @@ struct Request {
 
 struct Server::Impl {
   Impl(std::shared_ptr<Shared> shared, std::shared_ptr<const Settings> settings, const NonceMint& nonces,
-       const HashKey& hash_key, RandomSource random);
+       const HashKey& hash_key, RandomSource random, Shortcuts* shortcuts);
+  ~Impl();
 
   // server.cpp
   void from_client(const net::FiveTuple& five_tuple, SocketHandle via, MutableBytes datagram, Now now, Actions& out);
@@ -86,6 +88,15 @@ struct Server::Impl {
   void icmp_from_peer(RelayId id, const net::TransportAddress& peer, const Icmp& icmp, Now now, Actions& out);
   bool charge(Allocation& allocation, std::size_t packets, std::size_t bytes, Time now);
 
+  // shortcut.cpp
+  Time shortcut_end(const Allocation& allocation, const Channel& channel) const;
+  /// After a request or a reload: gives, moves and takes back what the allocation's channels now may have. Says nothing twice.
+  void settle_shortcuts(Allocation& allocation, Time now);
+  void take_back_shortcut(Allocation& allocation, Channel& channel);
+  void take_back_shortcuts(Allocation& allocation, net::Family family);
+  void count_shortcut(Allocation& allocation, Given& given, const ShortcutCounts& now);
+  void count_shortcuts(Time now);
+
   // Peers: the one way to a PermittedPeer. `code` is forbidden or nothing; a refusal is noted as an event.
   std::optional<net::PermittedPeer> permit(Allocation& allocation, const stun::WireAddress& peer, bool port_matters, Now now,
                                            Actions* events);
@@ -110,6 +121,8 @@ struct Server::Impl {
   AnswerLimit error_limit;
   AnswerLimit binding_limit;
   std::vector<Credential> candidates;  // scratch of authenticate()
+  Shortcuts* const shortcuts;
+  std::size_t shortcuts_given = 0;  // channels that have one now
   std::vector<std::uint8_t> password_algorithms;  // value of PASSWORD-ALGORITHMS, made once a reload
   Counters counters;
 

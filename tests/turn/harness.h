@@ -113,6 +113,8 @@ struct TowerOptions {
   std::vector<std::string> denied_clients = {};
   std::optional<std::string> alternate_server = {};
   std::string realm = "example.org";
+  turn::Shortcuts* shortcuts = nullptr;
+  BucketSource* buckets = nullptr;
 };
 
 /// A relay: turn::Server and everything outside it. The listener is 198.18.0.1:3478 and [2001:db8:1::1]:3478.

@@ -11,6 +11,9 @@ namespace radiotower::turn {
   X(packets_to_peer) X(bytes_to_peer) X(packets_to_client) X(bytes_to_client)  \
   X(stun_requests) X(binding_answers) X(error_answers)                         \
   X(allocations_made) X(allocations_ended)                                     \
+  X(shortcut_packets_to_peer)   /* of packets_to_peer: past the core */        \
+  X(shortcut_packets_to_client) /* of packets_to_client, likewise */           \
+  X(shortcuts_refused)          /* the tables were full: relayed here */       \
   X(dropped_not_ours)           /* neither STUN nor ChannelData */             \
   X(dropped_bad_source)         /* port 0, multicast, our own listener */      \
   X(dropped_malformed)          /* not a well-formed STUN message */           \

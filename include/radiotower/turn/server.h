@@ -14,6 +14,7 @@
 #include "radiotower/turn/nonce.h"
 #include "radiotower/turn/settings.h"
 #include "radiotower/turn/shared.h"
+#include "radiotower/turn/shortcuts.h"
 
 namespace radiotower::turn {
 
@@ -28,9 +29,10 @@ struct Icmp {
 
 class Server {
  public:
+  /// `shortcuts`: where channels may be passed by; outlives the Server. nullptr: nowhere, and no cost.
   Server(std::shared_ptr<Shared> shared, std::shared_ptr<const Settings> settings, const NonceMint& nonces,
-         const HashKey& hash_key, RandomSource random);
-  ~Server();
+         const HashKey& hash_key, RandomSource random, Shortcuts* shortcuts = nullptr);
+  ~Server();  // takes back what shortcuts are left
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
@@ -53,6 +55,10 @@ class Server {
   void apply(std::shared_ptr<const Settings> settings, Now now, Actions& out);
   /// Ends every allocation; for the events alone, at shutdown. Clients are told nothing.
   void end_all(EndReason reason, Now now, Actions& out);
+
+  /// Brings counters up to date with what passed by shortcuts, and takes back those that have run out by themselves. Call once a second
+  /// or so, and before counters() are shown.
+  void count_shortcuts(Time now);
 
   const Counters& counters() const;
   std::size_t allocation_count() const;
