@@ -33,6 +33,12 @@ struct Text {
   std::string source;
 };
 
+/// offload.xdp: one word, or the interfaces.
+struct Xdp {
+  std::string word = "off";      // "off" or "auto"; empty: the list
+  std::vector<Text> interfaces;  // "eth0", "eth0 generic"
+};
+
 struct Config {
   // realm, [listen], [relay]
   std::string realm = "radiotower";
@@ -52,9 +58,10 @@ struct Config {
   std::vector<Text> allow, deny;
   bool allow_only = false;
   turn::Limits limits;
-  // [workers], [log]
+  // [workers], [offload], [log]
   unsigned workers = 0;
   std::string backend = "auto";
+  Xdp xdp;
   std::string log_format = "text";
   std::string log_level = "info";
 

@@ -26,6 +26,7 @@ constexpr FlagKey flag_keys[] = {
     {"--allow-only", "peers.allow_only", "nothing but --allow-peer may be reached", nullptr},
     {"--workers", "workers.count", "threads; 0: one a core", "N"},
     {"--backend", "workers.backend", "auto, io_uring or epoll", "NAME"},
+    {"--offload-xdp", "offload.xdp", "off, auto, or an interface; may be repeated", "WORD|INTERFACE", true},
     {"--log-format", "log.format", "text or json", "NAME"},
     {"--log-level", "log.level", "error, warning, notice, info or debug", "NAME"},
 };

@@ -285,6 +285,17 @@ std::optional<Built> build_settings(const Config& config, const std::vector<io::
   return built;
 }
 
+std::optional<offload::OffloadSettings> offload_settings(const Config& config) {
+  if (config.xdp.word == "off") return std::nullopt;
+  offload::OffloadSettings settings;
+  settings.automatic = config.xdp.word == "auto";
+  for (const Text& text : config.xdp.interfaces) {
+    const std::size_t blank = text.value.find(' ');
+    settings.interfaces.push_back({text.value.substr(0, blank), blank != std::string::npos});
+  }
+  return settings;
+}
+
 std::string print_on_host(const Config& config, const std::vector<io::HostAddress>& host) {
   Built built;
   ConfigErrors errors;

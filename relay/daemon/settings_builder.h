@@ -9,6 +9,7 @@
 
 #include "config.h"
 #include "radiotower/io/socket.h"
+#include "radiotower/offload/offload.h"
 #include "radiotower/turn/settings.h"
 
 namespace radiotower::daemon {
@@ -22,6 +23,9 @@ struct Built {
 /// `config` as read_config() left it, its texts checked. `host`: the addresses of this host (io::host_addresses()).
 /// nullopt: `errors` has grown, and the settings before stay.
 std::optional<Built> build_settings(const Config& config, const std::vector<io::HostAddress>& host, ConfigErrors& errors);
+
+/// What offload.xdp asks for, without addresses; nullopt: nothing.
+std::optional<offload::OffloadSettings> offload_settings(const Config& config);
 
 /// What --print-config adds below the keys, as comments: wildcards and defaults spelt out for this host.
 std::string print_on_host(const Config& config, const std::vector<io::HostAddress>& host);

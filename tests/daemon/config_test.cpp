@@ -186,6 +186,8 @@ TEST_CASE("config: every bad flag is refused by its name, the key and a hint") {
       {{"--workers", "-1"}, "--workers: workers.count: -1 is negative (hint: "},
       {{"--workers", "two"}, "--workers: workers.count: \"two\" is not a whole number (hint: "},
       {{"--backend", "kqueue"}, "--backend: workers.backend: \"kqueue\" is not known (hint: "},
+      {{"--offload-xdp", "eth0/1"}, "--offload-xdp: offload.xdp: \"eth0/1\" is not an interface (hint: "},
+      {{"--offload-xdp", "auto", "--offload-xdp", "eth0"}, "--offload-xdp: offload.xdp: \"auto\" stands alone, and not in a list (hint: "},
       {{"--log-format", "xml"}, "--log-format: log.format: \"xml\" is not known (hint: "},
       {{"--users-file", "/nowhere/users"}, "/nowhere/users: credentials.users_file: cannot be read: "},
       {{"--config", "/nowhere/relay.toml"}, "/nowhere/relay.toml: cannot be read: "},
@@ -246,6 +248,37 @@ TEST_CASE("flags: they win over the file, and every value knows where it came fr
     CHECK(again.first_port == config.first_port);
     CHECK(keys_that_need_a_restart(config, again).empty());
   }
+}
+
+TEST_CASE("config: offload.xdp is a word or a list of interfaces, in the file and as a flag, and needs a restart") {
+  const Folder folder;
+  Config config = config_of(folder, with_secrets);
+  CHECK_FALSE(offload_settings(config));
+  const Config automatic = config_of(folder, with_secrets + "[offload]\nxdp = \"auto\"\n");
+  REQUIRE(offload_settings(automatic));
+  CHECK(offload_settings(automatic)->automatic);
+  CHECK(offload_settings(automatic)->interfaces.empty());
+  CHECK(keys_that_need_a_restart(config, automatic) == std::vector<std::string>{"offload.xdp"});
+
+  const Config named = config_of(folder, with_secrets + "[offload]\nxdp = [\"eth0\", \"eth1 generic\"]\n");
+  const auto settings = offload_settings(named);
+  REQUIRE(settings);
+  CHECK_FALSE(settings->automatic);
+  REQUIRE(settings->interfaces.size() == 2);
+  CHECK(settings->interfaces[0].name == "eth0");
+  CHECK_FALSE(settings->interfaces[0].generic_allowed);
+  CHECK(settings->interfaces[1].name == "eth1");
+  CHECK(settings->interfaces[1].generic_allowed);
+  CHECK(print_config(named).find("xdp = [\"eth0\", \"eth1 generic\"]  # ") != std::string::npos);
+  CHECK(print_config(automatic).find("xdp = \"auto\"  # ") != std::string::npos);
+
+  ConfigErrors errors;
+  REQUIRE(set_from_flag("--offload-xdp", "offload.xdp", {"eth1 generic", "eth0"}, config, errors));
+  CHECK(offload_settings(config)->interfaces.size() == 2);
+  REQUIRE(set_from_flag("--offload-xdp", "offload.xdp", {"auto"}, config, errors));
+  CHECK(offload_settings(config)->automatic);
+  REQUIRE(set_from_flag("--offload-xdp", "offload.xdp", {"off"}, config, errors));
+  CHECK_FALSE(offload_settings(config));
 }
 
 TEST_CASE("config: the packaged example names every key, and its values are the defaults") {
