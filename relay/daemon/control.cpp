@@ -20,6 +20,7 @@
 #include <fmt/format.h>
 
 #include "notify.h"
+#include "privileges.h"
 
 namespace radiotower::daemon {
 
@@ -136,15 +137,14 @@ std::uint64_t relay_ports_that_fit(std::uint64_t limit, std::size_t workers, std
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-Relay::Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log& log, std::function<void()> worker_ended)
+Relay::Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log& log, std::function<void()> wake)
     : plan_(std::move(plan)),
       first_(settings),
       settings_(std::move(settings)),
       log_(log),
-      worker_ended_(std::move(worker_ended)),
+      wake_(std::move(wake)),
       hash_key_(make_hash_key()),
-      nonces_(system_random()),
-      shared_(std::make_shared<turn::Shared>(*settings_, system_random(), hash_key_)) {
+      nonces_(system_random()) {
   if (plan_.workers == 0) plan_.workers = usable_cores();
 }
 
@@ -179,9 +179,36 @@ bool Relay::bind(std::vector<std::vector<Listener>>& listeners, std::string& why
   return true;
 }
 
+/// False: an interface was asked for by name, and there is no offload on it. `auto` takes what it gets, and says why when it gets nothing.
+bool Relay::start_fast_path(std::string& why) {
+  if (!plan_.offload) return true;
+  offload::OffloadSettings wanted = *plan_.offload;
+  const auto add = [&](const net::IpAddress& ip) {
+    if (std::find(wanted.addresses.begin(), wanted.addresses.end(), ip) == wanted.addresses.end()) wanted.addresses.push_back(ip);
+  };
+  for (const auto& listener : plan_.listeners) add(listener.ip);
+  for (const auto& address : settings_->relay_addresses) add(address.local);
+  auto offload = plan_.start_offload(wanted, why);
+  // Also where nothing was attached: they were granted for this alone.
+  std::string why_not_dropped;
+  if (!drop_offload_capabilities(why_not_dropped)) {
+    why = fmt::format("capabilities of the start would stay for life: {}", why_not_dropped);
+    offload.reset();
+  }
+  if (offload) {
+    for (const auto& note : offload->notes()) log_.write(Priority::notice, "offload", note);
+    fast_path_ = std::make_unique<FastPath>(std::move(offload), wake_);
+    return true;
+  }
+  if (wanted.automatic) log_.write(Priority::warning, "offload", fmt::format("off, so user space relays every packet: {}", why));
+  else why = fmt::format("no offload, which offload.xdp asks for: {}", why);
+  return wanted.automatic;
+}
+
 bool Relay::start(std::string& why) {
   std::vector<std::vector<Listener>> listeners;
-  if (!bind(listeners, why)) return false;
+  if (!bind(listeners, why) || !start_fast_path(why)) return false;
+  shared_ = std::make_shared<turn::Shared>(*settings_, system_random(), hash_key_, fast_path_ ? &fast_path_->offload().buckets() : nullptr);
   WorkerOptions options;
   options.backend = plan_.backend;
   options.relay_receive_buffer = plan_.relay_receive_buffer;
@@ -191,7 +218,7 @@ bool Relay::start(std::string& why) {
   for (unsigned i = 0; i < plan_.workers; ++i) {
     options.number = i;
     workers_.push_back(std::make_unique<Worker>(options, std::move(listeners[i]),
-                                                WorkerWorld{shared_, settings_, nonces_, hash_key_, log_, worker_ended_}));
+                                                WorkerWorld{shared_, settings_, nonces_, hash_key_, log_, wake_, fast_path_.get()}));
     Worker::Started started;
     try {
       started = workers_.back()->start();
@@ -302,6 +329,8 @@ bool Control::start() {
   fields.emplace_back("listeners", listeners);
   fields.emplace_back("relay", relays);
   fields.emplace_back("ports", range);
+  const std::string offload = relay_.fast_path() ? relay_.fast_path()->interfaces() : "off";
+  fields.emplace_back("offload", offload);
   log_.write(Priority::notice, "ready", "", fields);
   return true;
 }
@@ -313,13 +342,15 @@ int Control::run() {
   while (!stop_wanted_) {
     pollfd wait[2] = {{signals_.number(), POLLIN, 0}, {wake_.number(), POLLIN, 0}};
     const Time next_reload = reload_wanted_ ? reloaded_at_ + reload_interval : never;
-    const nanoseconds left = std::min(looked_at_ + look_interval, next_reload) - steady_now();
+    const Time next_beat = relay_.fast_path() ? relay_.fast_path()->next_beat() : never;
+    const nanoseconds left = std::min({looked_at_ + look_interval, next_reload, next_beat}) - steady_now();
     const auto timeout = std::clamp<std::int64_t>(std::chrono::ceil<milliseconds>(left).count(), 0, 500);
     if (poll(wait, 2, static_cast<int>(timeout)) < 0 && errno != EINTR) {
       log_.write(Priority::error, "control broken", std::strerror(errno));
       return 1;
     }
     if (wait[0].revents) take_signals();
+    if (wait[1].revents) hush();  // before what it rang for is looked at
     if (relay_.broken() || (relay_.ended() && !stop_wanted_)) {
       log_.write(Priority::error, "ending", "a worker has broken down, so all end and the service manager may start anew");
       shut_down();
@@ -327,6 +358,7 @@ int Control::run() {
     }
     if (stop_wanted_) break;
     const Time now = steady_now();
+    beat();
     if (reload_wanted_ && now - reloaded_at_ >= reload_interval) {
       reload_wanted_ = false;
       reload();
@@ -354,6 +386,18 @@ void Control::take_signals() {
       default: stop_wanted_ = true; break;
     }
   }
+}
+
+void Control::hush() {
+  std::uint64_t count;
+  [[maybe_unused]] const ssize_t n = ::read(wake_.number(), &count, sizeof count);
+}
+
+/// Between two of these the loop may be held up for long (a large users file): the program then passes everything up for that time.
+void Control::beat() {
+  if (!relay_.fast_path()) return;
+  const bool all_alive = std::none_of(watches_.begin(), watches_.end(), [](const StallWatch& watch) { return watch.stalled(); });
+  relay_.fast_path()->beat(steady_now(), all_alive);
 }
 
 void Control::reload() {
@@ -396,6 +440,16 @@ void Control::print_counters() {
               {"reserved", std::uint64_t{usage.reserved}}, {"quarantined", std::uint64_t{usage.quarantined}},
               {"accounts", std::uint64_t{usage.accounts}}, {"allocations", std::uint64_t{usage.allocations}},
               {"log_lines_dropped", log_.dropped()}});
+  print_offload();
+}
+
+void Control::print_offload() {
+  if (!relay_.fast_path()) return;
+  const offload::Offload& offload = relay_.fast_path()->offload();
+  const std::vector<offload::Outcome> outcomes = offload.outcomes();
+  std::vector<Field> fields{{"flows", std::uint64_t{offload.flows()}}};
+  for (const auto& outcome : outcomes) fields.emplace_back(outcome.name, outcome.packets);
+  log_.write(Priority::notice, "counters of offload", "", fields);
 }
 
 /// Bad packets are counted, never logged one by one (X10): once a minute one line says what was dropped since the last.
@@ -459,8 +513,7 @@ bool Control::wait_for_workers(milliseconds patience) {
   while (!relay_.ended()) {
     const nanoseconds left = until - steady_now();
     if (left <= 0ns) return false;
-    std::uint64_t count;
-    [[maybe_unused]] const ssize_t n = ::read(wake_.number(), &count, sizeof count);
+    hush();
     if (relay_.ended()) return true;  // looked again: the bell may have rung before it was silenced
     pollfd wait{wake_.number(), POLLIN, 0};
     poll(&wait, 1, static_cast<int>(std::chrono::ceil<milliseconds>(left).count()));

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fast_path.h"
 #include "log.h"
 #include "worker.h"
 
@@ -28,15 +29,18 @@ struct RelayPlan {
   std::vector<net::TransportAddress> listeners;  // each is opened once a worker (SO_REUSEPORT)
   int listener_receive_buffer = 8 << 20;
   int relay_receive_buffer = 1 << 20;
+  std::optional<offload::OffloadSettings> offload;  // nullopt: off; its addresses are filled in at the start
+  std::function<std::unique_ptr<offload::Offload>(const offload::OffloadSettings&, std::string& why)> start_offload = offload::start;
 };
 
 /// The workers and what they share. Knows no signals, so that tests can run one.
 class Relay {
  public:
-  Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log& log, std::function<void()> worker_ended);
+  /// `wake` is called from any thread: a worker has ended, or the fast path wants to beat.
+  Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log& log, std::function<void()> wake);
   ~Relay();  // stops; waits without limit
 
-  /// Binds, then starts. False with a sentence for the operator in `why`; nothing runs then.
+  /// Binds, attaches the offload, gives up what that needed, then starts the workers. False with a sentence for the operator in `why`; nothing runs then.
   bool start(std::string& why);
   /// Hands settings to every worker. Returns what of them takes effect with a restart only; empty when all of it has been taken over.
   std::string apply(std::shared_ptr<const turn::Settings> settings);
@@ -49,18 +53,21 @@ class Relay {
   const Worker::Started& started() const { return started_; }  // of the first worker
   const RelayPlan& plan() const { return plan_; }
   const turn::Settings& settings() const { return *settings_; }
-  const turn::Shared& shared() const { return *shared_; }
+  const turn::Shared& shared() const { return *shared_; }  // once started
+  FastPath* fast_path() { return fast_path_.get(); }       // nullptr: there is none
 
  private:
   bool bind(std::vector<std::vector<Listener>>& listeners, std::string& why) const;
+  bool start_fast_path(std::string& why);
 
   RelayPlan plan_;
   std::shared_ptr<const turn::Settings> first_;  // as at the start: what is bound for life
   std::shared_ptr<const turn::Settings> settings_;
   Log& log_;
-  std::function<void()> worker_ended_;
+  std::function<void()> wake_;
   HashKey hash_key_;
   turn::NonceMint nonces_;
+  std::unique_ptr<FastPath> fast_path_;  // outlives the buckets of shared_ and what the workers have given
   std::shared_ptr<turn::Shared> shared_;
   std::vector<std::unique_ptr<Worker>> workers_;
   Worker::Started started_;
@@ -122,9 +129,12 @@ class Control {
   static constexpr Time long_ago{-std::chrono::hours(1)};
   bool start();
   void take_signals();
+  void hush();  // empties wake_
+  void beat();
   void reload();
   void print_counters();
   void print_drops();
+  void print_offload();
   void watch();
   int shut_down();
   bool wait_for_workers(milliseconds patience);
@@ -132,7 +142,7 @@ class Control {
   Log& log_;
   Reload reload_;
   Descriptor signals_;  // a signalfd
-  Descriptor wake_;     // an eventfd: a worker has ended. Stands before relay_, whose threads ring it to their last moment
+  Descriptor wake_;     // an eventfd: a worker has ended, or the first flow has come. Stands before relay_, whose threads ring it to their last moment
   Relay relay_;
   std::vector<StallWatch> watches_;
   bool reload_wanted_ = false;

@@ -18,6 +18,8 @@
 #include <thread>
 #include <utility>
 
+#include "privileges.h"
+
 namespace radiotower::daemon {
 
 namespace {
@@ -275,7 +277,10 @@ struct Log::State {
   }
 
   void run() {
+    // Capabilities are a thread's own, and this one exists before the offload that they are for: see privileges.h.
     std::string line;
+    drop_offload_capabilities(line);
+    line.clear();
     bool reader = true;
     while (reader) {
       while (reader && pop(line)) reader = write_out(line);

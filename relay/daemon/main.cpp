@@ -53,6 +53,7 @@ int print_version() {
   fmt::print("radiotower-relay {}\n", version);
   fmt::print("compiled in: liburing {}, {}, libsystemd {}\n", RADIOTOWER_LIBURING_VERSION,
              OpenSSL_version(OPENSSL_VERSION), notify::available() ? "yes" : "no (no readiness notice, no watchdog)");
+  fmt::print("offload (XDP): {}\n", offload::compiled_in());
   fmt::print("found now: {} {}, io_uring {}\n", kernel.sysname, kernel.release, uring ? std::string("works") : fmt::format("does not work: {}; epoll is used", why));
   return 0;
 }
@@ -106,6 +107,7 @@ int run(const Flags& flags, const Config& config) {
   plan.backend = backend_of(config);
   plan.workers = config.workers;
   plan.listeners = built->listeners;
+  plan.offload = offload_settings(config);
   return Control(std::move(plan), built->settings, reload, log).run();
 }
 

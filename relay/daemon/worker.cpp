@@ -126,7 +126,8 @@ bool Worker::start_on_this_thread(Started& started) {
     }
   }
   const RandomSource random = system_random();
-  server_ = std::make_unique<turn::Server>(world_.shared, world_.settings, nonces_, random_key(random), random);
+  server_ = std::make_unique<turn::Server>(world_.shared, world_.settings, nonces_, random_key(random), random,
+                                           world_.shortcuts);
   started.backend = loop_->name();
   return true;
 }
@@ -162,6 +163,10 @@ void Worker::run() {
       server_->expire(now, actions());
       carry_out(actions());
     }
+    if (now.steady - counted_ >= 1s) {
+      counted_ = now.steady;
+      server_->count_shortcuts(now.steady);
+    }
     if (mail_.load(std::memory_order_relaxed) && mail_.exchange(false, std::memory_order_acquire)) {
       obey();
       const std::lock_guard lock(mutex_);
@@ -187,6 +192,7 @@ void Worker::obey() {
     server_->apply(std::move(next), this_turn(), actions());
     carry_out(actions());
   }
+  server_->count_shortcuts(this_turn().steady);
   // Made here rather than read by the other thread, so that the counters stay plain integers.
   WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept()};
   {

@@ -47,6 +47,7 @@ struct WorkerWorld {
   Log& log;
   /// Called from the worker's thread when it ends, for whatever reason. Must only wake somebody.
   std::function<void()> ended;
+  turn::Shortcuts* shortcuts = nullptr;  // thread-safe; nullptr: every packet is relayed here
 };
 
 struct WorkerReport {
@@ -127,6 +128,7 @@ class Worker final : private io::Receiver {
   bool stale_ = true;
   bool finished_ = false;  // what arrives is not looked at any more
   Time swept_{};
+  Time counted_{};
   // Bytes handed to Loop::send must live until the *next* turn() has returned. So two arenas alternate: what was queued in and after
   // turn n lies in one of them, and that one is cleared just before turn n + 2 begins.
   std::array<Arena, 2> arenas_;
