@@ -44,7 +44,8 @@ struct Ports {
   std::uint16_t* first;
   std::uint16_t* last;
 };
-using Slot = std::variant<std::string*, File, Ports, char*, std::vector<Text>*, bool*, std::uint32_t*, std::uint64_t*, Xdp*>;
+using Slot = std::variant<std::string*, File, Ports, char*, std::vector<Text>*, bool*, std::uint32_t*,
+                          std::uint64_t*, Xdp*>;
 
 /// Says what is wrong with a text, or with one entry of a list, and returns false; otherwise leaves in `spelling` the one spelling
 /// that all equal entries share, so that a listener that is given twice is seen however it is written.
@@ -135,10 +136,13 @@ bool check_level(const std::string& value, const Place& place, std::string&) {
 bool check_interface(const std::string& value, const Place& place, std::string& spelling) {
   const std::size_t blank = value.find(' ');
   spelling = value.substr(0, blank);
-  if (spelling == "off" || spelling == "auto") return place.wrong(fmt::format("\"{}\" stands alone, and not in a list", spelling), fmt::format("xdp = \"{}\"", spelling));
-  const bool is_name = !spelling.empty() && spelling.size() < 16 && spelling.find_first_of("/: \t\n") == std::string::npos;
+  if (spelling == "off" || spelling == "auto")
+    return place.wrong(fmt::format("\"{}\" stands alone, and not in a list", spelling), fmt::format("xdp = \"{}\"", spelling));
+  const bool is_name = !spelling.empty() && spelling.size() < 16 &&
+                       spelling.find_first_of("/: \t\n") == std::string::npos;
   if (is_name && (blank == std::string::npos || value.substr(blank) == " generic")) return true;
-  return place.wrong(fmt::format("\"{}\" is not an interface", value), "\"eth0\", or \"eth0 generic\" where its driver has no XDP; `ip link` shows them");
+  return place.wrong(fmt::format("\"{}\" is not an interface", value),
+                     "\"eth0\", or \"eth0 generic\" where its driver has no XDP; `ip link` shows them");
 }
 
 /// One row a key: the file, the flags, the hints for misspelt keys, the reload and --print-config all go by this table.
@@ -228,7 +232,8 @@ std::string suggestion(std::string_view unknown, bool is_section) {
 bool wrong_kind(const Key& key, const Slot& slot, const Place& place) {
   const std::string_view name = last_part(key.name);
   if (std::holds_alternative<std::vector<Text>*>(slot)) return place.wrong("must be a list of texts", fmt::format("{} = [\"...\", \"...\"]", name));
-  if (std::holds_alternative<Xdp*>(slot)) return place.wrong("must be \"off\", \"auto\" or a list of interfaces", fmt::format("{} = [\"eth0\"]", name));
+  if (std::holds_alternative<Xdp*>(slot))
+    return place.wrong("must be \"off\", \"auto\" or a list of interfaces", fmt::format("{} = [\"eth0\"]", name));
   if (std::holds_alternative<bool*>(slot)) return place.wrong("must be true or false", fmt::format("{} = true, without quotes", name));
   if (std::holds_alternative<std::uint32_t*>(slot) || std::holds_alternative<std::uint64_t*>(slot))
     return place.wrong("must be a whole number", fmt::format("{} = 10, without quotes", name));
@@ -265,7 +270,8 @@ bool set_text(const Key& key, const std::string& value, const std::filesystem::p
   }
   if (const auto* xdp = std::get_if<Xdp*>(&slot)) {
     if (value != "off" && value != "auto")
-      return place.wrong(fmt::format("\"{}\" is neither \"off\" nor \"auto\"", value), fmt::format("interfaces stand in a list: {} = [\"eth0\"]", last_part(key.name)));
+      return place.wrong(fmt::format("\"{}\" is neither \"off\" nor \"auto\"", value),
+                         fmt::format("interfaces stand in a list: {} = [\"eth0\"]", last_part(key.name)));
     **xdp = {value, {}};
     return true;
   }
@@ -279,7 +285,8 @@ bool set_list(const Key& key, const std::vector<Text>& values, const Slot& slot,
   if (values.size() > 1000) return place.wrong(fmt::format("{} entries are more than 1000", values.size()), "CIDR blocks and ranges say it in fewer");
   if (values.empty() && key.name == "listen.udp")
     return place.wrong("the relay would listen nowhere", "leave the key out for [\"0.0.0.0:3478\", \"[::]:3478\"]");
-  if (values.empty() && std::holds_alternative<Xdp*>(slot)) return place.wrong("no interface is named", "\"off\", or leave the key out");
+  if (values.empty() && std::holds_alternative<Xdp*>(slot))
+    return place.wrong("no interface is named", "\"off\", or leave the key out");
   bool good = true;
   std::vector<std::string> spellings;
   for (const Text& entry : values) {
@@ -353,7 +360,9 @@ std::string toml_text(std::string_view text) {  // a TOML basic string
 /// The value as TOML; empty when there is none.
 std::string written(const Slot& slot) {
   struct Writer {
-    std::string operator()(const Xdp* xdp) const { return xdp->word.empty() ? (*this)(&xdp->interfaces) : toml_text(xdp->word); }
+    std::string operator()(const Xdp* xdp) const {
+      return xdp->word.empty() ? (*this)(&xdp->interfaces) : toml_text(xdp->word);
+    }
     std::string operator()(const std::string* text) const { return toml_text(*text); }
     std::string operator()(const File& file) const { return file.path->empty() ? "" : toml_text(*file.path); }
     std::string operator()(const Ports& ports) const { return fmt::format("\"{}-{}\"", *ports.first, *ports.last); }

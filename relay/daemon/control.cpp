@@ -179,12 +179,14 @@ bool Relay::bind(std::vector<std::vector<Listener>>& listeners, std::string& why
   return true;
 }
 
-/// False: an interface was asked for by name, and there is no offload on it. `auto` takes what it gets, and says why when it gets nothing.
+/// False: an interface was asked for by name, and there is no offload on it. `auto` takes what it gets, and says why
+/// when it gets nothing.
 bool Relay::start_fast_path(std::string& why) {
   if (!plan_.offload) return true;
   offload::OffloadSettings wanted = *plan_.offload;
   const auto add = [&](const net::IpAddress& ip) {
-    if (std::find(wanted.addresses.begin(), wanted.addresses.end(), ip) == wanted.addresses.end()) wanted.addresses.push_back(ip);
+    auto& all = wanted.addresses;
+    if (std::find(all.begin(), all.end(), ip) == all.end()) all.push_back(ip);
   };
   for (const auto& listener : plan_.listeners) add(listener.ip);
   for (const auto& address : settings_->relay_addresses) add(address.local);
@@ -200,15 +202,19 @@ bool Relay::start_fast_path(std::string& why) {
     fast_path_ = std::make_unique<FastPath>(std::move(offload), wake_);
     return true;
   }
-  if (wanted.automatic) log_.write(Priority::warning, "offload", fmt::format("off, so user space relays every packet: {}", why));
-  else why = fmt::format("no offload, which offload.xdp asks for: {}", why);
-  return wanted.automatic;
+  if (!wanted.automatic) {
+    why = fmt::format("no offload, which offload.xdp asks for: {}", why);
+    return false;
+  }
+  log_.write(Priority::warning, "offload", fmt::format("off, so user space relays every packet: {}", why));
+  return true;
 }
 
 bool Relay::start(std::string& why) {
   std::vector<std::vector<Listener>> listeners;
   if (!bind(listeners, why) || !start_fast_path(why)) return false;
-  shared_ = std::make_shared<turn::Shared>(*settings_, system_random(), hash_key_, fast_path_ ? &fast_path_->offload().buckets() : nullptr);
+  BucketSource* buckets = fast_path_ ? &fast_path_->offload().buckets() : nullptr;
+  shared_ = std::make_shared<turn::Shared>(*settings_, system_random(), hash_key_, buckets);
   WorkerOptions options;
   options.backend = plan_.backend;
   options.relay_receive_buffer = plan_.relay_receive_buffer;
@@ -218,7 +224,8 @@ bool Relay::start(std::string& why) {
   for (unsigned i = 0; i < plan_.workers; ++i) {
     options.number = i;
     workers_.push_back(std::make_unique<Worker>(options, std::move(listeners[i]),
-                                                WorkerWorld{shared_, settings_, nonces_, hash_key_, log_, wake_, fast_path_.get()}));
+                                                WorkerWorld{shared_, settings_, nonces_, hash_key_, log_, wake_,
+                                                            fast_path_.get()}));
     Worker::Started started;
     try {
       started = workers_.back()->start();
@@ -393,10 +400,11 @@ void Control::hush() {
   [[maybe_unused]] const ssize_t n = ::read(wake_.number(), &count, sizeof count);
 }
 
-/// Between two of these the loop may be held up for long (a large users file): the program then passes everything up for that time.
+/// Between two of these the loop may be held up for long (a large users file): the program then passes everything up
+/// for that time.
 void Control::beat() {
   if (!relay_.fast_path()) return;
-  const bool all_alive = std::none_of(watches_.begin(), watches_.end(), [](const StallWatch& watch) { return watch.stalled(); });
+  const bool all_alive = std::none_of(watches_.begin(), watches_.end(), [](const auto& watch) { return watch.stalled(); });
   relay_.fast_path()->beat(steady_now(), all_alive);
 }
 

@@ -30,7 +30,8 @@ struct RelayPlan {
   int listener_receive_buffer = 8 << 20;
   int relay_receive_buffer = 1 << 20;
   std::optional<offload::OffloadSettings> offload;  // nullopt: off; its addresses are filled in at the start
-  std::function<std::unique_ptr<offload::Offload>(const offload::OffloadSettings&, std::string& why)> start_offload = offload::start;
+  std::function<std::unique_ptr<offload::Offload>(const offload::OffloadSettings&, std::string&)> start_offload =
+      offload::start;
 };
 
 /// The workers and what they share. Knows no signals, so that tests can run one.
@@ -40,7 +41,8 @@ class Relay {
   Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log& log, std::function<void()> wake);
   ~Relay();  // stops; waits without limit
 
-  /// Binds, attaches the offload, gives up what that needed, then starts the workers. False with a sentence for the operator in `why`; nothing runs then.
+  /// Binds, attaches the offload, gives up what that needed, then starts the workers. False with a sentence for the
+  /// operator in `why`; nothing runs then.
   bool start(std::string& why);
   /// Hands settings to every worker. Returns what of them takes effect with a restart only; empty when all of it has been taken over.
   std::string apply(std::shared_ptr<const turn::Settings> settings);
@@ -142,7 +144,9 @@ class Control {
   Log& log_;
   Reload reload_;
   Descriptor signals_;  // a signalfd
-  Descriptor wake_;     // an eventfd: a worker has ended, or the first flow has come. Stands before relay_, whose threads ring it to their last moment
+  // An eventfd: a worker has ended, or the first flow has come. Stands before relay_, whose threads ring it to their last
+  // moment.
+  Descriptor wake_;
   Relay relay_;
   std::vector<StallWatch> watches_;
   bool reload_wanted_ = false;

@@ -1,5 +1,6 @@
 #include "fast_path.h"
 
+#include <type_traits>
 #include <utility>
 
 #include <fmt/format.h>
@@ -14,7 +15,8 @@ turn::ShortcutCounts counts_of(const offload::Counts& c) {
 
 }  // namespace
 
-static_assert(turn::no_shortcut == offload::no_flow && std::is_same_v<turn::ShortcutId, offload::FlowId>, "a shortcut's id is its flow's");
+static_assert(turn::no_shortcut == offload::no_flow && std::is_same_v<turn::ShortcutId, offload::FlowId>,
+              "a shortcut's id is its flow's");
 
 FastPath::FastPath(std::unique_ptr<offload::Offload> offload, std::function<void()> wake)
     : offload_(std::move(offload)), wake_(std::move(wake)) {}
@@ -33,7 +35,8 @@ turn::ShortcutCounts FastPath::take_back(turn::ShortcutId shortcut) { return cou
 void FastPath::beat(Time now, bool workers_alive) {
   if (!beating_.load() || (next_beat_ != never && now < next_beat_)) return;
   if (offload_->flows() == 0) {
-    // Looked at again after the flag is down: a flow that comes in between is either seen here or finds the flag down and wakes us.
+    // Looked at again after the flag is down: a flow that comes in between is either seen here or finds the flag down
+    // and wakes us.
     next_beat_ = never;
     beating_.store(false);
     if (offload_->flows() == 0) return;

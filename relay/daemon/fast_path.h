@@ -1,8 +1,8 @@
-// The offload as the turn core and the control thread see it: channels become flows of the XDP program, and the program is told that
-// we live for as long as we do.
+// The offload as the turn core and the control thread see it: channels become flows of the XDP program, and the program
+// is told that we live for as long as we do.
 //
-// One object a process. give() to take_back() come from any worker, next_beat() and beat() from the control thread alone. Owns the
-// Offload. May not know: packets, settings, the log.
+// One object a process. give() to take_back() come from any worker, next_beat() and beat() from the control thread
+// alone. Owns the Offload. May not know: packets, settings, the log.
 #pragma once
 
 #include <atomic>
@@ -26,8 +26,9 @@ class FastPath final : public turn::Shortcuts {
   turn::ShortcutCounts counts(turn::ShortcutId shortcut) override;
   turn::ShortcutCounts take_back(turn::ShortcutId shortcut) override;
 
-  /// Lets the program forward for another `beat_lasts`, when that is due, there are flows, and all workers answer: one that hangs cannot
-  /// take back what it has given. Nobody else does this, so a relay that hangs or is killed forwards nothing a moment later.
+  /// Lets the program forward for another `beat_lasts`, when that is due, there are flows, and all workers answer: one
+  /// that hangs cannot take back what it has given. Nobody else does this, so a relay that hangs or is killed forwards
+  /// nothing a moment later.
   void beat(Time now, bool workers_alive);
   Time next_beat() const { return next_beat_; }  // `never` while there are no flows
 

@@ -12,7 +12,7 @@ Time Allocation::earliest_end() const {
 }
 
 std::size_t Allocation::bytes() const {
-  const auto given = std::count_if(channels.begin(), channels.end(), [](const Channel& c) { return c.given != nullptr; });
+  const auto given = std::count_if(channels.begin(), channels.end(), [](const auto& c) { return c.given != nullptr; });
   return sizeof *this + username.capacity() + permissions.capacity() * sizeof(Permission) +
          channels.capacity() * sizeof(Channel) + static_cast<std::size_t>(given) * sizeof(Given);
 }

@@ -103,7 +103,9 @@ struct Allocation {
       if (p.ip == ip) return &p;
     return nullptr;
   }
-  const Permission* find_permission(const net::IpAddress& ip) const { return const_cast<Allocation*>(this)->find_permission(ip); }
+  const Permission* find_permission(const net::IpAddress& ip) const {
+    return const_cast<Allocation*>(this)->find_permission(ip);
+  }
   bool permits(const net::IpAddress& ip, Time now) {
     const Permission* p = find_permission(ip);
     return p && p->permits(now);

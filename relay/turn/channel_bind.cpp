@@ -48,7 +48,8 @@ void Server::Impl::channel_bind(Request& request, Actions& out) {
     return refuse(request, ErrorCode::insufficient_capacity, out);
 
   if (!channel) {
-    allocation.channels.push_back({*permitted, shared->inside(permitted->address()), number, 0, false, Time{}, nullptr});
+    const net::TransportAddress send_to = shared->inside(permitted->address());
+    allocation.channels.push_back({*permitted, send_to, number, 0, false, Time{}, nullptr});
     channel = &allocation.channels.back();
   }
   channel->peer = *permitted;

@@ -154,7 +154,7 @@ void Server::Impl::schedule(Allocation& allocation, std::uint32_t index) {
 
 void Server::Impl::close_relay(Allocation& allocation, Relay& relay, Now now, Actions& out) {
   assert(relay.state == Relay::State::open);
-  take_back_shortcuts(allocation, &relay == &allocation.relay(net::Family::ipv4) ? net::Family::ipv4 : net::Family::ipv6);
+  take_back_shortcuts(allocation, &relay == &allocation.relays[0] ? net::Family::ipv4 : net::Family::ipv6);
   out.closes.push_back(relay.socket);
   shared->release(relay.port, now.steady);
   shared->leave(allocation.account);
@@ -200,7 +200,8 @@ void Server::Impl::expire(Now now, Actions& out) {
 
 Server::Server(std::shared_ptr<Shared> shared, std::shared_ptr<const Settings> settings, const NonceMint& nonces,
                const HashKey& hash_key, RandomSource random, Shortcuts* shortcuts)
-    : impl_(std::make_unique<Impl>(std::move(shared), std::move(settings), nonces, hash_key, std::move(random), shortcuts)) {}
+    : impl_(std::make_unique<Impl>(std::move(shared), std::move(settings), nonces, hash_key, std::move(random),
+                                   shortcuts)) {}
 Server::~Server() = default;
 
 void Server::from_client(const net::FiveTuple& five_tuple, SocketHandle via, Train train, Now now, Actions& out) {

@@ -90,7 +90,8 @@ struct Server::Impl {
 
   // shortcut.cpp
   Time shortcut_end(const Allocation& allocation, const Channel& channel) const;
-  /// After a request or a reload: gives, moves and takes back what the allocation's channels now may have. Says nothing twice.
+  /// After a request or a reload: gives, moves and takes back what the allocation's channels now may have. Says nothing
+  /// twice.
   void settle_shortcuts(Allocation& allocation, Time now);
   void take_back_shortcut(Allocation& allocation, Channel& channel);
   void take_back_shortcuts(Allocation& allocation, net::Family family);

@@ -90,7 +90,8 @@ std::shared_ptr<Account> Shared::admit(std::string_view name, std::optional<std:
     if (count == 0) return std::make_shared<Account>(std::string(name));  // holds nothing, so there is nothing to keep
     // A name of the users file without a limit never gets one; a REST user may, with a reload.
     const bool may_be_limited = rest || own_bytes_per_second.has_value();
-    found = accounts_.emplace(key, std::make_shared<Account>(std::string(name), may_be_limited ? buckets_ : nullptr)).first;
+    auto account = std::make_shared<Account>(std::string(name), may_be_limited ? buckets_ : nullptr);
+    found = accounts_.emplace(key, std::move(account)).first;
     Account& fresh = *found->second;
     fresh.rest_ = rest;
     fresh.own_rates_ = own_bytes_per_second.has_value();

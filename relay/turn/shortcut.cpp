@@ -1,5 +1,5 @@
-// Which channels may be shortcuts, and until when. Everything that changes an answer calls settle_shortcuts(), or, before it takes
-// something away, take_back_shortcut(); so the rules stand in one place.
+// Which channels may be shortcuts, and until when. Everything that changes an answer calls settle_shortcuts(), or,
+// before it takes something away, take_back_shortcut(); so the rules stand in one place.
 #include <algorithm>
 
 #include "server_impl.h"
@@ -21,9 +21,8 @@ Time Server::Impl::shortcut_end(const Allocation& allocation, const Channel& cha
   const net::FiveTuple& five_tuple = allocation.five_tuple;
   // A live relayed port of ours is looked at for each packet, and packets to one never leave the host.
   if (channel.forbidden || channel.peer.own_relayed() || !(channel.send_to == peer)) return not_at_all;
-  if (five_tuple.transport != net::Transport::udp || is_link_local(five_tuple.client) || is_link_local(five_tuple.server) ||
-      is_link_local(peer))
-    return not_at_all;
+  if (five_tuple.transport != net::Transport::udp) return not_at_all;
+  if (is_link_local(five_tuple.client) || is_link_local(five_tuple.server) || is_link_local(peer)) return not_at_all;
   if (allocation.account->limited() && !allocation.account->visible_bucket()) return not_at_all;
   const Relay& relay = allocation.relay(peer.family());
   const Permission* permission = allocation.find_permission(peer.ip);
@@ -42,8 +41,9 @@ void Server::Impl::settle_shortcuts(Allocation& allocation, Time now) {
     } else if (!channel.given) {
       const Relay& relay = allocation.relay(channel.peer.address().family());
       const net::IpAddress& local = shared->relay_addresses()[relay.port.address_index].local;
-      const ShortcutId id = shortcuts->give({allocation.five_tuple, {local, relay.port.port}, channel.send_to, channel.number,
-                                             allocation.account->visible_bucket()}, until);
+      const Bucket* bucket = allocation.account->visible_bucket();
+      const ShortcutId id =
+          shortcuts->give({allocation.five_tuple, {local, relay.port.port}, channel.send_to, channel.number, bucket}, until);
       if (id == no_shortcut) {
         ++counters.shortcuts_refused;  // asked for again with the next request that settles
         continue;
@@ -73,9 +73,10 @@ void Server::Impl::take_back_shortcuts(Allocation& allocation, net::Family famil
 /// Counted like packets that the core has relayed itself, and besides as what they are.
 void Server::Impl::count_shortcut(Allocation& allocation, Given& given, const ShortcutCounts& now) {
   const ShortcutCounts& before = given.counted;
-  const std::uint64_t packets_to_peer = now.packets_to_peer - before.packets_to_peer, bytes_to_peer = now.bytes_to_peer - before.bytes_to_peer;
-  const std::uint64_t packets_to_client = now.packets_to_client - before.packets_to_client,
-                      bytes_to_client = now.bytes_to_client - before.bytes_to_client;
+  const std::uint64_t packets_to_peer = now.packets_to_peer - before.packets_to_peer;
+  const std::uint64_t packets_to_client = now.packets_to_client - before.packets_to_client;
+  const std::uint64_t bytes_to_peer = now.bytes_to_peer - before.bytes_to_peer;
+  const std::uint64_t bytes_to_client = now.bytes_to_client - before.bytes_to_client;
   allocation.packets_to_peer += packets_to_peer;
   allocation.bytes_to_peer += bytes_to_peer;
   allocation.packets_to_client += packets_to_client;
@@ -90,7 +91,8 @@ void Server::Impl::count_shortcut(Allocation& allocation, Given& given, const Sh
   given.counted = now;
 }
 
-/// What has run out by itself passes nothing, but holds a place that another could have: no timer an object, so it is looked for here.
+/// What has run out by itself passes nothing, but holds a place that another could have: no timer an object, so it is
+/// looked for here.
 void Server::Impl::count_shortcuts(Time now) {
   if (shortcuts_given == 0) return;
   table.for_each([&](std::uint32_t, Allocation& allocation) {

@@ -1,4 +1,5 @@
-// The fast path between the core and the offload, with an offload in memory: what it is told, and what comes back into counters and log.
+// The fast path between the core and the offload, with an offload in memory: what it is told, and what comes back into
+// counters and log.
 #include "daemon/fast_path.h"
 
 #include <doctest/doctest.h>
@@ -113,7 +114,8 @@ class FakeOffload final : public offload::Offload, private BucketSource {
 std::function<void(RelayPlan&)> with_offload(offload::OffloadSettings* asked = nullptr, FakeOffload** made = nullptr) {
   return [=](RelayPlan& plan) {
     plan.offload.emplace().automatic = true;
-    plan.start_offload = [=](const offload::OffloadSettings& settings, std::string&) -> std::unique_ptr<offload::Offload> {
+    plan.start_offload = [=](const offload::OffloadSettings& settings,
+                             std::string&) -> std::unique_ptr<offload::Offload> {
       if (asked) *asked = settings;
       auto fake = std::make_unique<FakeOffload>();
       if (made) *made = fake.get();
@@ -155,7 +157,7 @@ bool has_capability(unsigned capability) {
 
 }  // namespace
 
-TEST_CASE("fast path: a bound channel is a flow with the addresses of the wire; its end is taken back with its counts in the log") {
+TEST_CASE("fast path: a bound channel is a flow with the addresses of the wire, and its counts are in counters and log") {
   for (const auto backend : backends) {
     offload::OffloadSettings asked;
     Station station(backend, {}, 1, with_offload(&asked));
@@ -187,7 +189,8 @@ TEST_CASE("fast path: a bound channel is a flow with the addresses of the wire; 
     CHECK(alice.ends() == 0);
     CHECK(offload.flows() == 0);
     const auto ended = station.reader.wait_for("allocation ended");
-    CHECK(ended.find("bytes_to_peer=1505 packets_to_peer=16 bytes_to_client=4000 packets_to_client=20") != std::string::npos);
+    CHECK(ended.find("bytes_to_peer=1505 "
+                     "packets_to_peer=16 bytes_to_client=4000 packets_to_client=20") != std::string::npos);
   }
 }
 
@@ -245,7 +248,8 @@ TEST_CASE("fast path: without an offload, `auto` says why and relays, and an int
   REQUIRE(automatic.works);
   CHECK(automatic.relay->fast_path() == nullptr);
   const auto line = automatic.reader.wait_for("offload");
-  CHECK(line.find("warning offload: off, so user space relays every packet: eth0: the driver has no native XDP") != std::string::npos);
+  CHECK(line.find("warning offload: off, so user space relays every packet: eth0: the driver has no native XDP") !=
+        std::string::npos);
   Client alice(automatic.listener);
   CHECK(alice.allocates() == 0);
 
@@ -255,7 +259,7 @@ TEST_CASE("fast path: without an offload, `auto` says why and relays, and an int
   CHECK(named.relay->workers().empty());
 }
 
-TEST_CASE("fast path: the first flow wakes the control thread, which beats while there are flows and every worker answers") {
+TEST_CASE("fast path: the first flow wakes the control thread, which beats while there are flows and all workers live") {
   auto owned = std::make_unique<FakeOffload>();
   FakeOffload& offload = *owned;
   int woken = 0;
@@ -300,7 +304,7 @@ TEST_CASE("fast path: the first flow wakes the control thread, which beats while
   (void)path.take_back(third);
 }
 
-TEST_CASE("fast path: the control thread beats from the first flow on; `ready` names the interfaces, and SIGUSR1 the outcomes") {
+TEST_CASE("fast path: the control thread beats from the first flow on; `ready` and SIGUSR1 tell of the offload") {
   Control::block_signals();
   const auto listener = free_address();
   LogReader reader;
@@ -327,14 +331,15 @@ TEST_CASE("fast path: the control thread beats from the first flow on; `ready` n
   CHECK(code == 0);
 }
 
-TEST_CASE("fast path: what the offload's start needed is given up by the thread and those it starts, and nothing else is") {
+TEST_CASE("fast path: what its start needed is given up by the thread and those it starts, and nothing else is") {
   const bool had_setuid = has_capability(CAP_SETUID);
   std::thread([&] {
     std::string why;
     CHECK(drop_offload_capabilities(why));
     CHECK(why == "");
     const auto check = [&] {
-      for (const unsigned capability : {CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN}) CHECK_FALSE(has_capability(capability));
+      for (const unsigned capability : {CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN})
+        CHECK_FALSE(has_capability(capability));
       CHECK(has_capability(CAP_SETUID) == had_setuid);
     };
     check();

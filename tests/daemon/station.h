@@ -1,4 +1,5 @@
-// A relay on loopback for the tests of the daemon: the listener is 127.0.0.1, relayed addresses are of 127.0.0.2, peers live on 127.0.0.3.
+// A relay on loopback for the tests of the daemon: the listener is 127.0.0.1, relayed addresses are of 127.0.0.2, peers
+// live on 127.0.0.3.
 #pragma once
 
 #include <doctest/doctest.h>

@@ -206,8 +206,8 @@ Tower::Tower(TowerOptions o) : options(std::move(o)), random(seeded_random(42)) 
   const auto settings = make_settings();
   const HashKey hash_key{1, 2};
   shared = std::make_shared<turn::Shared>(*settings, seeded_random(1), hash_key, options.buckets);
-  server = std::make_unique<turn::Server>(shared, settings, turn::NonceMint(seeded_random(2)), hash_key, seeded_random(3),
-                                          options.shortcuts);
+  server = std::make_unique<turn::Server>(shared, settings, turn::NonceMint(seeded_random(2)), hash_key,
+                                          seeded_random(3), options.shortcuts);
 }
 
 std::shared_ptr<const turn::Settings> Tower::make_settings() {

@@ -43,7 +43,8 @@ class FakeShortcuts final : public turn::Shortcuts {
 
   /// The one shortcut to that peer.
   Held& to(std::string_view peer) {
-    const auto found = std::find_if(held.begin(), held.end(), [&](const auto& h) { return h.second.shortcut.peer == at(peer); });
+    const auto is_to = [&](const auto& h) { return h.second.shortcut.peer == at(peer); };
+    const auto found = std::find_if(held.begin(), held.end(), is_to);
     REQUIRE(found != held.end());
     return found->second;
   }
@@ -159,7 +160,8 @@ TEST_CASE("shortcut: behind a NAT it is the local form of the relayed address th
   Call call(options);
   call.allocates();
   REQUIRE(call.alice.binds(0x4000, "192.0.2.7:9") == 0);
-  CHECK(call.shortcuts.to("192.0.2.7:9").shortcut.relay == net::TransportAddress{at("198.18.0.1:1").ip, call.alice.relayed().port});
+  const net::TransportAddress local{at("198.18.0.1:1").ip, call.alice.relayed().port};
+  CHECK(call.shortcuts.to("192.0.2.7:9").shortcut.relay == local);
 }
 
 TEST_CASE("shortcut: ChannelBind, CreatePermission and Refresh move the end, and nothing is said twice") {
@@ -291,7 +293,7 @@ TEST_CASE("shortcut: taken back when all ends, and by a server that goes away wi
   CHECK(call.shortcuts.held.empty());
 }
 
-TEST_CASE("shortcut: one whose permission has run out is taken back when it is looked for, and given again with the permission") {
+TEST_CASE("shortcut: one whose permission has run out is taken back when looked for, and given again with the permission") {
   Call call;
   call.allocates();
   REQUIRE(call.alice.binds(0x4000, "192.0.2.7:9") == 0);
@@ -304,7 +306,7 @@ TEST_CASE("shortcut: one whose permission has run out is taken back when it is l
   CHECK(call.tower.counters().packets_to_peer == 9);
   REQUIRE(call.alice.permits("192.0.2.7:9") == 0);
   CHECK(call.shortcuts.heard() == Words{"give 192.0.2.7:9"});
-  CHECK(call.shortcuts.to("192.0.2.7:9").until == call.in(299s));  // the channel's end now is the first: it was bound 301 s ago
+  CHECK(call.shortcuts.to("192.0.2.7:9").until == call.in(299s));  // the channel's end: bound 301 s ago
 }
 
 TEST_CASE("shortcut: taken back when another permission gets the place of one that has run out") {
@@ -445,7 +447,7 @@ TEST_CASE("shortcut: one for which there is no room is counted, and asked for ag
   CHECK(call.alice.refreshes(0) == 0);
 }
 
-TEST_CASE("shortcut: the limit of a user is one, whoever takes from it, and goes back with the user's last allocation") {
+TEST_CASE("shortcut: a user's limit is one, whoever takes from it, and goes back with the last allocation") {
   FakeBuckets buckets(1);
   turn::Limits limits;
   limits.bytes_per_second_per_user = 1000;
@@ -485,7 +487,7 @@ TEST_CASE("shortcut: the limit of a user is one, whoever takes from it, and goes
   CHECK(buckets.left() == 1);
 }
 
-TEST_CASE("shortcut: a limit that nobody else can see keeps its user's channels here; without a limit it does not matter") {
+TEST_CASE("shortcut: a limit that nobody else can see keeps its user's channels here; without one it does not matter") {
   FakeBuckets buckets(1);
   auto options = rest_user();
   options.buckets = &buckets;
@@ -500,7 +502,10 @@ TEST_CASE("shortcut: a limit that nobody else can see keeps its user's channels 
   dave.sends_channel(0x4000, "the long way");
   CHECK(call.tower.peer_got("192.0.2.8:9") == "the long way");
 
-  const auto unlimited = [](TowerOptions& o) { o.limits.bytes_per_second_per_user = o.limits.packets_per_second_per_user = 0; };
+  const auto unlimited = [](TowerOptions& o) {
+    o.limits.bytes_per_second_per_user = 0;
+    o.limits.packets_per_second_per_user = 0;
+  };
   call.tower.reload(unlimited);
   CHECK(call.shortcuts.heard() == Words{"give 192.0.2.8:9"});
   CHECK(call.shortcuts.to("192.0.2.8:9").shortcut.bucket == nullptr);

@@ -56,8 +56,8 @@ class Server {
   /// Ends every allocation; for the events alone, at shutdown. Clients are told nothing.
   void end_all(EndReason reason, Now now, Actions& out);
 
-  /// Brings counters up to date with what passed by shortcuts, and takes back those that have run out by themselves. Call once a second
-  /// or so, and before counters() are shown.
+  /// Brings counters up to date with what passed by shortcuts, and takes back those that have run out by themselves.
+  /// Call once a second or so, and before counters() are shown.
   void count_shortcuts(Time now);
 
   const Counters& counters() const;

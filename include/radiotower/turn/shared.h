@@ -26,7 +26,8 @@ namespace radiotower::turn {
 /// What one user holds of the relay, over all its allocations and workers.
 class Account {
  public:
-  /// `buckets`: where the limit is to be kept; nullptr, or none left there: in the account itself. Outlives the account.
+  /// `buckets`: where the limit is to be kept; nullptr, or none left there: in the account itself. Outlives the
+  /// account.
   explicit Account(std::string name, BucketSource* buckets = nullptr);
   ~Account();
   Account(const Account&) = delete;
@@ -63,8 +64,8 @@ using ReservationToken = std::array<std::uint8_t, 8>;
 
 class Shared {
  public:
-  /// `settings` gives relay addresses and port range, which stay for the life of the process. `buckets`: where the limits of users are
-  /// kept; outlives every Account. nullptr: the heap.
+  /// `settings` gives relay addresses and port range, which stay for the life of the process. `buckets`: where the
+  /// limits of users are kept; outlives every Account. nullptr: the heap.
   Shared(const Settings& settings, const RandomSource& random, const HashKey& key, BucketSource* buckets = nullptr);
 
   enum class Want : std::uint8_t { any, even, even_pair };

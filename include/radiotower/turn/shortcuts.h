@@ -1,11 +1,12 @@
-// A shortcut lets the packets of one bound channel pass without the core seeing them, both ways, until a time. The core decides which
-// channels may have one, and says so through this interface; what carries the packets it does not know.
+// A shortcut lets the packets of one bound channel pass without the core seeing them, both ways, until a time. The core
+// decides which channels may have one, and says so through this interface; what carries the packets it does not know.
 //
-// The calls are made in the midst of Server's own, and not as Actions: what a request ends must not be forwarded until the caller
-// finds time, and the counts of a channel belong into the event that tells of its allocation's end.
+// The calls are made in the midst of Server's own, and not as Actions: what a request ends must not be forwarded until
+// the caller finds time, and the counts of a channel belong into the event that tells of its allocation's end.
 //
-// Nothing else of the core waits for packets: permissions, channels and allocations live by requests alone (RFC 8656, 9 and 12: sending
-// refreshes nothing), so one that has become a shortcut neither ends early nor lives on for want of packets seen.
+// Nothing else of the core waits for packets: permissions, channels and allocations live by requests alone (RFC 8656, 9
+// and 12: sending refreshes nothing), so one that has become a shortcut neither ends early nor lives on for want of
+// packets seen.
 #pragma once
 
 #include <cstdint>
@@ -16,13 +17,14 @@
 
 namespace radiotower::turn {
 
-/// Addresses as they stand on the wire: `relay` is the local form of the relayed address, `peer` is where the peer is really sent to.
+/// Addresses as they stand on the wire: `relay` is the local form of the relayed address, `peer` is where the peer is
+/// really sent to.
 struct Shortcut {
   net::FiveTuple five_tuple;
   net::TransportAddress relay;
   net::TransportAddress peer;
   std::uint16_t channel = 0;
-  const Bucket* bucket = nullptr;  // the user's limit, to be taken from for each packet; nullptr: no limit. Outlives the shortcut
+  const Bucket* bucket = nullptr;  // the user's limit, to be taken from for each packet; nullptr: none. Outlives this
 };
 
 /// Since the shortcut was given. Payload, without the ChannelData header, as Counters have it.
