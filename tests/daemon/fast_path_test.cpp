@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/syscall.h>
 
+#include <atomic>
 #include <map>
 #include <mutex>
 
@@ -111,7 +112,8 @@ class FakeOffload final : public offload::Offload, private BucketSource {
 };
 
 /// An offload that starts, and keeps what it was asked for in `asked`.
-std::function<void(RelayPlan&)> with_offload(offload::OffloadSettings* asked = nullptr, FakeOffload** made = nullptr) {
+std::function<void(RelayPlan&)> with_offload(offload::OffloadSettings* asked = nullptr,
+                                              std::atomic<FakeOffload*>* made = nullptr) {
   return [=](RelayPlan& plan) {
     plan.offload.emplace().automatic = true;
     plan.start_offload = [=](const offload::OffloadSettings& settings,
@@ -309,16 +311,17 @@ TEST_CASE("fast path: the control thread beats from the first flow on; `ready` a
   const auto listener = free_address();
   LogReader reader;
   Log log({LogFormat::text, Priority::info, reader.descriptor(), 1024});
-  FakeOffload* offload = nullptr;
+  std::atomic<FakeOffload*> made{nullptr};
   RelayPlan plan;
   plan.workers = 1;
   plan.listeners = {listener};
-  with_offload(nullptr, &offload)(plan);
+  with_offload(nullptr, &made)(plan);
   const auto reload = [](std::string&) { return std::shared_ptr<const turn::Settings>(); };
   int code = -1;
   std::thread thread([&] { code = Control(plan, make_settings(listener), reload, log).run(); });
   CHECK(reader.wait_for("offload").find("notice offload: wlan0: the driver has no native XDP") != std::string::npos);
   CHECK(reader.wait_for("ready: ").find("offload=\"eth0 (native), eth1 (generic)\"") != std::string::npos);
+  const FakeOffload* offload = made.load();
   Client alice(listener);
   REQUIRE(alice.allocates() == 0);
   CHECK(offload->beats() == 0);
