@@ -288,7 +288,7 @@ void Worker::on_socket_error(const io::SocketError& error) {
 void Worker::carry_out(turn::Actions& out) {
   for (;;) {
     for (const auto& send : out.sends)
-      loop_->send({send.socket, send.to, send.bytes, send.stride, send.skip, send.prefix_size, send.prefix, send.dont_fragment});
+      loop_->send({send.socket, send.to, send.bytes, send.stride, send.skip, send.trim, send.prefix_size, send.prefix, send.dont_fragment});
     out.sends.clear();
     for (const auto socket : out.closes) loop_->remove(socket);
     out.closes.clear();
