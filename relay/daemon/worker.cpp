@@ -120,7 +120,8 @@ bool Worker::start_on_this_thread(Started& started) {
   if (!loop_) return false;
 
   for (std::size_t i = 0; i < listeners_.size(); ++i) {
-    if (loop_->add(std::move(listeners_[i].socket), listener_bit | i) == io::no_socket) {
+    listener_ids_.push_back(loop_->add(std::move(listeners_[i].socket), listener_bit | i));
+    if (listener_ids_.back() == io::no_socket) {
       started.why = fmt::format("no room in the {} loop for listener {}", loop_->name(), listeners_[i].address.text());
       return false;
     }
@@ -161,6 +162,7 @@ void Worker::run() {
       swept_ = now.steady;
       server_->expire(now, actions());
       carry_out(actions());
+      note_refused_train();
     }
     if (mail_.load(std::memory_order_relaxed) && mail_.exchange(false, std::memory_order_acquire)) {
       obey();
@@ -188,7 +190,8 @@ void Worker::obey() {
     carry_out(actions());
   }
   // Made here rather than read by the other thread, so that the counters stay plain integers.
-  WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept()};
+  WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept(), {}};
+  for (const io::SocketId id : listener_ids_) report.drops_of_listeners.push_back(loop_->kernel_drops(id));
   {
     const std::lock_guard lock(mutex_);
     if (reports_made_ == wanted) return;
@@ -196,6 +199,16 @@ void Worker::obey() {
     reports_made_ = wanted;
   }
   answered_.notify_all();
+}
+
+/// Once a worker; the counter trains_refused has the rest.
+void Worker::note_refused_train() {
+  const auto refusal = loop_->first_refusal();
+  if (!refusal) return;
+  world_.log.write(Priority::notice, "train refused",
+                   fmt::format("datagrams of {} bytes to {} cannot leave as one ({}); they leave one by one, at a higher cost", refusal->segment,
+                               refusal->to.text(), std::strerror(refusal->error)),
+                   {{"worker", options_.number}});
 }
 
 /// Tells the log what ended. Clients are told nothing: an allocation that we forget answers 437 to a successor's Refresh by itself.

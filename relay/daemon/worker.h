@@ -56,6 +56,7 @@ struct WorkerReport {
   std::size_t armed = 0;
   std::size_t allocations = 0;
   std::size_t bytes_kept = 0;
+  std::vector<std::uint64_t> drops_of_listeners;  // by the kernel, in the order of the listeners
 };
 
 class Worker final : private io::Receiver {
@@ -106,6 +107,7 @@ class Worker final : private io::Receiver {
   void carry_out(turn::Actions& actions);
   void open_relay(const turn::OpenRelay& request, turn::Actions& actions);
   void note(const turn::Event& event);
+  void note_refused_train();
   const Now& this_turn() {
     if (stale_) read_clock();
     return now_;
@@ -118,6 +120,7 @@ class Worker final : private io::Receiver {
   WorkerOptions options_;
   WorkerWorld world_;
   std::vector<Listener> listeners_;  // sockets move into the loop; addresses stay
+  std::vector<io::SocketId> listener_ids_;
   turn::NonceMint nonces_;
 
   // The thread's own from here on.
