@@ -70,6 +70,11 @@ class EpollLoop final : public Loop {
     closing_.push_back(sockets_.remove(id));
   }
 
+  int set_filter(SocketId id, const std::vector<FilterInstruction>& program) override {
+    const SocketTable::Slot* slot = sockets_.find(id);
+    return slot ? attach_filter(slot->descriptor, program) : EBADF;
+  }
+
   void send(const Outgoing& out) override {
     const SocketTable::Slot* slot = sockets_.find(out.socket);
     if (!slot) return;

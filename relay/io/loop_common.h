@@ -1,6 +1,7 @@
 // What both loops do alike: the table of sockets, what control messages say, and which trains are refused.
 #pragma once
 
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <sys/eventfd.h>
@@ -140,6 +141,19 @@ inline void take_control(const Received& said, SocketTable::Slot& slot, Datagram
   } else {
     ++counters.received;
   }
+}
+
+inline int attach_filter(int descriptor, const std::vector<FilterInstruction>& program) {
+  static_assert(sizeof(FilterInstruction) == sizeof(sock_filter));
+  if (program.empty()) {
+    const int unused = 0;
+    const bool gone = setsockopt(descriptor, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused) == 0;
+    return gone || errno == ENOENT ? 0 : errno;
+  }
+  sock_fprog p{};
+  p.len = static_cast<unsigned short>(program.size());
+  p.filter = const_cast<sock_filter*>(reinterpret_cast<const sock_filter*>(program.data()));
+  return setsockopt(descriptor, SOL_SOCKET, SO_ATTACH_FILTER, &p, sizeof p) == 0 ? 0 : errno;
 }
 
 /// An eventfd: wakes a loop from another thread or from a signal handler.

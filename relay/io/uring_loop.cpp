@@ -129,6 +129,11 @@ class UringLoop final : public Loop {
     closing_.push_back(sockets_.remove(id));  // closed by the next turn, once what is queued on it has left
   }
 
+  int set_filter(SocketId id, const std::vector<FilterInstruction>& program) override {
+    const SocketTable::Slot* slot = sockets_.find(id);
+    return slot ? attach_filter(slot->descriptor, program) : EBADF;
+  }
+
   void send(const Outgoing& out) override {
     const SocketTable::Slot* slot = sockets_.find(out.socket);
     if (!slot) return;

@@ -29,6 +29,7 @@ class FaultyLoop final : public Loop, private Receiver {
     deaf_.erase(socket);
     real_->remove(socket);
   }
+  int set_filter(SocketId socket, const std::vector<FilterInstruction>& program) override { return real_->set_filter(socket, program); }
   void send(const Outgoing& outgoing) override {
     if (due(fail_send_)) ++dropped_;
     else real_->send(outgoing);

@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "radiotower/base/bytes.h"
 #include "radiotower/base/time.h"
@@ -56,6 +57,13 @@ struct Outgoing {
   std::uint8_t prefix_size = 0;
   std::array<std::uint8_t, 4> prefix{};
   bool dont_fragment = false;
+};
+
+/// Of a classic BPF program; laid out as struct sock_filter.
+struct FilterInstruction {
+  std::uint16_t code = 0;
+  std::uint8_t if_true = 0, if_false = 0;
+  std::uint32_t k = 0;
 };
 
 /// May send, add and remove from within any of these; may not call turn().
@@ -108,6 +116,10 @@ class Loop {
   virtual SocketId add(Socket socket, std::uint64_t cookie) = 0;
   /// Stops receiving, sends what is queued on it, closes it. Nothing is reported of it afterwards.
   virtual void remove(SocketId socket) = 0;
+
+  /// What the kernel asks of each datagram before it takes room in the socket's receive buffer; replaces the one before, and an empty one
+  /// takes it away. 0, or the errno.
+  virtual int set_filter(SocketId socket, const std::vector<FilterInstruction>& program) = 0;
 
   /// Queues; a full queue is flushed at once, so this never fails. What the kernel refuses is counted.
   virtual void send(const Outgoing& outgoing) = 0;
