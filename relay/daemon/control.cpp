@@ -395,7 +395,7 @@ void Control::print_counters() {
     log_.write(Priority::notice, "counters of worker", "",
                {{"worker", number}, {"allocations", std::uint64_t{report->allocations}}, {"sockets", std::uint64_t{report->sockets}},
                 {"armed", std::uint64_t{report->armed}}, {"bytes_kept", std::uint64_t{report->bytes_kept}},
-                {"turns_seen", worker->heartbeat()}});
+                {"turns_seen", worker->heartbeat()}, {"gate", report->gate_is_up ? "up" : "down"}});
     std::vector<Field> fields{{"worker", number}};
     report->counters.for_each([&](std::string_view name, std::uint64_t value) { fields.emplace_back(name, value); });
     log_.write(Priority::notice, "counters of turn", "", fields);

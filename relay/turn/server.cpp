@@ -235,6 +235,10 @@ void Server::end_all(EndReason reason, Now now, Actions& out) {
   for (const auto index : all) impl_->end(index, reason, now, out);
 }
 
+void Server::for_each_client(const std::function<void(const net::FiveTuple&)>& visit) const {
+  impl_->table.for_each([&](std::uint32_t, Allocation& allocation) { visit(allocation.five_tuple); });
+}
+
 const Counters& Server::counters() const { return impl_->counters; }
 std::size_t Server::allocation_count() const { return impl_->table.size(); }
 std::size_t Server::bytes_kept() const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "radiotower/base/random.h"
@@ -53,6 +54,9 @@ class Server {
   void apply(std::shared_ptr<const Settings> settings, Now now, Actions& out);
   /// Ends every allocation; for the events alone, at shutdown. Clients are told nothing.
   void end_all(EndReason reason, Now now, Actions& out);
+
+  /// The 5-tuple of every allocation.
+  void for_each_client(const std::function<void(const net::FiveTuple&)>& visit) const;
 
   const Counters& counters() const;
   std::size_t allocation_count() const;
