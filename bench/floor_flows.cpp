@@ -63,7 +63,12 @@ Flows::Flows(Options options)
       places_(std::size_t{2} * most_flows) {
   static_assert(std::size_t{2} * most_flows == 1 << 16, "place_of takes 16 bits of the hash");
   flows_.reserve(most_flows);
-  listener_ = open_socket(options_.listen, listener_receive_buffer, options_.offload);
+  // A ring's sockets outlive its program for a moment: the port may still be held by the one that was measured before.
+  for (int i = 0; i < 200 && listener_ < 0; ++i) {
+    if (i > 0) usleep(10'000);
+    listener_ = open_socket(options_.listen, listener_receive_buffer, options_.offload);
+    if (listener_ < 0 && errno != EADDRINUSE) break;
+  }
   if (listener_ < 0) give_up("the listener", errno);
 }
 
@@ -174,6 +179,7 @@ Buffers::Buffers(std::size_t count, std::size_t head, bool offload) : count_(cou
   void* memory = mmap(nullptr, all_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) give_up("mmap", errno);
   madvise(memory, all_, MADV_HUGEPAGE);  // fewer misses of the TLB, where the kernel has them to give
+  madvise(memory, all_, MADV_POPULATE_WRITE);  // now, not in the first packets that are measured
   memory_ = static_cast<std::uint8_t*>(memory);
 }
 
