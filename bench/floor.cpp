@@ -1,5 +1,5 @@
-// floor: serves the load generator with as little as a program can do, in several ways of asking the kernel. What it costs is what the
-// machine allows; the relay's own cost is what it takes above that. See bench/README.md.
+// floor: serves the load generator with as little as a program can do, in several ways of asking the kernel. What it
+// costs is what the machine allows; the relay's own cost is what it takes above that. See bench/README.md.
 #include "floor.h"
 
 #include <fmt/format.h>
@@ -44,7 +44,7 @@ void raise_descriptors() {
 int main(int argc, char** argv) {
   bare::Options options;
   std::string mode, listen, relay = "127.0.0.1", ports = "32768-65535";
-  CLI::App app{"A bare forwarder, to measure a relay against (see bench/README.md). It lets everyone send everything anywhere."};
+  CLI::App app{"A bare forwarder, to measure a relay against (bench/README.md). Everyone may send anything anywhere."};
   app.add_option("--mode", mode, "how the kernel is asked")
       ->check(CLI::IsMember({"io_uring", "io_uring-gro", "recvmmsg", "recvmmsg-gro", "recvfrom"}))
       ->required();

@@ -1,5 +1,6 @@
-// The bare forwarder that the relay is measured against: what is left of a relay when nothing is asked of it but to move datagrams.
-// No authentication, no permissions, no lifetimes, no quotas, no counters, IPv4 alone. For loopback; never for a network.
+// The bare forwarder that the relay is measured against: what is left of a relay when nothing is asked of it but to
+// move datagrams. No authentication, no permissions, no lifetimes, no quotas, no counters, IPv4 alone. For loopback;
+// never for a network.
 #pragma once
 
 #include <netinet/in.h>
@@ -50,11 +51,12 @@ class Flows {
     return place.key == 0 ? nullptr : &flows_[place.index];
   }
 
-  /// What came to the listener and is no ChannelData: answered at once, if it is a request. Returns the flow that was made, to whose
-  /// socket the caller then listens.
+  /// What came to the listener and is no ChannelData: answered at once, if it is a request. Returns the flow that was
+  /// made, to whose socket the caller then listens.
   std::optional<std::uint32_t> answer(Bytes request, const sockaddr_in& client);
 
   int listener() const { return listener_; }
+  int socket_of(std::uint32_t index) { return index == listener_mark ? listener_ : flows_[index].descriptor; }
   const Options& options() const { return options_; }
 
  private:

@@ -26,9 +26,8 @@ class Poller {
     epoll_event event{};
     event.events = EPOLLIN;
     event.data.u32 = index;
-    if (epoll_ctl(descriptor_, EPOLL_CTL_ADD, socket_of(index), &event) != 0) give_up("epoll_ctl", errno);
+    if (epoll_ctl(descriptor_, EPOLL_CTL_ADD, flows_.socket_of(index), &event) != 0) give_up("epoll_ctl", errno);
   }
-  int socket_of(std::uint32_t index) const { return index == listener_mark ? flows_.listener() : flows_.at(index).descriptor; }
 
   template <typename Visit>
   void wait(Visit&& visit) {
@@ -95,7 +94,7 @@ class BatchLoop {
     const auto most = static_cast<unsigned>(std::min(batch, buffers_.count() - used_));
     if (offload_)
       for (unsigned i = 0; i < most; ++i) in_[used_ + i].msg_hdr.msg_controllen = gro_control;
-    const int n = recvmmsg(poller_.socket_of(index), &in_[used_], most, MSG_DONTWAIT, nullptr);
+    const int n = recvmmsg(flows_.socket_of(index), &in_[used_], most, MSG_DONTWAIT, nullptr);
     for (int k = 0; k < n; ++k) {
       const std::size_t i = used_++;
       const MutableBytes bytes{buffers_.at(i) + head_room, in_[i].msg_len};
@@ -110,7 +109,8 @@ class BatchLoop {
 
   void from_client(const sockaddr_in& client, MutableBytes bytes, std::size_t segment) {
     if (bytes.size() < header_size) return;
-    if (stun::classify(bytes[0]) != stun::FirstByte::channel_data) return answer(flows_, poller_, bytes, segment, client);
+    if (stun::classify(bytes[0]) != stun::FirstByte::channel_data)
+      return answer(flows_, poller_, bytes, segment, client);
     Flow* const flow = flows_.find(client);
     if (!flow) return;
     if (segment == 0) return send(flow->descriptor, bytes.subspan(header_size), flow->peer);
@@ -188,7 +188,7 @@ void run_recvfrom(Flows& flows) {
   const auto take = [&](std::uint32_t index) {
     sockaddr_in from;
     socklen_t length = sizeof from;
-    const ssize_t n = recvfrom(poller.socket_of(index), start, buffer.size() - head_room, MSG_DONTWAIT,
+    const ssize_t n = recvfrom(flows.socket_of(index), start, buffer.size() - head_room, MSG_DONTWAIT,
                                reinterpret_cast<sockaddr*>(&from), &length);
     if (n < 0) return false;
     const auto size = static_cast<std::size_t>(n);

@@ -42,7 +42,9 @@ net::TransportAddress from_sockaddr(const sockaddr_in& a) {
 int open_socket(const net::TransportAddress& local, int receive_buffer, bool offload) {
   const int s = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (s < 0) return -1;
-  const auto set = [s](int level, int option, int value) { return setsockopt(s, level, option, &value, sizeof value) == 0; };
+  const auto set = [s](int level, int option, int value) {
+    return setsockopt(s, level, option, &value, sizeof value) == 0;
+  };
   set(IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);  // as a relay must (RFC 8656, 13), since it is not free
   if (!set(SOL_SOCKET, SO_RCVBUFFORCE, receive_buffer)) set(SOL_SOCKET, SO_RCVBUF, receive_buffer);
   if (offload && !set(IPPROTO_UDP, UDP_GRO, 1)) give_up("UDP_GRO", errno);
@@ -91,7 +93,8 @@ Flow* Flows::make(const sockaddr_in& client) {
 }
 
 void Flows::send(Bytes answer, const sockaddr_in& client) {
-  (void)!sendto(listener_, answer.data(), answer.size(), MSG_DONTWAIT, reinterpret_cast<const sockaddr*>(&client), sizeof client);
+  (void)!sendto(listener_, answer.data(), answer.size(), MSG_DONTWAIT, reinterpret_cast<const sockaddr*>(&client),
+                sizeof client);
 }
 
 void Flows::finish(stun::Writer& writer, const sockaddr_in& client) {

@@ -1,4 +1,5 @@
-// A train of datagrams (UDP_GRO) as one message that the kernel cuts up again (UDP_SEGMENT), its ChannelData headers skipped or added.
+// A train of datagrams (UDP_GRO) as one message that the kernel cuts up again (UDP_SEGMENT), its ChannelData headers
+// skipped or added.
 #pragma once
 
 #include <netinet/in.h>

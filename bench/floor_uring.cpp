@@ -26,8 +26,8 @@ class UringLoop {
         buffers_(std::bit_ceil(flows.options().buffers), head_, offload_),
         trains_(offload_ ? buffers_.count() : 0) {
     io_uring_params params{};
-    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE |
-                   IORING_SETUP_CLAMP;
+    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
+                   IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
     params.cq_entries = completions;
     const int error = -io_uring_queue_init_params(static_cast<unsigned>(buffers_.count()), &ring_, &params);
     if (error != 0) give_up("io_uring_setup", error);
@@ -41,7 +41,7 @@ class UringLoop {
 
   [[noreturn]] void run() {
     for (;;) {
-      // Half of the buffers wait for sends, or a receive has ended for want of one: sends first, then receives with all buffers.
+      // Half of the buffers wait for sends, or a receive has ended for want of one: sends first, then all can receive.
       if (2 * lent_.size() > buffers_.count() || (!ended_.empty() && !lent_.empty())) {
         io_uring_submit(&ring_);
         give_back();
@@ -64,7 +64,8 @@ class UringLoop {
  private:
   void register_buffers() {
     // By hand: liburing 2.3 has no io_uring_setup_buf_ring.
-    void* memory = mmap(nullptr, buffers_.count() * sizeof(io_uring_buf), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const std::size_t size = buffers_.count() * sizeof(io_uring_buf);
+    void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) give_up("mmap", errno);
     buffer_ring_ = static_cast<io_uring_buf_ring*>(memory);
     io_uring_buf_reg reg{};
@@ -101,7 +102,7 @@ class UringLoop {
 
   void arm(std::uint32_t index) {
     io_uring_sqe* sqe = entry();
-    io_uring_prep_recvmsg_multishot(sqe, index == listener_mark ? flows_.listener() : flows_.at(index).descriptor, &form_, 0);
+    io_uring_prep_recvmsg_multishot(sqe, flows_.socket_of(index), &form_, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = buffer_group;
     io_uring_sqe_set_data64(sqe, index);
@@ -145,7 +146,7 @@ class UringLoop {
 
   void from_peer(Flow& flow, MutableBytes bytes, std::size_t segment) {
     if (segment == 0) {
-      std::uint8_t* const start = bytes.data() - header_size;  // over the name, or the control message: both have been read
+      std::uint8_t* const start = bytes.data() - header_size;  // over what the kernel wrote there, which has been read
       write_header(start, flow, bytes.size());
       return send(flows_.listener(), {start, bytes.size() + header_size}, flow.client);
     }
@@ -186,7 +187,7 @@ class UringLoop {
   msghdr form_{};
   std::vector<TrainMessage> trains_;  // filled from the front each turn, to stay in the cache
   std::size_t trains_used_ = 0;
-  std::vector<std::uint16_t> lent_;             // buffers that sends of this turn point into
+  std::vector<std::uint16_t> lent_;   // buffers that sends of this turn point into
   std::vector<std::uint32_t> ended_, arming_;
 };
 

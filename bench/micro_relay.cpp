@@ -28,9 +28,8 @@ Buffer binding_request() {
 }
 
 Buffer allocate_request(std::string_view nonce, const stun::Key& signed_with) {
-  return request(
-      Method::allocate, nonce, [](stun::Writer& w) { w.add_u32(Attribute::requested_transport, 17u << 24); }, Class::request,
-      signed_with);
+  const auto add = [](stun::Writer& w) { w.add_u32(Attribute::requested_transport, 17u << 24); };
+  return request(Method::allocate, nonce, add, Class::request, signed_with);
 }
 
 Buffer refresh_request(std::string_view nonce, std::uint32_t lifetime) {
@@ -111,7 +110,8 @@ Relay::Relay(std::size_t client_count) {
   now.unix_time = 1'767'000'000;
   const HashKey hash_key{1, 2};
   const auto shared = std::make_shared<turn::Shared>(*settings, system_random(), hash_key);
-  server = std::make_unique<turn::Server>(shared, settings, turn::NonceMint(system_random()), hash_key, system_random());
+  const turn::NonceMint nonces(system_random());
+  server = std::make_unique<turn::Server>(shared, settings, nonces, hash_key, system_random());
 
   clients.reserve(client_count);
   for (std::size_t i = 0; i < client_count; ++i) {
@@ -131,13 +131,6 @@ Relay& Relay::with(std::size_t client_count) {
     last = std::make_unique<Relay>(client_count);
   }
   return *last;
-}
-
-net::FiveTuple Relay::tuple_of(std::size_t index) {
-  net::FiveTuple tuple{at("198.51.100.9:40000"), at("198.18.0.1:3478"), net::Transport::udp};
-  tuple.client.ip = net::IpAddress::v4(tuple.client.ip.v4_host_order() + static_cast<std::uint32_t>(index));
-  tuple.client.port = static_cast<std::uint16_t>(1024 + index * 7919 % 60000);
-  return tuple;
 }
 
 void Relay::from_client(const net::FiveTuple& from, const Buffer& bytes) {

@@ -1,4 +1,4 @@
-// A server without sockets and its clients, for the microbenchmarks: what the core is given and what it must do with it.
+// A server without sockets and its clients, for the microbenchmarks.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +46,7 @@ Buffer channel_bind_request(std::string_view nonce, std::uint16_t channel, const
 Buffer create_permission_request(std::string_view nonce, const net::TransportAddress& peer, std::size_t times = 1);
 Buffer send_indication(const net::TransportAddress& peer, std::size_t payload);
 
-/// ChannelData for each size, padded to a multiple of four bytes when asked; channels take turns when there are several.
+/// ChannelData for each size. `padded`: to a multiple of four bytes; `mixed`: the two channels take turns.
 Buffer channel_data(std::span<const std::size_t> payloads, bool padded = false, bool mixed = false);
 /// `count` times `size`, the last one `last` when that is not 0.
 std::vector<std::size_t> sizes(std::size_t count, std::size_t size, std::size_t last = 0);
@@ -67,7 +67,8 @@ class Received {
 /// What the sends of `actions` are on the wire.
 std::size_t datagrams(const turn::Actions& actions);
 
-/// A server and clients with an allocation each, a channel to `peer`, another to `second_peer`, and a permission for `silent_peer`.
+/// A server and clients with an allocation each, a channel to `peer`, another to `second_peer`, and a permission for
+/// `silent_peer`.
 class Relay {
  public:
   struct Client {
@@ -80,6 +81,7 @@ class Relay {
   /// One that was made before, when it has as many clients: thirty thousand take their time.
   static Relay& with(std::size_t client_count);
 
+  /// Of the first client. The others have the addresses behind 198.51.100.9.
   const net::FiveTuple& five_tuple() const { return clients.front().five_tuple; }
   void from_client(const net::FiveTuple& from, const Buffer& bytes);
   /// A nonce for this client.
@@ -87,9 +89,16 @@ class Relay {
   /// Hands the request in; ends the program when what comes back is no success. Empties `actions`.
   void must_succeed(const net::FiveTuple& from, const Buffer& bytes);
   turn::RelayId allocate(const net::FiveTuple& from, std::string_view nonce);
-  static net::FiveTuple tuple_of(std::size_t index);
+  static net::TransportAddress address_of(std::size_t index) {
+    const auto ip = net::IpAddress::v4(0xC6336409 + static_cast<std::uint32_t>(index));
+    return {ip, static_cast<std::uint16_t>(1024 + index * 7919 % 60000), 0};
+  }
+  static net::FiveTuple tuple_of(std::size_t index) {
+    return {address_of(index), at("198.18.0.1:3478"), net::Transport::udp};
+  }
 
-  net::TransportAddress peer = at("198.51.100.7:5000"), second_peer = at("198.51.100.7:5001"), silent_peer = at("203.0.113.9:5002");
+  net::TransportAddress peer = at("198.51.100.7:5000"), second_peer = at("198.51.100.7:5001");
+  net::TransportAddress silent_peer = at("203.0.113.9:5002");
   Now now;
   std::unique_ptr<turn::Server> server;
   turn::Actions actions;
