@@ -1,156 +1,64 @@
-// What the pure core costs without a kernel: parsing, integrity, and both ways of a channel. Google Benchmark.
+// What the pure core costs without a kernel: messages, integrity, requests, and what strangers make it do. Google
+// Benchmark; the data path is in micro_data.cpp.
 //
 // These figures find a slip in our own code. They say little about a relay, whose time goes into the kernel's UDP path.
 #include <benchmark/benchmark.h>
 
-#include <cstdio>
-#include <cstdlib>
-#include <memory>
+#include <random>
 #include <string>
-#include <vector>
 
-#include "radiotower/stun/message.h"
-#include "radiotower/turn/server.h"
+#include "micro_relay.h"
 
 namespace {
 
 using namespace radiotower;
+using namespace radiotower::micro;
 using stun::Attribute;
 
-constexpr std::uint16_t channel = 0x4000;
-constexpr std::size_t payload = 1000;
-constexpr turn::SocketHandle listener = 1, relay_socket = 2;
+constexpr std::string_view some_nonce = "0123456789abcdef0123456789abcdef01234567";
+const net::TransportAddress some_peer = at("198.51.100.7:5000");
 
-net::TransportAddress at(const char* text) { return *net::TransportAddress::parse(text); }
+// Messages
 
-[[noreturn]] void give_up(const char* what) {
-  std::fprintf(stderr, "radiotower-micro: %s\n", what);
-  std::exit(1);
+void read_message(benchmark::State& state, const Buffer& bytes) {
+  if (!stun::Message::read(bytes)) state.SkipWithError("not a message");
+  for (auto _ : state) benchmark::DoNotOptimize(stun::Message::read(bytes));
 }
 
-const stun::Key& key() {
-  static const stun::Key k = stun::long_term_key(stun::PasswordAlgorithm::md5, "bench", "bench", "secret");
-  return k;
-}
-
-const stun::TransactionId id{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
-
-using Buffer = std::vector<std::uint8_t>;
-
-template <typename Add>
-Buffer request(stun::Method method, std::string_view nonce, Add&& add) {
+Buffer with_fingerprint() {
   Buffer bytes(1024);
-  stun::Writer writer(bytes, stun::Class::request, method, id);
-  add(writer);
-  if (!nonce.empty()) {
-    writer.add(Attribute::username, "bench");
-    writer.add(Attribute::realm, "bench");
-    writer.add(Attribute::nonce, nonce);
-    writer.add_integrity(key().bytes());
-  }
+  stun::Writer writer(bytes, stun::Class::request, stun::Method::binding, id);
+  writer.add_fingerprint();
   bytes.resize(writer.bytes().size());
   return bytes;
 }
 
-Buffer allocate_request(std::string_view nonce) {
-  return request(stun::Method::allocate, nonce,
-                 [](stun::Writer& w) { w.add_u32(Attribute::requested_transport, 17u << 24); });
-}
-
-// A server with one client, that has one allocation and one channel.
-class Relay {
- public:
-  Relay() {
-    auto settings = std::make_shared<turn::Settings>();
-    settings->realm = "bench";
-    settings->limits.error_answers_per_second = 0;
-    settings->relay_addresses = {{at("198.18.0.1:1").ip, at("198.18.0.1:1").ip}};
-    settings->listeners = {five_tuple.server};
-    std::string why;
-    net::PeerPolicySettings peers;
-    peers.allow.push_back(*net::PeerRule::parse("198.51.100.7", why));
-    settings->peers = std::make_shared<net::PeerPolicy>(std::move(peers));
-    turn::Directory::Input users;
-    users.realm = "bench";
-    turn::User user;
-    user.name = "bench";
-    user.password = "secret";
-    users.users.push_back(std::move(user));
-    settings->directory = std::make_shared<turn::Directory>(std::move(users));
-    now.steady = Time(seconds(1000));
-    now.unix_time = 1'767'000'000;
-    const HashKey hash_key{1, 2};
-    const auto shared = std::make_shared<turn::Shared>(*settings, system_random(), hash_key);
-    server = std::make_unique<turn::Server>(shared, settings, turn::NonceMint(system_random()), hash_key,
-                                            system_random());
-
-    const std::string nonce = challenge();
-    from_client(allocate_request(nonce));
-    if (actions.opens.size() != 1) give_up("the allocation opens no relay port");
-    const turn::OpenRelay open = actions.opens.front();
-    relay = open.relay;
-    actions.clear();
-    server->relay_opened(relay, relay_socket, now, actions);
-    actions.clear();
-    from_client(request(stun::Method::channel_bind, nonce, [&](stun::Writer& w) {
-      w.add_u32(Attribute::channel_number, std::uint32_t{channel} << 16);
-      w.add_xor_address(Attribute::xor_peer_address, peer);
-    }));
-    const auto bound = actions.sends.size() == 1 ? stun::Message::read(actions.sends.front().bytes) : std::nullopt;
-    if (!bound || !bound->is(stun::Class::success, stun::Method::channel_bind)) give_up("the channel is not bound");
-    actions.clear();
-  }
-
-  // The bytes stand where a receive would have put them: with room in front and behind.
-  static Buffer received(const Buffer& bytes) {
-    Buffer buffer(turn::Train::headroom + bytes.size() + 4);
-    for (std::size_t i = 0; i < bytes.size(); ++i) buffer[turn::Train::headroom + i] = bytes[i];
-    return buffer;
-  }
-  static turn::Train train(Buffer& buffer, std::size_t segment = 0) {
-    return {MutableBytes(buffer).subspan(turn::Train::headroom, buffer.size() - turn::Train::headroom - 4),
-            static_cast<std::uint16_t>(segment)};
-  }
-  void from_client(const Buffer& bytes) {
-    Buffer buffer = received(bytes);
-    server->from_client(five_tuple, listener, train(buffer), now, actions);
-  }
-
-  net::FiveTuple five_tuple{at("198.51.100.9:40000"), at("198.18.0.1:3478"), net::Transport::udp};
-  net::TransportAddress peer = at("198.51.100.7:5000");
-  Now now;
-  std::unique_ptr<turn::Server> server;
-  turn::Actions actions;
-  turn::RelayId relay;
-
- private:
-  std::string challenge() {
-    from_client(allocate_request(""));
-    if (actions.sends.size() != 1) give_up("no answer to an Allocate request");
-    const auto answer = stun::Message::read(actions.sends.front().bytes);
-    const auto nonce = answer ? answer->find(Attribute::nonce) : std::nullopt;
-    if (!nonce) give_up("no nonce in the answer to an Allocate request");
-    const std::string text(as_text(*nonce));
-    actions.clear();
-    return text;
-  }
-};
-
-void read_message(benchmark::State& state) {
-  const Buffer bytes = allocate_request("0123456789abcdef0123456789abcdef");
-  for (auto _ : state) benchmark::DoNotOptimize(stun::Message::read(bytes));
-}
-BENCHMARK(read_message);
+BENCHMARK_CAPTURE(read_message, binding, binding_request());
+BENCHMARK_CAPTURE(read_message, binding_with_fingerprint, with_fingerprint());
+BENCHMARK_CAPTURE(read_message, allocate, allocate_request(some_nonce));
+BENCHMARK_CAPTURE(read_message, channel_bind, channel_bind_request(some_nonce, first_channel, some_peer));
+BENCHMARK_CAPTURE(read_message, create_permission_of_100, create_permission_request(some_nonce, some_peer, 100));
+BENCHMARK_CAPTURE(read_message, send_indication_1000, send_indication(some_peer, 1000));
 
 void check_integrity(benchmark::State& state) {
-  const Buffer bytes = allocate_request("0123456789abcdef0123456789abcdef");
+  const Buffer bytes = allocate_request(some_nonce);
   const auto message = stun::Message::read(bytes);
   for (auto _ : state) benchmark::DoNotOptimize(message->integrity_matches(key().bytes()));
 }
 BENCHMARK(check_integrity);
 
+void check_integrity_sha256(benchmark::State& state) {
+  Buffer bytes(1024);
+  stun::Writer writer(bytes, stun::Class::request, stun::Method::allocate, id);
+  writer.add(Attribute::username, "bench").add(Attribute::nonce, some_nonce).add_integrity_sha256(key().bytes());
+  bytes.resize(writer.bytes().size());
+  const auto message = stun::Message::read(bytes);
+  for (auto _ : state) benchmark::DoNotOptimize(message->integrity_sha256_matches(key().bytes()));
+}
+BENCHMARK(check_integrity_sha256);
+
 void write_request_with_integrity(benchmark::State& state) {
-  for (auto _ : state) benchmark::DoNotOptimize(allocate_request("0123456789abcdef0123456789abcdef"));
+  for (auto _ : state) benchmark::DoNotOptimize(allocate_request(some_nonce));
 }
 BENCHMARK(write_request_with_integrity);
 
@@ -160,52 +68,141 @@ void make_long_term_key(benchmark::State& state) {
 }
 BENCHMARK(make_long_term_key);
 
-void answer_a_stranger(benchmark::State& state) {
-  Relay r;
-  const net::FiveTuple stranger{at("198.51.100.9:40001"), r.five_tuple.server, net::Transport::udp};
-  Buffer buffer = Relay::received(allocate_request(""));
+// Requests of a client, each with one answer
+
+void answer(benchmark::State& state, Relay& r, const net::FiveTuple& from, const Buffer& bytes) {
+  Received received(bytes);
   for (auto _ : state) {
-    r.server->from_client(stranger, listener, Relay::train(buffer), r.now, r.actions);
+    r.server->from_client(from, listener, received.train(), r.now, r.actions);
     if (r.actions.sends.size() != 1) state.SkipWithError("no answer");
     r.actions.clear();
   }
 }
-BENCHMARK(answer_a_stranger);
 
-// Argument: datagrams in the train.
-void relay_to_peer(benchmark::State& state) {
+void refresh(benchmark::State& state) {
   Relay r;
-  const auto count = static_cast<std::size_t>(state.range(0));
-  Buffer bytes(count * (stun::channel_header_size + payload));
-  for (std::size_t i = 0; i < count; ++i) {
-    std::uint8_t* const datagram = bytes.data() + i * (stun::channel_header_size + payload);
-    store_be16(datagram, channel);
-    store_be16(datagram + 2, payload);
-  }
-  Buffer buffer = Relay::received(bytes);
-  const turn::Train train = Relay::train(buffer, count > 1 ? stun::channel_header_size + payload : 0);
-  for (auto _ : state) {
-    r.server->from_client(r.five_tuple, listener, train, r.now, r.actions);
-    if (r.actions.sends.size() != 1) state.SkipWithError("not relayed");
-    r.actions.clear();
-  }
-  state.SetItemsProcessed(static_cast<std::int64_t>(state.iterations() * count));
+  const Buffer bytes = refresh_request(r.challenge(r.five_tuple()), 600);
+  r.must_succeed(r.five_tuple(), bytes);
+  answer(state, r, r.five_tuple(), bytes);
 }
-BENCHMARK(relay_to_peer)->Arg(1)->Arg(8);
+BENCHMARK(refresh);
 
-void relay_to_client(benchmark::State& state) {
+void channel_bind(benchmark::State& state) {
   Relay r;
-  const auto count = static_cast<std::size_t>(state.range(0));
-  Buffer buffer = Relay::received(Buffer(count * payload));
-  const turn::Train train = Relay::train(buffer, count > 1 ? payload : 0);
-  for (auto _ : state) {
-    r.server->from_peer(r.relay, r.peer, train, r.now, r.actions);
-    if (r.actions.sends.size() != 1) state.SkipWithError("not relayed");
-    r.actions.clear();
-  }
-  state.SetItemsProcessed(static_cast<std::int64_t>(state.iterations() * count));
+  const Buffer bytes = channel_bind_request(r.challenge(r.five_tuple()), first_channel, r.peer);
+  r.must_succeed(r.five_tuple(), bytes);
+  answer(state, r, r.five_tuple(), bytes);
 }
-BENCHMARK(relay_to_client)->Arg(1)->Arg(8);
+BENCHMARK(channel_bind);
+
+void create_permission(benchmark::State& state) {
+  Relay r;
+  const Buffer bytes = create_permission_request(r.challenge(r.five_tuple()), r.peer);
+  r.must_succeed(r.five_tuple(), bytes);
+  answer(state, r, r.five_tuple(), bytes);
+}
+BENCHMARK(create_permission);
+
+// Allocate, the port that it opens, a Refresh that ends it. Argument: how many other clients there are.
+void allocate_and_end(benchmark::State& state) {
+  Relay r(static_cast<std::size_t>(state.range(0)));
+  const net::FiveTuple from = Relay::tuple_of(static_cast<std::size_t>(state.range(0)));
+  // Time passes, since a freed port rests for 30 seconds; and stops before the nonce gets old.
+  const Now start = r.now;
+  const std::string nonce = r.challenge(from);
+  Received make(allocate_request(nonce)), end(refresh_request(nonce, 0));
+  for (auto _ : state) {
+    r.server->from_client(from, listener, make.train(), r.now, r.actions);
+    if (r.actions.opens.size() != 1) {
+      state.SkipWithError("no port");
+      break;
+    }
+    const turn::RelayId relay = r.actions.opens.front().relay;
+    r.actions.clear();
+    r.server->relay_opened(relay, 2, r.now, r.actions);
+    r.server->from_client(from, listener, end.train(), r.now, r.actions);
+    if (r.actions.closes.size() != 1) state.SkipWithError("the allocation has not ended");
+    r.actions.clear();
+    if (r.now.steady - start.steady < seconds(550)) r.now.steady += milliseconds(2);
+  }
+}
+BENCHMARK(allocate_and_end)->Arg(1)->Arg(16000);
+
+// What strangers make it do
+
+const net::FiveTuple& stranger() {
+  static const net::FiveTuple tuple = Relay::tuple_of(60000);
+  return tuple;
+}
+
+void challenge_a_stranger(benchmark::State& state) {
+  Relay r;
+  answer(state, r, stranger(), allocate_request(""));
+}
+BENCHMARK(challenge_a_stranger);
+
+void answer_a_binding_request(benchmark::State& state) {
+  Relay r;
+  answer(state, r, stranger(), binding_request());
+}
+BENCHMARK(answer_a_binding_request);
+
+void refuse_a_wrong_password(benchmark::State& state) {
+  Relay r;
+  const stun::Key wrong = stun::long_term_key(stun::PasswordAlgorithm::md5, "bench", "bench", "another");
+  answer(state, r, stranger(), allocate_request(r.challenge(stranger()), wrong));
+}
+BENCHMARK(refuse_a_wrong_password);
+
+void refuse_a_stale_nonce(benchmark::State& state) {
+  Relay r;
+  answer(state, r, stranger(), allocate_request(some_nonce));
+}
+BENCHMARK(refuse_a_stale_nonce);
+
+Buffer random_bytes(std::uint8_t first, std::size_t size) {
+  std::mt19937 engine(1);
+  Buffer bytes(size);
+  for (auto& b : bytes) b = static_cast<std::uint8_t>(engine());
+  bytes[0] = first;
+  return bytes;
+}
+
+// A message whose header is right and whose attributes are not.
+Buffer broken_message() {
+  Buffer bytes = random_bytes(0, 1000);
+  store_be16(bytes.data(), 0x0003);
+  store_be16(bytes.data() + 2, 980);
+  store_be32(bytes.data() + 4, stun::magic_cookie);
+  return bytes;
+}
+
+void drop(benchmark::State& state, const Buffer& bytes, std::size_t segment) {
+  Relay r;
+  Received received(bytes);
+  for (auto _ : state) {
+    r.server->from_client(stranger(), listener, received.train(segment), r.now, r.actions);
+    if (!r.actions.empty()) state.SkipWithError("not dropped");
+  }
+}
+BENCHMARK_CAPTURE(drop, random_bytes, random_bytes(0x80, 1000), 0);
+BENCHMARK_CAPTURE(drop, random_bytes_like_a_message, random_bytes(0x00, 1000), 0);
+BENCHMARK_CAPTURE(drop, message_with_random_attributes, broken_message(), 0);
+BENCHMARK_CAPTURE(drop, channel_data_of_a_stranger, channel_data(sizes(1, 1000)), 0);
+BENCHMARK_CAPTURE(drop, channel_data_of_a_stranger_train_of_8, channel_data(sizes(8, 1000)), 1004);
+BENCHMARK_CAPTURE(drop, send_indication_of_a_stranger, send_indication(some_peer, 1000), 0);
+
+void drop_unbound_channel(benchmark::State& state) {
+  Relay r;
+  Buffer bytes = channel_data(sizes(1, 1000));
+  store_be16(bytes.data(), 0x4ABC);
+  Received received(bytes);
+  for (auto _ : state) {
+    r.server->from_client(r.five_tuple(), listener, received.train(), r.now, r.actions);
+    if (!r.actions.empty()) state.SkipWithError("not dropped");
+  }
+}
+BENCHMARK(drop_unbound_channel);
 
 }  // namespace
 

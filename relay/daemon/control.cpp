@@ -63,6 +63,18 @@ std::string bind_failure(const net::TransportAddress& address, int error) {
   }
 }
 
+/// A sentence when the system's limit keeps receive buffers below what a burst takes, else nothing.
+std::string small_buffers(const RelayPlan& plan) {
+  const auto gets = [](int wanted) {
+    int error = 0;
+    return io::receive_buffer(io::open_udp({net::IpAddress::v4(0x7F000001), 0, 0}, {false, false, wanted, 0}, error));
+  };
+  const int listener = gets(plan.listener_receive_buffer), relay = gets(plan.relay_receive_buffer);
+  if (listener == 0 || (listener >= plan.listener_receive_buffer && relay >= plan.relay_receive_buffer)) return {};
+  return fmt::format("listeners have {} of {} bytes, relay ports {} of {}: a burst that is larger loses packets; raise net.core.rmem_max to {}", listener,
+                     plan.listener_receive_buffer, relay, plan.relay_receive_buffer, plan.listener_receive_buffer);
+}
+
 std::string joined(const std::vector<net::TransportAddress>& addresses) {
   std::string text;
   for (const auto& address : addresses) {
@@ -324,6 +336,7 @@ bool Control::start() {
     log_.write(Priority::error, "not started", why);
     return false;
   }
+  if (const std::string said = small_buffers(relay_.plan()); !said.empty()) log_.write(Priority::warning, "small receive buffers", said);
   watches_.assign(relay_.workers().size(), StallWatch(looks_until_stalled));
   const Worker::Started& started = relay_.started();
   const std::string range = fmt::format("{}-{}", settings.first_port, settings.last_port);
@@ -434,13 +447,16 @@ void Control::print_counters() {
     log_.write(Priority::notice, "counters of worker", "",
                {{"worker", number}, {"allocations", std::uint64_t{report->allocations}}, {"sockets", std::uint64_t{report->sockets}},
                 {"armed", std::uint64_t{report->armed}}, {"bytes_kept", std::uint64_t{report->bytes_kept}},
-                {"turns_seen", worker->heartbeat()}});
+                {"turns_seen", worker->heartbeat()}, {"gate", report->gate_is_up ? "up" : "down"}});
     std::vector<Field> fields{{"worker", number}};
     report->counters.for_each([&](std::string_view name, std::uint64_t value) { fields.emplace_back(name, value); });
     log_.write(Priority::notice, "counters of turn", "", fields);
     fields.resize(1, Field("worker", number));
     report->loop.for_each([&](std::string_view name, std::uint64_t value) { fields.emplace_back(name, value); });
     log_.write(Priority::notice, "counters of loop", "", fields);
+    for (std::size_t i = 0; i < report->drops_of_listeners.size(); ++i)
+      log_.write(Priority::notice, "counters of listener", "",
+                 {{"worker", number}, {"listener", relay_.plan().listeners[i].text()}, {"kernel_drops", report->drops_of_listeners[i]}});
   }
   const auto usage = relay_.shared().usage();
   log_.write(Priority::notice, "counters of ports", "",
@@ -480,6 +496,7 @@ void Control::print_drops() {
       if (name.substr(0, 8) == "dropped_") add(name, value);
     });
     add("truncated", report->loop.truncated);
+    add("kernel_drops", report->loop.kernel_drops);
     add("send_full", report->loop.send_full);
     add("send_too_large", report->loop.send_too_large);
     add("send_unreachable", report->loop.send_unreachable);

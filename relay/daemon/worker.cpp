@@ -12,6 +12,8 @@
 
 #include <fmt/format.h>
 
+#include "../io/gate.h"
+
 namespace radiotower::daemon {
 
 namespace {
@@ -63,7 +65,8 @@ Worker::Worker(WorkerOptions options, std::vector<Listener> listeners, WorkerWor
       refused_(world_.hash_key, log_window, 30),
       quota_(world_.hash_key, log_window, 30),
       resources_(world_.hash_key, log_window, 5),
-      lives_(world_.hash_key, log_window, 5000) {
+      lives_(world_.hash_key, log_window, 5000),
+      floods_(world_.hash_key, log_window, 2) {
   for (auto& arena : arenas_) arena.actions.push_back(std::make_unique<turn::Actions>());
 }
 
@@ -120,7 +123,8 @@ bool Worker::start_on_this_thread(Started& started) {
   if (!loop_) return false;
 
   for (std::size_t i = 0; i < listeners_.size(); ++i) {
-    if (loop_->add(std::move(listeners_[i].socket), listener_bit | i) == io::no_socket) {
+    listener_ids_.push_back(loop_->add(std::move(listeners_[i].socket), listener_bit | i));
+    if (listener_ids_.back() == io::no_socket) {
       started.why = fmt::format("no room in the {} loop for listener {}", loop_->name(), listeners_[i].address.text());
       return false;
     }
@@ -128,6 +132,8 @@ bool Worker::start_on_this_thread(Started& started) {
   const RandomSource random = system_random();
   server_ = std::make_unique<turn::Server>(world_.shared, world_.settings, nonces_, random_key(random), random,
                                            world_.shortcuts);
+  random({reinterpret_cast<std::uint8_t*>(&gate_key_), sizeof gate_key_});
+  gate_bits_ = io::Gate::most_bits;
   started.backend = loop_->name();
   return true;
 }
@@ -157,11 +163,13 @@ void Worker::run() {
     good = loop_->turn(time_to_wait(), *this);
     const Now now = this_turn();
     heartbeat_.fetch_add(1, std::memory_order_relaxed);
+    watch_for_floods();
     // Once a second in any case: reservations that nobody claimed have no allocation to wait for.
     if (server_->next_expiry() <= now.steady || now.steady - swept_ >= 1s) {
       swept_ = now.steady;
       server_->expire(now, actions());
       carry_out(actions());
+      note_refused_train();
     }
     if (now.steady - counted_ >= 1s) {
       counted_ = now.steady;
@@ -194,7 +202,8 @@ void Worker::obey() {
   }
   server_->count_shortcuts(this_turn().steady);
   // Made here rather than read by the other thread, so that the counters stay plain integers.
-  WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept()};
+  WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept(), flood_.is_up(), {}};
+  for (const io::SocketId id : listener_ids_) report.drops_of_listeners.push_back(loop_->kernel_drops(id));
   {
     const std::lock_guard lock(mutex_);
     if (reports_made_ == wanted) return;
@@ -202,6 +211,75 @@ void Worker::obey() {
     reports_made_ = wanted;
   }
   answered_.notify_all();
+}
+
+void Worker::watch_for_floods() {
+  const Now now = this_turn();
+  switch (flood_.after_turn(now.steady, server_->counters().strangers(), loop_->counters().kernel_drops)) {
+    case FloodWatch::Change::none: return;
+    case FloodWatch::Change::renew: return set_gate(true);
+    case FloodWatch::Change::raise: {
+      kept_out_ = loop_->counters().kernel_drops;
+      set_gate(true);
+      std::uint64_t suppressed = 0;
+      if (!floods_.admit({}, now.steady, suppressed)) return;
+      std::string from;
+      for (const auto& ip : flood_.suspects()) {
+        if (from.size() > 200) break;
+        from.append(from.empty() ? "" : " ").append(ip.text());
+      }
+      world_.log.write(Priority::warning, "flood",
+                       fmt::format("{} datagrams a second that belong to no allocation; known clients pass, new ones as far as there is room", flood_.rate()),
+                       {{"worker", options_.number}, {"kept_out", from.empty() ? "nobody by address" : from}, Field::if_any("suppressed", suppressed)});
+      return;
+    }
+    case FloodWatch::Change::lower: {
+      set_gate(false);
+      std::uint64_t suppressed = 0;
+      if (!floods_.admit(as_bytes("over"), now.steady, suppressed)) return;
+      world_.log.write(Priority::notice, "flood over", "",
+                       {{"worker", options_.number},
+                        {"seconds", static_cast<std::uint64_t>(std::chrono::duration_cast<seconds>(now.steady - flood_.raised_at()).count())},
+                        {"datagrams_kept_out", loop_->counters().kernel_drops - kept_out_}, Field::if_any("suppressed", suppressed)});
+      return;
+    }
+  }
+}
+
+/// On the control path: at most twenty times a second, and only while there is a flood.
+void Worker::set_gate(bool up) {
+  if (gate_bits_ == 0) return;
+  for (const net::Family family : {net::Family::ipv4, net::Family::ipv6}) {
+    int error = ENOMEM;
+    while (error == ENOMEM && gate_bits_ != 0) {
+      std::vector<io::FilterInstruction> program;
+      if (up) {
+        io::Gate gate(family, gate_key_, gate_bits_);
+        server_->for_each_client([&](const net::FiveTuple& five_tuple) { gate.know(five_tuple.client); });
+        for (const auto& ip : flood_.suspects()) gate.suspect(ip);
+        program = gate.program(flood_.share());
+      }
+      error = 0;
+      for (std::size_t i = 0; i < listeners_.size() && error == 0; ++i)
+        if (listeners_[i].address.family() == family) error = loop_->set_filter(listener_ids_[i], program);
+      if (error == ENOMEM) gate_bits_ = gate_bits_ > io::Gate::fewest_bits ? gate_bits_ - 1 : 0;  // net.core.optmem_max
+    }
+    if (error == 0) continue;
+    gate_bits_ = 0;
+    world_.log.write(Priority::warning, "no gate", fmt::format("the kernel takes no filter on a listener: {}; a flood may cost calls their packets", std::strerror(error)),
+                     {{"worker", options_.number}});
+    return;
+  }
+}
+
+/// Once a worker; the counter trains_refused has the rest.
+void Worker::note_refused_train() {
+  const auto refusal = loop_->first_refusal();
+  if (!refusal) return;
+  world_.log.write(Priority::notice, "train refused",
+                   fmt::format("datagrams of {} bytes to {} cannot leave as one ({}); they leave one by one, at a higher cost", refusal->segment,
+                               refusal->to.text(), std::strerror(refusal->error)),
+                   {{"worker", options_.number}});
 }
 
 /// Tells the log what ended. Clients are told nothing: an allocation that we forget answers 437 to a successor's Refresh by itself.
@@ -270,7 +348,9 @@ void Worker::on_datagram(const io::Datagram& datagram) {
   const turn::Train train{datagram.bytes, datagram.segment};
   if (datagram.cookie & listener_bit) {
     const net::FiveTuple five_tuple{datagram.from, listeners_[datagram.cookie & ~listener_bit].address, net::Transport::udp};
+    const std::uint64_t strangers = flood_.listening() ? server_->counters().strangers() : 0;
     server_->from_client(five_tuple, datagram.socket, train, this_turn(), out);
+    if (flood_.listening() && server_->counters().strangers() != strangers) flood_.saw(datagram.from.ip, server_->counters().strangers() - strangers);
   } else {
     server_->from_peer(turn::RelayId::from_u64(datagram.cookie), datagram.from, train, this_turn(), out);
   }
@@ -294,7 +374,7 @@ void Worker::on_socket_error(const io::SocketError& error) {
 void Worker::carry_out(turn::Actions& out) {
   for (;;) {
     for (const auto& send : out.sends)
-      loop_->send({send.socket, send.to, send.bytes, send.stride, send.skip, send.prefix_size, send.prefix, send.dont_fragment});
+      loop_->send({send.socket, send.to, send.bytes, send.stride, send.skip, send.trim, send.prefix_size, send.prefix, send.dont_fragment});
     out.sends.clear();
     for (const auto socket : out.closes) loop_->remove(socket);
     out.closes.clear();

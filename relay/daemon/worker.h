@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "flood.h"
 #include "log.h"
 #include "radiotower/io/loop.h"
 #include "radiotower/io/socket.h"
@@ -57,6 +58,8 @@ struct WorkerReport {
   std::size_t armed = 0;
   std::size_t allocations = 0;
   std::size_t bytes_kept = 0;
+  bool gate_is_up = false;
+  std::vector<std::uint64_t> drops_of_listeners;  // by the kernel, in the order of the listeners
 };
 
 class Worker final : private io::Receiver {
@@ -107,6 +110,9 @@ class Worker final : private io::Receiver {
   void carry_out(turn::Actions& actions);
   void open_relay(const turn::OpenRelay& request, turn::Actions& actions);
   void note(const turn::Event& event);
+  void note_refused_train();
+  void watch_for_floods();
+  void set_gate(bool up);
   const Now& this_turn() {
     if (stale_) read_clock();
     return now_;
@@ -119,6 +125,7 @@ class Worker final : private io::Receiver {
   WorkerOptions options_;
   WorkerWorld world_;
   std::vector<Listener> listeners_;  // sockets move into the loop; addresses stay
+  std::vector<io::SocketId> listener_ids_;
   turn::NonceMint nonces_;
 
   // The thread's own from here on.
@@ -134,10 +141,15 @@ class Worker final : private io::Receiver {
   std::array<Arena, 2> arenas_;
   std::size_t arena_ = 0;
   std::vector<turn::OpenRelay> opening_;  // scratch of carry_out()
+  FloodWatch flood_;
+  std::uint64_t gate_key_ = 0;
+  unsigned gate_bits_ = 0;  // 0: the kernel takes no filter
+  std::uint64_t kept_out_ = 0;  // at the moment the gate went up
   LineLimit refused_;
   LineLimit quota_;
   LineLimit resources_;
   LineLimit lives_;  // allocations made and ended
+  LineLimit floods_;
 
   // What crosses threads.
   std::atomic<std::uint64_t> heartbeat_{0};

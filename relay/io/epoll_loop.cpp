@@ -18,15 +18,15 @@ namespace radiotower::io {
 namespace {
 
 constexpr std::size_t batch = 64;         // datagrams of one recvmmsg or sendmmsg
-constexpr std::size_t most_queued = 1024;  // sends; a full queue is flushed
+constexpr std::size_t batch_pieces = 2048;
+static_assert(batch_pieces >= most_datagrams * Run::most_pieces);
+constexpr std::size_t whole = ~std::size_t{0};
 constexpr std::uint64_t wake_mark = ~std::uint64_t{0};
 
 class EpollLoop final : public Loop {
  public:
   explicit EpollLoop(const LoopSettings& settings)
-      : sockets_(settings.max_sockets), per_turn_(std::max<std::size_t>(settings.buffers / 2, batch)), buffers_(2 * per_turn_) {
-    queue_.reserve(most_queued);
-  }
+      : sockets_(settings.max_sockets), per_turn_(std::max<std::size_t>(settings.buffers / 2, batch)), buffers_(2 * per_turn_) {}
   ~EpollLoop() override {
     sockets_.for_each([](SocketId, SocketTable::Slot& slot) { close(slot.descriptor); });
     for (const int descriptor : closing_) close(descriptor);
@@ -70,28 +70,22 @@ class EpollLoop final : public Loop {
     closing_.push_back(sockets_.remove(id));
   }
 
+  int set_filter(SocketId id, const std::vector<FilterInstruction>& program) override {
+    const SocketTable::Slot* slot = sockets_.find(id);
+    return slot ? attach_filter(slot->descriptor, program) : EBADF;
+  }
+
   void send(const Outgoing& out) override {
-    SocketTable::Slot* slot = sockets_.find(out.socket);
+    const SocketTable::Slot* slot = sockets_.find(out.socket);
     if (!slot) return;
-    for_each_datagram(out, [&](Bytes prefix, MutableBytes bytes, bool may_prepend) {
-      MutableBytes whole = bytes;
-      if (!prefix.empty() && may_prepend) {
-        whole = {bytes.data() - prefix.size(), bytes.size() + prefix.size()};
-        std::copy(prefix.begin(), prefix.end(), whole.begin());
-        prefix = {};
-      }
-      if (queue_.size() == most_queued || out.dont_fragment) flush();
-      Queued& q = queue_.emplace_back();
-      q.descriptor = slot->descriptor;
-      q.length = static_cast<socklen_t>(out.to.to_sockaddr(&q.to));
-      q.count = prefix.empty() ? 1 : 2;
-      std::copy(prefix.begin(), prefix.end(), q.prefix.begin());
-      q.pieces[prefix.empty() ? 0 : 1] = {whole.data(), whole.size()};
-      if (!prefix.empty()) q.pieces[0] = {q.prefix.data(), prefix.size()};  // the queue never grows beyond what was reserved
-      if (!out.dont_fragment) return;
-      count(send_now(q.descriptor, q.pieces, q.count, q.to, q.length, true), counters_);
-      queue_.pop_back();
-    });
+    if (out.dont_fragment) flush();
+    if (!queue_.add(out.socket, slot->descriptor, out)) {  // a full queue
+      flush();
+      if (!queue_.add(out.socket, slot->descriptor, out)) return;
+    }
+    if (!out.dont_fragment) return;
+    note(queue_[0], send_now(queue_, queue_[0], false, true, counters_));
+    queue_.clear();
   }
 
   bool turn(nanoseconds timeout, Receiver& receiver) override {
@@ -127,21 +121,17 @@ class EpollLoop final : public Loop {
   const LoopCounters& counters() const override { return counters_; }
   std::size_t sockets() const override { return sockets_.size(); }
   std::size_t armed() const override { return sockets_.size(); }  // level-triggered: a socket in the set is always armed
+  std::uint64_t kernel_drops(SocketId socket) const override {
+    const SocketTable::Slot* slot = sockets_.find(socket);
+    return slot ? slot->dropped : 0;
+  }
+  std::optional<Refusal> first_refusal() override { return std::exchange(trains_.first, std::nullopt); }
 
  private:
-  struct Queued {
-    int descriptor = -1;
-    socklen_t length = 0;
-    std::size_t count = 0;
-    sockaddr_in6 to{};
-    std::array<iovec, 2> pieces{};
-    std::array<std::uint8_t, 4> prefix{};
-  };
-
   void receive(SocketId id, std::size_t& used, Receiver& receiver) {
     SocketTable::Slot* slot = sockets_.find(id);
     if (!slot) return;  // removed by the receiver when it heard of an error
-    auto& [messages, pieces, names] = receiving_;
+    auto& [messages, pieces, names, controls] = receiving_;
     const std::size_t most = std::min(batch, per_turn_ - used);
     for (std::size_t i = 0; i < most; ++i) {
       pieces[i] = {buffer(used + i) + Buffers::headroom, Buffers::payload};
@@ -150,6 +140,8 @@ class EpollLoop final : public Loop {
       messages[i].msg_hdr.msg_namelen = sizeof names[i];
       messages[i].msg_hdr.msg_iov = &pieces[i];
       messages[i].msg_hdr.msg_iovlen = 1;
+      messages[i].msg_hdr.msg_control = controls[i].space;
+      messages[i].msg_hdr.msg_controllen = sizeof controls[i].space;
     }
     const int received = recvmmsg(slot->descriptor, messages.data(), static_cast<unsigned>(most), MSG_DONTWAIT, nullptr);
     if (received < 0) {
@@ -176,51 +168,81 @@ class EpollLoop final : public Loop {
       datagram.bytes = {buffer(place) + Buffers::headroom, messages[i].msg_len};
       if (const auto from = net::TransportAddress::from_sockaddr(reinterpret_cast<sockaddr*>(&names[i]), messages[i].msg_hdr.msg_namelen))
         datagram.from = *from;
-      ++counters_.received;
+      take_control(read_control(messages[i].msg_hdr), *slot, datagram, counters_);
       receiver.on_datagram(datagram);
     }
   }
 
   std::uint8_t* buffer(std::size_t i) const { return buffers_.at(half_ * per_turn_ + i); }
 
-  /// Runs of one socket leave with one sendmmsg. Not sorted: towards the clients everything is one run, of the listener; towards the
-  /// peers there is a socket for each, and nothing to gather.
+  /// What leaves by one sendmmsg: neighbours of one socket. Not sorted: towards the clients everything is one run, of the listener;
+  /// towards the peers there is a socket for each, and nothing to gather.
   void flush() {
-    for (std::size_t from = 0; from < queue_.size();) {
-      std::size_t to = from + 1;
-      while (to < queue_.size() && to - from < batch && queue_[to].descriptor == queue_[from].descriptor) ++to;
-      for (std::size_t i = from; i < to; ++i) {
-        Queued& q = queue_[i];
-        msghdr& m = sending_[i - from].msg_hdr;
-        m = {};
-        m.msg_name = &q.to;
-        m.msg_namelen = q.length;
-        m.msg_iov = q.pieces.data();
-        m.msg_iovlen = q.count;
+    for (std::size_t i = 0; i < queue_.size(); ++i) {
+      const SendQueue::Entry& entry = queue_[i];
+      const SocketTable::Slot* slot = sockets_.find(entry.socket);
+      const bool as_train = entry.shape.datagrams > 1 && trains_.allow(entry, !slot || slot->no_trains);
+      if (as_train) {
+        if (!batch_.takes(entry, SendQueue::most_pieces_of(entry))) send_batch();
+        SegmentControl& control = batch_.controls[batch_.used];
+        mmsghdr& m = batch_.message(entry, whole);
+        m.msg_hdr.msg_iovlen = queue_.pieces(entry, m.msg_hdr.msg_iov);
+        batch_.pieces_used += m.msg_hdr.msg_iovlen;
+        control.attach(m.msg_hdr, entry.shape.segment);
+        continue;
       }
-      send_run(from, to);
-      from = to;
+      std::size_t k = 0;
+      queue_.for_each_run(entry, [&](const Run& run) {
+        for (std::size_t of_run = 0, count = run.datagrams(); of_run < count; ++of_run) {
+          if (!batch_.takes(entry, Run::most_pieces)) send_batch();
+          mmsghdr& m = batch_.message(entry, k++);
+          m.msg_hdr.msg_iovlen = run.pieces(of_run, m.msg_hdr.msg_iov);
+          batch_.pieces_used += m.msg_hdr.msg_iovlen;
+        }
+      });
     }
+    send_batch();
     queue_.clear();
   }
 
-  void send_run(std::size_t from, std::size_t to) {
+  void send_batch() {
     bool retried = false;
-    for (std::size_t done = from; done < to;) {
-      const int sent = sendmmsg(queue_[done].descriptor, sending_.data() + (done - from), static_cast<unsigned>(to - done), MSG_DONTWAIT);
+    for (std::size_t done = 0; done < batch_.used;) {
+      const auto left = static_cast<unsigned>(batch_.used - done);
+      const int sent = sendmmsg(batch_.descriptor, &batch_.messages[done], left, MSG_DONTWAIT);
       if (sent > 0) {
-        counters_.sent += static_cast<std::uint64_t>(sent);
+        for (const std::size_t end = done + static_cast<std::size_t>(sent); done < end; ++done) {
+          counters_.sent += batch_.datagrams(done);
+          counters_.trains_sent += batch_.of_entry[done] == whole;
+        }
         counters_.send_retried += std::exchange(retried, false);
-        done += static_cast<std::size_t>(sent);
         continue;
       }
       if (errno == EINTR) continue;
-      // An ICMP error that waited on the socket: this one has not left, and leaves now. What was said, EPOLLERR will tell.
-      if (may_be_of_an_earlier_datagram(errno) && !std::exchange(retried, true)) continue;
-      count_send_failure(errno, counters_);
+      const int error = errno;
+      const SendQueue::Entry& entry = *batch_.entries[done];
+      if (batch_.of_entry[done] == whole && refuses_trains(error)) {
+        learn(entry, error);
+        note(entry, send_now(queue_, entry, false, false, counters_));
+      } else if (may_be_of_an_earlier_datagram(error) && !std::exchange(retried, true)) {
+        continue;  // an ICMP error that waited on the socket: this one has not left, and leaves now. What was said, EPOLLERR will tell
+      } else {
+        count_send_failure(error, batch_.datagrams(done), counters_);
+      }
       ++done;
       retried = false;
     }
+    batch_.used = batch_.pieces_used = 0;
+  }
+
+  void note(const SendQueue::Entry& entry, const SentNow& now) {  // a queued error will be told by EPOLLERR
+    if (now.refused != 0) learn(entry, now.refused);
+  }
+
+  void learn(const SendQueue::Entry& entry, int error) {
+    ++counters_.trains_refused;
+    SocketTable::Slot* slot = sockets_.find(entry.socket);
+    if (trains_.learn(entry, error) && slot) slot->no_trains = true;
   }
 
   int epoll_ = -1;
@@ -228,13 +250,42 @@ class EpollLoop final : public Loop {
   std::size_t per_turn_;
   Buffers buffers_;
   std::size_t half_ = 0;
-  std::vector<Queued> queue_;
+  SendQueue queue_;
+  Trains trains_;
   struct {  // members, so that a call does not clear them anew
     std::array<mmsghdr, batch> messages;
     std::array<iovec, batch> pieces;
     std::array<sockaddr_in6, batch> names;
+    struct Control {
+      alignas(cmsghdr) char space[control_size];
+    };
+    std::array<Control, batch> controls;
   } receiving_{};
-  std::array<mmsghdr, batch> sending_{};
+  struct Batch {
+    std::array<mmsghdr, batch> messages;
+    std::array<const SendQueue::Entry*, batch> entries;
+    std::array<std::size_t, batch> of_entry;  // which datagram of its entry; whole: all as a train
+    std::array<SegmentControl, batch> controls;
+    std::array<iovec, batch_pieces> pieces;
+    std::size_t used = 0, pieces_used = 0;
+    int descriptor = -1;
+
+    bool takes(const SendQueue::Entry& entry, std::size_t more) const {
+      return used == 0 || (entry.descriptor == descriptor && used < batch && pieces_used + more <= batch_pieces);
+    }
+    mmsghdr& message(const SendQueue::Entry& entry, std::size_t which) {
+      descriptor = entry.descriptor;
+      entries[used] = &entry;
+      of_entry[used] = which;
+      mmsghdr& m = messages[used++];
+      m.msg_hdr = {};
+      m.msg_hdr.msg_name = const_cast<sockaddr_in6*>(&entry.to);
+      m.msg_hdr.msg_namelen = entry.length;
+      m.msg_hdr.msg_iov = &pieces[pieces_used];
+      return m;
+    }
+    std::size_t datagrams(std::size_t i) const { return of_entry[i] == whole ? entries[i]->shape.datagrams : 1; }
+  } batch_{};
   std::vector<int> closing_;
   WakeUp wake_;
   LoopCounters counters_;

@@ -70,18 +70,18 @@ bool is_permanent(int error) {
   }
 }
 
-void count_send_failure(int error, LoopCounters& counters) {
+void count_send_failure(int error, std::size_t datagrams, LoopCounters& counters) {
   switch (error) {
     case EAGAIN:
-    case ENOBUFS: ++counters.send_full; return;       // the queue of the socket or of the device: as if the network had dropped it
-    case EMSGSIZE: ++counters.send_too_large; return;  // over the path MTU with DF, or over 65,507 bytes
+    case ENOBUFS: counters.send_full += datagrams; return;       // the queue of the socket or of the device: as if the network had dropped it
+    case EMSGSIZE: counters.send_too_large += datagrams; return;  // over the path MTU with DF, or over 65,507 bytes
     case ENETUNREACH:
     case EHOSTUNREACH:
     case ECONNREFUSED:
     case EACCES:
     case EPERM:  // a firewall on this host
-    case EADDRNOTAVAIL: ++counters.send_unreachable; return;
-    default: ++counters.send_failed; return;
+    case EADDRNOTAVAIL: counters.send_unreachable += datagrams; return;
+    default: counters.send_failed += datagrams; return;
   }
 }
 

@@ -18,7 +18,7 @@ bool may_be_of_an_earlier_datagram(int error);
 /// True for an errno that a receive will meet again however often it is repeated: our own mistake, or a kernel that cannot.
 bool is_permanent(int error);
 
-/// Adds a failed send to the right counter.
-void count_send_failure(int error, LoopCounters& counters);
+/// Adds a failed send of that many datagrams to the right counter.
+void count_send_failure(int error, std::size_t datagrams, LoopCounters& counters);
 
 }  // namespace radiotower::io

@@ -1,7 +1,9 @@
-// What both loops do alike: the table of sockets, and taking a train apart.
+// What both loops do alike: the table of sockets, what control messages say, and which trains are refused.
 #pragma once
 
+#include <linux/filter.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -10,11 +12,17 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 #include <vector>
 
 #include "error_queue.h"
 #include "radiotower/io/loop.h"
+#include "send_queue.h"
+
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
 
 namespace radiotower::io {
 
@@ -25,7 +33,9 @@ class SocketTable {
     int descriptor = -1;
     std::uint16_t generation = 0;
     bool armed = false;
+    bool no_trains = false;     // it, or the device behind it, has refused one
     std::uint64_t cookie = 0;
+    std::uint64_t dropped = 0;  // by the kernel, its receive buffer being full
   };
   static constexpr unsigned index_bits = 17;  // 131,071 sockets a loop
   static constexpr std::uint32_t index_mask = (1u << index_bits) - 1;
@@ -45,7 +55,8 @@ class SocketTable {
     Slot& slot = slots_[index];
     slot.descriptor = descriptor;
     slot.cookie = cookie;
-    slot.armed = false;
+    slot.armed = slot.no_trains = false;
+    slot.dropped = 0;
     ++size_;
     return id(index);
   }
@@ -65,6 +76,7 @@ class SocketTable {
     --size_;
     return descriptor;
   }
+  const Slot* find(SocketId socket) const { return const_cast<SocketTable*>(this)->find(socket); }
   std::size_t size() const { return size_; }
   template <typename Visit>
   void for_each(Visit&& visit) {
@@ -93,56 +105,55 @@ inline bool report_errors(SocketTable& sockets, SocketId id, Receiver& receiver)
   return false;
 }
 
-/// Calls `one(prefix, bytes, may_prepend)` for each datagram of an Outgoing. `may_prepend`: the bytes in front are free, so the prefix
-/// may be written there. They are in front of the first; inside a train they belong to the datagram before, unless enough is skipped.
-template <typename One>
-void for_each_datagram(const Outgoing& out, One&& one) {
-  const Bytes prefix(out.prefix.data(), out.prefix_size);
-  if (out.stride == 0) return one(prefix, out.bytes, true);
-  for (std::size_t at = 0; at < out.bytes.size(); at += out.stride) {
-    const MutableBytes whole = out.bytes.subspan(at, std::min<std::size_t>(out.stride, out.bytes.size() - at));
-    const std::size_t skipped = std::min<std::size_t>(out.skip, whole.size());
-    one(prefix, whole.subspan(skipped), at == 0 || skipped >= out.prefix_size);
-  }
-}
-
-/// What became of a datagram that was sent by a call of its own.
-struct SentNow {
-  int error = 0;
-  bool retried = false;  // an ICMP error of an earlier datagram was in its way
-  bool queued_error = false;  // the socket's error queue holds something
+/// What the control messages of a received datagram say.
+struct Received {
+  std::uint16_t segment = 0;  // UDP_GRO; 0: a single datagram
+  std::uint32_t dropped = 0;  // SO_RXQ_OVFL: of this socket since it was opened, modulo 2^32
+  bool has_dropped = false;
 };
-
-/// Sends one datagram, of one or two pieces, outside of any batch. DF is an option of the socket, so it is set, used and taken back
-/// here: nothing else leaves in between, since a socket belongs to one thread.
-inline SentNow send_now(int descriptor, std::array<iovec, 2> pieces, std::size_t count, const sockaddr_in6& to, socklen_t length,
-                        bool dont_fragment) {
-  const bool v6 = to.sin6_family == AF_INET6;
-  const int level = v6 ? IPPROTO_IPV6 : IPPROTO_IP, option = v6 ? IPV6_MTU_DISCOVER : IP_MTU_DISCOVER;
-  const int set = v6 ? IPV6_PMTUDISC_DO : IP_PMTUDISC_DO, unset = v6 ? IPV6_PMTUDISC_DONT : IP_PMTUDISC_DONT;
-  msghdr message{};
-  message.msg_name = const_cast<sockaddr_in6*>(&to);
-  message.msg_namelen = length;
-  message.msg_iov = pieces.data();
-  message.msg_iovlen = count;
-
-  SentNow result;
-  if (dont_fragment) setsockopt(descriptor, level, option, &set, sizeof set);
-  for (int attempts = 0; attempts < 4; ++attempts) {
-    result.error = sendmsg(descriptor, &message, MSG_DONTWAIT) < 0 ? errno : 0;
-    if (result.error == EINTR) continue;
-    if (result.error == 0 || !may_be_of_an_earlier_datagram(result.error)) break;
-    result.queued_error = true;
-    if (std::exchange(result.retried, true)) break;
+inline Received read_control(msghdr& message) {
+  Received said;
+  for (cmsghdr* c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+    if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+      int size = 0;
+      std::memcpy(&size, CMSG_DATA(c), sizeof size);
+      said.segment = static_cast<std::uint16_t>(size);
+    } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
+      std::memcpy(&said.dropped, CMSG_DATA(c), sizeof said.dropped);
+      said.has_dropped = true;
+    }
   }
-  if (dont_fragment) setsockopt(descriptor, level, option, &unset, sizeof unset);
-  return result;
+  return said;
+}
+inline constexpr std::size_t control_size = 2 * CMSG_SPACE(sizeof(int));
+
+/// Notes drops on the socket, fills in the train's stride, and counts.
+inline void take_control(const Received& said, SocketTable::Slot& slot, Datagram& datagram, LoopCounters& counters) {
+  if (said.has_dropped) {
+    const auto more = static_cast<std::uint32_t>(said.dropped - static_cast<std::uint32_t>(slot.dropped));
+    slot.dropped += more;
+    counters.kernel_drops += more;
+  }
+  if (said.segment != 0 && datagram.bytes.size() > said.segment) {
+    datagram.segment = said.segment;
+    ++counters.trains_received;
+    counters.received += (datagram.bytes.size() + said.segment - 1) / said.segment;
+  } else {
+    ++counters.received;
+  }
 }
 
-inline void count(const SentNow& result, LoopCounters& counters) {
-  if (result.error != 0) return count_send_failure(result.error, counters);
-  if (result.retried) ++counters.send_retried;
-  ++counters.sent;
+inline int attach_filter(int descriptor, const std::vector<FilterInstruction>& program) {
+  static_assert(sizeof(FilterInstruction) == sizeof(sock_filter));
+  if (program.empty()) {
+    const int unused = 0;
+    const bool gone = setsockopt(descriptor, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused) == 0;
+    return gone || errno == ENOENT ? 0 : errno;
+  }
+  sock_fprog p{};
+  p.len = static_cast<unsigned short>(program.size());
+  p.filter = const_cast<sock_filter*>(reinterpret_cast<const sock_filter*>(program.data()));
+  return setsockopt(descriptor, SOL_SOCKET, SO_ATTACH_FILTER, &p, sizeof p) == 0 ? 0 : errno;
 }
 
 /// An eventfd: wakes a loop from another thread or from a signal handler.

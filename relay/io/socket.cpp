@@ -1,11 +1,16 @@
 #include "radiotower/io/socket.h"
 
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
+
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
 
 namespace radiotower::io {
 
@@ -49,6 +54,10 @@ Socket open_udp(const net::TransportAddress& local, const UdpOptions& options, i
   if (ok && options.reuse_port) ok = set(d, SOL_SOCKET, SO_REUSEPORT, 1);
   if (ok) set_buffer(d, SO_RCVBUFFORCE, SO_RCVBUF, options.receive_buffer);
   if (ok) set_buffer(d, SO_SNDBUFFORCE, SO_SNDBUF, options.send_buffer);
+  if (ok) {  // both are welcome where they are, and nothing is lost where they are not
+    if (options.trains) set(d, IPPROTO_UDP, UDP_GRO, 1);
+    set(d, SOL_SOCKET, SO_RXQ_OVFL, 1);
+  }
   if (ok) {
     sockaddr_in6 address;
     const auto length = static_cast<socklen_t>(local.to_sockaddr(&address));
@@ -56,6 +65,12 @@ Socket open_udp(const net::TransportAddress& local, const UdpOptions& options, i
   }
   error = ok ? 0 : errno;
   return ok ? std::move(socket) : Socket();
+}
+
+int receive_buffer(const Socket& socket) {
+  int doubled = 0;
+  socklen_t length = sizeof doubled;
+  return getsockopt(socket.descriptor(), SOL_SOCKET, SO_RCVBUF, &doubled, &length) == 0 ? doubled / 2 : 0;
 }
 
 net::TransportAddress local_address(const Socket& socket) {

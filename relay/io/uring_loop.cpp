@@ -1,9 +1,9 @@
 // The loop on io_uring: one enter a turn submits the sends of thousands of sockets and reaps the receives of all of them.
 //
 // Receives: one multishot recvmsg a socket, armed once, with buffers of a provided ring. A buffer is laid out by the kernel as
-// [io_uring_recvmsg_out 16][name 32][payload], so that 48 bytes in front of the payload are free once the name has been read.
-// Sends: IORING_OP_SEND with an address, MSG_DONTWAIT and CQE_SKIP_SUCCESS: they finish inside io_uring_enter, and successes leave
-// no completion. A failure may be an ICMP error of an earlier datagram, and is then sent again from the same bytes; so a received
+// [io_uring_recvmsg_out 16][name 32][control 48][payload], so that what is in front of the payload is free once it has been read.
+// Sends: IORING_OP_SEND with an address, for trains IORING_OP_SENDMSG, MSG_DONTWAIT and CQE_SKIP_SUCCESS: they finish inside
+// io_uring_enter, and successes leave no completion. A failure may be an ICMP error of an earlier datagram, and is then sent again from the same bytes; so a received
 // buffer goes back to the kernel only at the end of the turn that sent what was queued from it, when every failure has been seen.
 #include <liburing.h>
 #include <netinet/in.h>
@@ -31,9 +31,13 @@ constexpr unsigned submission_entries = 1024;
 constexpr std::uint16_t buffer_group = 1;
 constexpr std::size_t most_buffers = 32768;  // of a provided buffer ring
 constexpr std::size_t name_size = 32;
-constexpr std::size_t most_sends = 4096;  // through the ring in one turn; what goes beyond is sent by calls of its own
+static_assert(sizeof(io_uring_recvmsg_out) + name_size + control_size == Buffers::headroom);
+constexpr std::size_t most_messages = 1024;  // sends in flight that need a msghdr; they are free again once submitted
+constexpr std::size_t most_pieces = 8192;
+constexpr std::uint64_t whole = 0xFF;
 
-// What a completion is about stands in its user_data: the kind, then for a receive the SocketId, for a send its epoch and its slot.
+// What a completion is about stands in its user_data: the kind, then for a receive the SocketId, for a send its epoch (32 bits), which
+// datagram of its entry (8 bits; `whole`: all of them as a train), and the entry (16 bits).
 enum class Kind : std::uint64_t { receive = 1, send = 2, cancel = 3, wake = 4 };
 constexpr std::uint64_t user_data(Kind kind, std::uint64_t rest) { return static_cast<std::uint64_t>(kind) << 56 | rest; }
 constexpr std::uint64_t epoch_mask = 0xFFFFFFFF;
@@ -58,8 +62,8 @@ class UringLoop final : public Loop {
         sockets_(settings.max_sockets),
         buffers_(std::bit_ceil(std::clamp<std::size_t>(settings.buffers, 8, most_buffers))) {
     receive_.msg_namelen = name_size;
+    receive_.msg_controllen = control_size;
     lent_.reserve(buffers_.count());
-    for (auto& slots : slots_) slots.resize(most_sends);
   }
 
   ~UringLoop() override {
@@ -125,25 +129,27 @@ class UringLoop final : public Loop {
     closing_.push_back(sockets_.remove(id));  // closed by the next turn, once what is queued on it has left
   }
 
+  int set_filter(SocketId id, const std::vector<FilterInstruction>& program) override {
+    const SocketTable::Slot* slot = sockets_.find(id);
+    return slot ? attach_filter(slot->descriptor, program) : EBADF;
+  }
+
   void send(const Outgoing& out) override {
-    SocketTable::Slot* slot = sockets_.find(out.socket);
+    const SocketTable::Slot* slot = sockets_.find(out.socket);
     if (!slot) return;
-    for_each_datagram(out, [&](Bytes prefix, MutableBytes bytes, bool may_prepend) {
-      MutableBytes whole = bytes;
-      if (!prefix.empty() && may_prepend) {
-        whole = {bytes.data() - prefix.size(), bytes.size() + prefix.size()};
-        std::copy(prefix.begin(), prefix.end(), whole.begin());
-        prefix = {};
-      }
-      if (out.dont_fragment || !prefix.empty()) return send_at_once(*slot, out.socket, prefix, whole, out.to, out.dont_fragment);
-      queue(*slot, out.socket, whole, out.to);
-    });
+    if (out.dont_fragment) {  // DF is an option of the socket: what was queued before leaves before, this one alone
+      flush();
+      submit();
+    }
+    if (!queue().add(out.socket, slot->descriptor, out)) return send_beside(out, slot->descriptor);
+    if (out.dont_fragment) send_last_now();
   }
 
   bool turn(nanoseconds timeout, Receiver& receiver) override {
     ++counters_.turns;
     if (!wake_armed_) watch_for_wake_up();
     look_at_errors(receiver);
+    flush();
     const std::size_t lent_before = lent_.size();
     cancel_removed();
     if (lent_before * 2 > buffers_.count()) {
@@ -160,10 +166,11 @@ class UringLoop final : public Loop {
       if (!submit_and_wait(unfinished ? nanoseconds(0) : timeout)) return false;
     }
     // Want of memory may leave sends in the queue: their slots and buffers then stay as they are until a later turn gets them out.
-    const bool all_left = io_uring_sq_ready(&ring_) == 0;
+    const bool all_left = io_uring_sq_ready(&ring_) == 0 && flushed_ == queue().size();
     if (all_left) {
       ++epoch_;
-      sends_ = 0;
+      queue().clear();
+      flushed_ = 0;
     }
     complete_all(receiver);
     if (all_left) give_back(lent_before);
@@ -176,14 +183,16 @@ class UringLoop final : public Loop {
   const LoopCounters& counters() const override { return counters_; }
   std::size_t sockets() const override { return sockets_.size(); }
   std::size_t armed() const override { return armed_; }
+  std::uint64_t kernel_drops(SocketId socket) const override {
+    const SocketTable::Slot* slot = sockets_.find(socket);
+    return slot ? slot->dropped : 0;
+  }
+  std::optional<Refusal> first_refusal() override { return std::exchange(trains_.first, std::nullopt); }
 
  private:
-  struct SendSlot {
-    sockaddr_in6 to;
-    SocketId socket = no_socket;
-    const std::uint8_t* bytes = nullptr;
-    std::uint32_t size = 0;
-    socklen_t length = 0;
+  struct Message {
+    msghdr header;
+    SegmentControl control;
   };
 
   bool register_buffers(std::string& why) {
@@ -211,9 +220,9 @@ class UringLoop final : public Loop {
 
   /// seccomp cannot see what a ring is asked to do, so the ring itself is told what it may do (security.md, "Sandbox").
   void restrict_operations() {
-    std::array<io_uring_restriction, 8> r{};
+    std::array<io_uring_restriction, 9> r{};
     std::size_t n = 0;
-    for (const int op : {IORING_OP_RECVMSG, IORING_OP_SEND, IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_ADD}) {
+    for (const int op : {IORING_OP_RECVMSG, IORING_OP_SEND, IORING_OP_SENDMSG, IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_ADD}) {
       r[n].opcode = IORING_RESTRICTION_SQE_OP;
       r[n++].sqe_op = static_cast<std::uint8_t>(op);
     }
@@ -278,7 +287,10 @@ class UringLoop final : public Loop {
 
   /// Errors after which the next enter may well succeed: a signal, want of memory, a full completion queue (kernels before 5.19).
   bool after_enter(int result) {
-    if (io_uring_sq_ready(&ring_) == 0) leaving_ += std::exchange(queued_, 0);
+    if (io_uring_sq_ready(&ring_) == 0) {
+      leaving_ += std::exchange(queued_, 0);
+      messages_used_ = pieces_used_ = 0;
+    }
     return result >= 0 || result == -ETIME || result == -EINTR || result == -EAGAIN || result == -EBUSY;
   }
   bool submit() { return after_enter(io_uring_submit(&ring_)); }
@@ -328,35 +340,107 @@ class UringLoop final : public Loop {
     }
   }
 
-  void queue(const SocketTable::Slot& socket, SocketId id, MutableBytes bytes, const net::TransportAddress& to) {
-    io_uring_sqe* sqe = sends_ < most_sends ? entry() : nullptr;
-    if (!sqe) return send_at_once(socket, id, {}, bytes, to, false);
-    SendSlot& slot = slots_[epoch_ & 1][sends_];
-    slot.length = static_cast<socklen_t>(to.to_sockaddr(&slot.to));
-    slot.socket = id;
-    slot.bytes = bytes.data();
-    slot.size = static_cast<std::uint32_t>(bytes.size());
-    io_uring_prep_send(sqe, socket.descriptor, bytes.data(), bytes.size(), MSG_DONTWAIT);
-    io_uring_prep_send_set_addr(sqe, reinterpret_cast<const sockaddr*>(&slot.to), static_cast<std::uint16_t>(slot.length));
-    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-    io_uring_sqe_set_data64(sqe, user_data(Kind::send, (epoch_ & epoch_mask) << 16 | sends_));
-    ++sends_;
-    ++queued_;
+  SendQueue& queue() { return queues_[epoch_ & 1]; }
+
+  /// Hands what send() has gathered to the ring.
+  void flush() {
+    SendQueue& all = queue();
+    for (; flushed_ < all.size(); ++flushed_) {
+      const SendQueue::Entry& entry = all[flushed_];
+      if (entry.shape.datagrams == 1) {
+        submit_datagram(entry, *all.first_run(entry), 0, 0);
+        continue;
+      }
+      const SocketTable::Slot* slot = sockets_.find(entry.socket);
+      if (trains_.allow(entry, !slot || slot->no_trains)) {
+        submit_train(entry);
+        continue;
+      }
+      std::size_t k = 0;
+      all.for_each_run(entry, [&](const Run& run) {
+        for (std::size_t i = 0, count = run.datagrams(); i < count; ++i) submit_datagram(entry, run, i, k++);
+      });
+    }
+    all.seal();
   }
 
-  /// The rare ones: DF, or a datagram of a train whose prefix has no room in front of it. In order behind what is queued already.
-  void send_at_once(const SocketTable::Slot& socket, SocketId id, Bytes prefix, MutableBytes bytes, const net::TransportAddress& to,
-                    bool dont_fragment) {
+  /// Datagram `of_entry` of its entry, which is datagram `of_run` of this run.
+  void submit_datagram(const SendQueue::Entry& entry, const Run& run, std::size_t of_run, std::size_t of_entry) {
+    io_uring_sqe* sqe = nullptr;
+    if (run.prefix_size == 0) {
+      sqe = this->entry();
+      if (sqe) {
+        io_uring_prep_send(sqe, entry.descriptor, run.payload(of_run), run.payload_size(of_run), MSG_DONTWAIT);
+        io_uring_prep_send_set_addr(sqe, reinterpret_cast<const sockaddr*>(&entry.to), static_cast<std::uint16_t>(entry.length));
+      }
+    } else if (Message* message = prepare_message(entry, Run::most_pieces, sqe)) {
+      message->header.msg_iovlen = run.pieces(of_run, message->header.msg_iov);
+      pieces_used_ += message->header.msg_iovlen;
+    }
+    if (sqe) submit_send(sqe, of_entry, 1);
+    else note(entry, send_one_now(queue(), entry, of_entry, counters_));
+  }
+
+  void submit_train(const SendQueue::Entry& entry) {
+    io_uring_sqe* sqe = nullptr;
+    Message* message = prepare_message(entry, SendQueue::most_pieces_of(entry), sqe);
+    if (!message) return note(entry, send_now(queue(), entry, true, false, counters_));
+    message->header.msg_iovlen = queue().pieces(entry, message->header.msg_iov);
+    pieces_used_ += message->header.msg_iovlen;
+    message->control.attach(message->header, entry.shape.segment);
+    ++counters_.trains_sent;
+    submit_send(sqe, whole, entry.shape.datagrams);
+  }
+
+  /// A msghdr with room for that many pieces, and the entry of the ring that names it. It is read when the entry is submitted, and free
+  /// again afterwards: these sends never wait. nullptr: the kernel takes nothing for now.
+  Message* prepare_message(const SendQueue::Entry& entry, std::size_t pieces, io_uring_sqe*& sqe) {
+    const auto no_room = [&] { return messages_used_ == messages_.size() || pieces_used_ + pieces > pieces_.size(); };
+    if (no_room()) submit();
+    sqe = no_room() ? nullptr : this->entry();
+    if (!sqe) return nullptr;
+    Message& message = messages_[messages_used_++];
+    message.header = {};
+    message.header.msg_name = const_cast<sockaddr_in6*>(&entry.to);
+    message.header.msg_namelen = entry.length;
+    message.header.msg_iov = &pieces_[pieces_used_];
+    io_uring_prep_sendmsg(sqe, entry.descriptor, &message.header, MSG_DONTWAIT);
+    return &message;
+  }
+
+  void submit_send(io_uring_sqe* sqe, std::uint64_t of_entry, std::size_t datagrams) {
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    io_uring_sqe_set_data64(sqe, user_data(Kind::send, (epoch_ & epoch_mask) << 24 | of_entry << 16 | flushed_));
+    queued_ += static_cast<std::int64_t>(datagrams);
+  }
+
+  /// The entry just added, by a call of its own and with DF. What was queued before it has left.
+  void send_last_now() {
+    const SendQueue::Entry& entry = queue()[queue().size() - 1];
+    note(entry, send_now(queue(), entry, false, true, counters_));
+    flushed_ = queue().size();
+    queue().seal();
+  }
+
+  /// More in one turn than the queue holds: what is in it goes to the kernel, and this leaves behind it by a call of its own.
+  void send_beside(const Outgoing& out, int descriptor) {
+    flush();
     submit();
-    sockaddr_in6 address;
-    const auto length = static_cast<socklen_t>(to.to_sockaddr(&address));
-    const iovec payload{bytes.data(), bytes.size()};
-    std::array<std::uint8_t, 4> head{};
-    std::copy(prefix.begin(), prefix.end(), head.begin());
-    const SentNow result = prefix.empty() ? send_now(socket.descriptor, {payload}, 1, address, length, dont_fragment)
-                                          : send_now(socket.descriptor, {iovec{head.data(), prefix.size()}, payload}, 2, address, length, dont_fragment);
-    count(result, counters_);
-    if (result.queued_error) note_error(id);
+    beside_.clear();
+    if (!beside_.add(out.socket, descriptor, out)) return;
+    for (std::size_t i = 0; i < beside_.size(); ++i)
+      note(beside_[i], send_now(beside_, beside_[i], beside_[i].shape.datagrams > 1 && !beside_[i].shape.has_empty, out.dont_fragment, counters_));
+  }
+
+  void note(const SendQueue::Entry& entry, const SentNow& now) {
+    if (now.queued_error) note_error(entry.socket);
+    if (now.refused != 0) learn(entry, now.refused);
+  }
+
+  void learn(const SendQueue::Entry& entry, int error) {
+    ++counters_.trains_refused;
+    SocketTable::Slot* slot = sockets_.find(entry.socket);
+    if (trains_.learn(entry, error) && slot) slot->no_trains = true;
   }
 
   /// Everything there is. Bounded by the buffers, of which none is given back meanwhile, and by the sends that those caused.
@@ -378,7 +462,7 @@ class UringLoop final : public Loop {
   void complete(const io_uring_cqe& cqe, Receiver& receiver) {
     switch (static_cast<Kind>(cqe.user_data >> 56)) {
       case Kind::receive: return received(cqe, receiver);
-      case Kind::send: return send_failed(cqe.user_data >> 16 & epoch_mask, cqe.user_data & 0xFFFF, -cqe.res);
+      case Kind::send: return send_failed(cqe.user_data >> 24 & epoch_mask, cqe.user_data & 0xFFFF, cqe.user_data >> 16 & whole, -cqe.res);
       case Kind::cancel: return;  // the receive had ended by itself
       case Kind::wake:
         wake_.clear();
@@ -416,7 +500,7 @@ class UringLoop final : public Loop {
     }
   }
 
-  void hand_over(SocketId id, const SocketTable::Slot& slot, std::uint8_t* buffer, int length, Receiver& receiver) {
+  void hand_over(SocketId id, SocketTable::Slot& slot, std::uint8_t* buffer, int length, Receiver& receiver) {
     io_uring_recvmsg_out* out = io_uring_recvmsg_validate(buffer, length, &receive_);
     if (!out) {
       ++counters_.receive_failed;
@@ -433,23 +517,40 @@ class UringLoop final : public Loop {
     const auto from = net::TransportAddress::from_sockaddr(static_cast<const sockaddr*>(io_uring_recvmsg_name(out)),
                                                            std::min<std::size_t>(out->namelen, name_size));
     if (from) datagram.from = *from;
-    ++counters_.received;
+    Received said;
+    if (out->controllen != 0) {
+      msghdr control{};
+      control.msg_control = buffer + sizeof *out + name_size;
+      control.msg_controllen = std::min<std::size_t>(out->controllen, control_size);
+      said = read_control(control);
+    }
+    take_control(said, slot, datagram, counters_);
     receiver.on_datagram(datagram);
   }
 
-  void send_failed(std::uint64_t epoch, std::size_t index, int error) {
-    --leaving_;
-    const SendSlot& slot = slots_[epoch & 1][index];
-    // The bytes and the slot of a send last through the turn that submits it. Nothing older is met here, since each turn looks at all
+  void send_failed(std::uint64_t epoch, std::size_t index, std::uint64_t of_entry, int error) {
+    // The bytes and the entry of a send last through the turn that submits it. Nothing older is met here, since each turn looks at all
     // completions; but to send a stranger's bytes would be so bad that it is checked.
-    const bool fresh = epoch == (epoch_ & epoch_mask) || epoch == ((epoch_ - 1) & epoch_mask);
-    const SocketTable::Slot* socket = fresh ? sockets_.find(slot.socket) : nullptr;
-    if (!socket || !may_be_of_an_earlier_datagram(error)) return count_send_failure(error, counters_);
-    note_error(slot.socket);
-    const iovec payload{const_cast<std::uint8_t*>(slot.bytes), slot.size};
-    SentNow result = send_now(socket->descriptor, {payload}, 1, slot.to, slot.length, false);
-    result.retried = true;
-    count(result, counters_);
+    const SendQueue& sent = queues_[epoch & 1];
+    const bool fresh = (epoch == (epoch_ & epoch_mask) || epoch == ((epoch_ - 1) & epoch_mask)) && index < sent.size();
+    if (!fresh) {
+      --leaving_;
+      return count_send_failure(error, 1, counters_);
+    }
+    const SendQueue::Entry& entry = sent[index];
+    const std::size_t datagrams = of_entry == whole ? entry.shape.datagrams : 1;
+    leaving_ -= static_cast<std::int64_t>(datagrams);
+    const bool train_refused = of_entry == whole && refuses_trains(error);
+    if (!sockets_.find(entry.socket) || !(train_refused || may_be_of_an_earlier_datagram(error)))
+      return count_send_failure(error, datagrams, counters_);
+    if (train_refused) {
+      learn(entry, error);
+      return note(entry, send_now(sent, entry, false, false, counters_));
+    }
+    note_error(entry.socket);
+    const std::uint64_t retried = counters_.send_retried, before = counters_.sent;
+    note(entry, of_entry == whole ? send_now(sent, entry, true, false, counters_) : send_one_now(sent, entry, of_entry, counters_));
+    counters_.send_retried = retried + (counters_.sent != before);  // once, however often it was tried
   }
 
   void note_error(SocketId id) {
@@ -489,11 +590,16 @@ class UringLoop final : public Loop {
   io_uring_buf_ring* buffer_ring_ = nullptr;
   std::size_t buffer_ring_size_ = 0;
   msghdr receive_{};                  // the form of every receive; the kernel reads it when a receive is armed
-  std::array<std::vector<SendSlot>, 2> slots_;  // sends of this epoch and of the last, filled from the front to stay in the cache
-  std::uint64_t epoch_ = 0;                     // counts turns, from one submission to the next
-  std::size_t sends_ = 0;                       // slots used in this epoch
-  std::int64_t queued_ = 0;                     // sends not yet submitted
-  std::int64_t leaving_ = 0;                    // sends submitted, less those that failed, not yet counted as sent
+  std::array<SendQueue, 2> queues_;   // of this epoch and of the last, filled from the front to stay in the cache
+  SendQueue beside_;                  // for what goes beyond
+  std::vector<Message> messages_ = std::vector<Message>(most_messages);
+  std::vector<iovec> pieces_ = std::vector<iovec>(most_pieces);
+  std::size_t messages_used_ = 0, pieces_used_ = 0;  // since the last submission
+  std::size_t flushed_ = 0;           // entries of this epoch's queue that the ring, or the kernel, has
+  Trains trains_;
+  std::uint64_t epoch_ = 0;           // counts turns, from one submission to the next
+  std::int64_t queued_ = 0;                     // datagrams not yet submitted
+  std::int64_t leaving_ = 0;                    // datagrams submitted, less those that failed, not yet counted as sent
   std::vector<std::uint16_t> lent_;             // buffers in the hands of the receiver, oldest first
   std::vector<SocketId> ended_, to_arm_;        // receives to arm again
   std::vector<SocketId> in_error_, errors_now_;  // sockets whose error queue is to be read

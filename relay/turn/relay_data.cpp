@@ -1,6 +1,7 @@
 // The data path (RFC 8656, 11 and 12): Send indications and ChannelData to peers, what peers send to clients, ICMP.
 // Nothing here allocates, locks, logs, reads a clock or copies a payload.
 #include <algorithm>
+#include <utility>
 
 #include "server_impl.h"
 
@@ -33,8 +34,45 @@ bool Server::Impl::charge(Allocation& allocation, std::size_t packets, std::size
   return true;
 }
 
-/// RFC 8656, 12.6. `stride`: 0 for one datagram; else every `stride` bytes are one, all of this channel and filling their
-/// stride (Server::from_client has looked).
+/// A train is cut into runs of datagrams that can leave as one: ChannelData of one channel and one length, of which the last may be
+/// shorter (and padded otherwise). Whatever is none, a STUN message or a lie, is looked at on its own.
+void Server::Impl::train_from_client(const net::FiveTuple& five_tuple, SocketHandle via, Train train, Now now, Actions& out) {
+  constexpr std::size_t header = stun::channel_header_size;
+  const std::size_t stride = train.segment, size = train.bytes.size();
+  const auto segment = [&](std::size_t at) { return train.bytes.subspan(at, std::min(stride, size - at)); };
+  // The length of the payload when all is well with this datagram as ChannelData; an empty one leaves alone, no train can hold it.
+  const auto payload_of = [&](MutableBytes bytes) -> std::size_t {
+    if (bytes.size() <= header || classify(bytes[0]) != stun::FirstByte::channel_data) return 0;
+    const std::size_t length = load_be16(bytes.data() + 2);
+    return length <= bytes.size() - header ? length : 0;
+  };
+  Allocation* allocation = nullptr;
+  bool is_known = false;
+  for (std::size_t at = 0; at < size;) {
+    const MutableBytes first = segment(at);
+    const std::size_t length = payload_of(first);
+    std::size_t end = at + first.size();  // of the run
+    bool ended = length == 0 || first.size() < stride;
+    while (!ended && end < size) {
+      const MutableBytes next = segment(end);
+      const std::size_t its = payload_of(next);
+      if (its == 0 || its > length || load_be16(next.data()) != load_be16(first.data())) break;
+      end += next.size();
+      ended = its < length;
+    }
+    if (end - at <= stride) {
+      from_client(five_tuple, via, first, now, out);
+      is_known = false;  // a request may have made or ended the allocation
+    } else {
+      if (!std::exchange(is_known, true)) allocation = table.find(five_tuple);
+      channel_data(allocation, train.bytes.subspan(at, end - at), train.segment, now, out);
+    }
+    at = end;
+  }
+}
+
+/// RFC 8656, 12.6. `stride`: 0 for one datagram; else every `stride` bytes are one, all of this channel, all but the last of one
+/// length and the last no longer (train_from_client has looked).
 void Server::Impl::channel_data(Allocation* allocation, MutableBytes datagram, std::uint16_t stride, Now now, Actions& out) {
   if (datagram.size() < stun::channel_header_size) {
     ++counters.dropped_bad_channel_data;
@@ -47,6 +85,8 @@ void Server::Impl::channel_data(Allocation* allocation, MutableBytes datagram, s
     return;
   }
   const std::size_t packets = datagrams(datagram.size(), stride);
+  const std::size_t before_last = (packets - 1) * stride;
+  const std::size_t last_length = load_be16(datagram.data() + before_last + 2);
   if (!allocation) {
     counters.dropped_no_allocation += packets;
     return;
@@ -85,19 +125,19 @@ void Server::Impl::channel_data(Allocation* allocation, MutableBytes datagram, s
     counters.dropped_no_allocation += packets;
     return;
   }
-  const std::size_t payload = stride == 0 ? length : datagram.size() - packets * stun::channel_header_size;
+  const std::size_t payload = (packets - 1) * length + last_length;
   if (!charge(*allocation, packets, payload, now.steady)) return;
 
   allocation->packets_to_peer += packets;
   allocation->bytes_to_peer += payload;
   counters.packets_to_peer += packets;
   counters.bytes_to_peer += payload;
-  const MutableBytes bytes = stride == 0 ? datagram.subspan(stun::channel_header_size, length) : datagram;
-  out.to_peer(relay.socket, channel->peer, channel->send_to, bytes);
-  if (stride != 0) {
-    out.sends.back().stride = stride;
-    out.sends.back().skip = stun::channel_header_size;
-  }
+  if (stride == 0) return out.to_peer(relay.socket, channel->peer, channel->send_to, datagram.subspan(stun::channel_header_size, length));
+  out.to_peer(relay.socket, channel->peer, channel->send_to, datagram.first(before_last + stun::channel_header_size + last_length));
+  Send& train = out.sends.back();
+  train.stride = stride;
+  train.skip = stun::channel_header_size;
+  train.trim = static_cast<std::uint16_t>(stride - stun::channel_header_size - length);
 }
 
 /// RFC 8656, 11.2: anything wrong is dropped without a word.

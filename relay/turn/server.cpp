@@ -207,20 +207,7 @@ Server::~Server() = default;
 void Server::from_client(const net::FiveTuple& five_tuple, SocketHandle via, Train train, Now now, Actions& out) {
   if (train.segment == 0 || train.bytes.size() <= train.segment)
     return impl_->from_client(five_tuple, via, train.bytes, now, out);
-
-  // A train of ChannelData of one channel, every segment filling its stride, leaves as one; any other falls apart.
-  const std::size_t stride = train.segment;
-  if (stride > stun::channel_header_size && impl_->classify(train.bytes[0]) == stun::FirstByte::channel_data) {
-    bool uniform = true;
-    for (std::size_t at = 0; at < train.bytes.size() && uniform; at += stride) {
-      const MutableBytes segment = train.bytes.subspan(at, std::min(stride, train.bytes.size() - at));
-      uniform = segment.size() > stun::channel_header_size && load_be16(segment.data()) == load_be16(train.bytes.data()) &&
-                load_be16(segment.data() + 2) + stun::channel_header_size == segment.size();
-    }
-    if (uniform) return impl_->channel_data(impl_->table.find(five_tuple), train.bytes, train.segment, now, out);
-  }
-  for (std::size_t at = 0; at < train.bytes.size(); at += stride)
-    impl_->from_client(five_tuple, via, train.bytes.subspan(at, std::min(stride, train.bytes.size() - at)), now, out);
+  impl_->train_from_client(five_tuple, via, train, now, out);
 }
 
 void Server::from_peer(RelayId relay, const net::TransportAddress& peer, Train train, Now now, Actions& out) {
@@ -261,6 +248,10 @@ void Server::end_all(EndReason reason, Now now, Actions& out) {
 }
 
 void Server::count_shortcuts(Time now) { impl_->count_shortcuts(now); }
+void Server::for_each_client(const std::function<void(const net::FiveTuple&)>& visit) const {
+  impl_->table.for_each([&](std::uint32_t, Allocation& allocation) { visit(allocation.five_tuple); });
+}
+
 const Counters& Server::counters() const { return impl_->counters; }
 std::size_t Server::allocation_count() const { return impl_->table.size(); }
 std::size_t Server::bytes_kept() const {

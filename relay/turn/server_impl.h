@@ -83,6 +83,7 @@ struct Server::Impl {
 
   // relay_data.cpp
   void channel_data(Allocation* allocation, MutableBytes datagram, std::uint16_t stride, Now now, Actions& out);
+  void train_from_client(const net::FiveTuple& five_tuple, SocketHandle via, Train train, Now now, Actions& out);
   void send_indication(const stun::Message& message, Allocation* allocation, MutableBytes datagram, Now now, Actions& out);
   void from_peer(RelayId id, const net::TransportAddress& peer, Train train, Now now, Actions& out);
   void icmp_from_peer(RelayId id, const net::TransportAddress& peer, const Icmp& icmp, Now now, Actions& out);

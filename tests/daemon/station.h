@@ -36,7 +36,7 @@ class Udp {
  public:
   explicit Udp(const char* ip) {
     int error = 0;
-    io::Socket socket = io::open_udp(at(ip), {false, false, 4 << 20, 0}, error);
+    io::Socket socket = io::open_udp(at(ip), {false, false, 4 << 20, 0, false}, error);
     REQUIRE(socket);
     address = io::local_address(socket);
     descriptor_ = socket.release();

@@ -29,6 +29,7 @@ class FaultyLoop final : public Loop, private Receiver {
     deaf_.erase(socket);
     real_->remove(socket);
   }
+  int set_filter(SocketId socket, const std::vector<FilterInstruction>& program) override { return real_->set_filter(socket, program); }
   void send(const Outgoing& outgoing) override {
     if (due(fail_send_)) ++dropped_;
     else real_->send(outgoing);
@@ -44,6 +45,8 @@ class FaultyLoop final : public Loop, private Receiver {
     counters_.send_full += dropped_;
     return counters_;
   }
+  std::uint64_t kernel_drops(SocketId socket) const override { return real_->kernel_drops(socket); }
+  std::optional<Refusal> first_refusal() override { return real_->first_refusal(); }
   std::size_t sockets() const override { return real_->sockets(); }
   std::size_t armed() const override { return real_->armed() - deaf_.size(); }
 

@@ -62,11 +62,13 @@ inline std::unique_ptr<Loop> make(const char* which, LoopSettings settings = {})
   return loop;
 }
 
-inline Socket udp(const char* address, bool errors = false) {
+/// Without trains, so that each datagram is heard on its own.
+inline Socket udp(const char* address, bool errors = false, bool trains = false) {
   int error = 0;
   UdpOptions options;
   options.report_errors = errors;
   options.receive_buffer = 4 << 20;
+  options.trains = trains;
   Socket s = open_udp({*net::IpAddress::parse(address), 0, 0}, options, error);
   REQUIRE_MESSAGE(s, std::strerror(error));
   return s;

@@ -294,13 +294,13 @@ void Tower::input(const net::FiveTuple& five_tuple, std::vector<std::uint8_t> by
   carry_out();
 }
 
-void Tower::peer_sends(std::string_view peer, const net::TransportAddress& relayed, std::string_view data) {
+void Tower::peer_sends(std::string_view peer, const net::TransportAddress& relayed, std::string_view data, std::uint16_t segment) {
   const net::TransportAddress local = shared->inside(relayed);
   for (const auto& [socket, port] : open) {
     if (!(port.first == local)) continue;
     std::vector<std::uint8_t> buffer(room + data.size() + 4, 0xAA);
     std::copy(data.begin(), data.end(), buffer.begin() + room);
-    server->from_peer(port.second, at(peer), {{buffer.data() + room, data.size()}, 0}, now, actions);
+    server->from_peer(port.second, at(peer), {{buffer.data() + room, data.size()}, segment}, now, actions);
     carry_out();
     return;
   }
@@ -340,7 +340,7 @@ void Tower::carry_out() {
         const std::size_t length = std::min(stride, send.bytes.size() - offset);
         Packet packet;
         packet.bytes.assign(send.prefix.begin(), send.prefix.begin() + send.prefix_size);
-        const auto piece = send.bytes.subspan(offset, length).subspan(send.skip);
+        const auto piece = send.bytes.subspan(offset, std::min<std::size_t>(length, stride - send.trim)).subspan(send.skip);
         packet.bytes.insert(packet.bytes.end(), piece.begin(), piece.end());
         offset += stride;
         if (send.socket == listener) {

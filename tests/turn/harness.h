@@ -129,8 +129,10 @@ class Tower {
   void jump_wall_clock(seconds by) { now.unix_time += by.count(); }
   void reload(const std::function<void(TowerOptions&)>& change);
 
-  void peer_sends(std::string_view peer, const Client& to, std::string_view data) { peer_sends(peer, to.relayed(), data); }
-  void peer_sends(std::string_view peer, const net::TransportAddress& relayed, std::string_view data);
+  void peer_sends(std::string_view peer, const Client& to, std::string_view data, std::uint16_t segment = 0) {
+    peer_sends(peer, to.relayed(), data, segment);
+  }
+  void peer_sends(std::string_view peer, const net::TransportAddress& relayed, std::string_view data, std::uint16_t segment = 0);
   void icmp(std::string_view destination, const net::TransportAddress& relayed, turn::Icmp icmp);
 
   struct ToPeer {

@@ -2,7 +2,9 @@
 // Knows no STUN. Two real sides: io_uring (uring_loop.cpp) and epoll (epoll_loop.cpp); tests add one that fails on command
 // (tests/io/faulty_loop.h) and make single system calls fail (tests/io/failing_calls.h).
 //
-// A turn: everything queued by send() in the last turn leaves, then what has arrived is handed to the Receiver. Bytes of a
+// A turn: everything queued by send() in the last turn leaves, then what has arrived is handed to the Receiver. What neighbours of one
+// flow (a socket and a destination) queue within a turn leaves as one train where the path takes trains (UDP_SEGMENT), and the kernel
+// hands in trains (UDP_GRO). Order is kept within a flow. Bytes of a
 // received datagram stay valid and writable until the end of the *next* turn() call, so that they may be sent from where they lie.
 #pragma once
 
@@ -12,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "radiotower/base/bytes.h"
 #include "radiotower/base/time.h"
@@ -43,16 +46,24 @@ struct SocketError {
   net::TransportAddress destination;  // of the datagram that failed; of a local error over IPv4 the kernel leaves the port 0
 };
 
-/// One datagram to send. Everything pointed to stays valid until the next turn() has returned.
+/// One datagram to send, or a train of them. Everything pointed to stays valid until the next turn() has returned.
 struct Outgoing {
   SocketId socket = no_socket;
   net::TransportAddress to;
   MutableBytes bytes;
   std::uint16_t stride = 0;  // see turn::Send: a train in one action
   std::uint16_t skip = 0;
+  std::uint16_t trim = 0;
   std::uint8_t prefix_size = 0;
   std::array<std::uint8_t, 4> prefix{};
   bool dont_fragment = false;
+};
+
+/// Of a classic BPF program; laid out as struct sock_filter.
+struct FilterInstruction {
+  std::uint16_t code = 0;
+  std::uint8_t if_true = 0, if_false = 0;
+  std::uint32_t k = 0;
 };
 
 /// May send, add and remove from within any of these; may not call turn().
@@ -69,7 +80,11 @@ class Receiver {
 /// Written by the loop's thread alone; others read through std::atomic_ref, relaxed.
 struct LoopCounters {
 #define RADIOTOWER_LOOP_COUNTERS(X)                                                                            \
-  X(turns) X(received) X(sent)                                                                                 \
+  X(turns) X(received) X(sent)     /* datagrams, each of a train counted */                                       \
+  X(trains_received)                                                                                           \
+  X(trains_sent)                                                                                               \
+  X(trains_refused)       /* by a path whose MTU is smaller, or a device that cannot; sent one by one */       \
+  X(kernel_drops)         /* datagrams that found the receive buffer of their socket full */                   \
   X(truncated)            /* datagram longer than a buffer, dropped */                                         \
   X(out_of_buffers)       /* a receive ended for want of a buffer; armed again */                              \
   X(rearmed)              /* multishot receives armed again, for whatever reason */                            \
@@ -102,6 +117,10 @@ class Loop {
   /// Stops receiving, sends what is queued on it, closes it. Nothing is reported of it afterwards.
   virtual void remove(SocketId socket) = 0;
 
+  /// What the kernel asks of each datagram before it takes room in the socket's receive buffer; replaces the one before, and an empty one
+  /// takes it away. 0, or the errno.
+  virtual int set_filter(SocketId socket, const std::vector<FilterInstruction>& program) = 0;
+
   /// Queues; a full queue is flushed at once, so this never fails. What the kernel refuses is counted.
   virtual void send(const Outgoing& outgoing) = 0;
 
@@ -113,6 +132,15 @@ class Loop {
   virtual void wake() = 0;
 
   virtual const LoopCounters& counters() const = 0;
+  /// Datagrams that the kernel dropped because this socket's receive buffer was full, as far as a later one has told.
+  virtual std::uint64_t kernel_drops(SocketId socket) const = 0;
+  /// What a train met when it was first refused, for a line in the log: an errno and its destination. Empty until then, and again once told.
+  struct Refusal {
+    int error = 0;
+    net::TransportAddress to;
+    std::uint16_t segment = 0;
+  };
+  virtual std::optional<Refusal> first_refusal() = 0;
   /// Sockets added and sockets on which a receive is armed: equal when quiet (tests assert it).
   virtual std::size_t sockets() const = 0;
   virtual std::size_t armed() const = 0;

@@ -33,6 +33,7 @@ struct UdpOptions {
   bool report_errors = false;  // IP_RECVERR: relay sockets
   int receive_buffer = 0;      // bytes; tries SO_RCVBUFFORCE, then SO_RCVBUF; 0: the system's default
   int send_buffer = 0;
+  bool trains = true;  // UDP_GRO where the kernel has it: what arrives in a row is handed over as one
 };
 
 /// Opens, sets and binds a non-blocking, close-on-exec UDP socket. IPv6 sockets are IPV6_V6ONLY; path MTU discovery is off, so that
@@ -40,6 +41,8 @@ struct UdpOptions {
 /// On failure: an empty Socket, errno in `error`.
 Socket open_udp(const net::TransportAddress& local, const UdpOptions& options, int& error);
 net::TransportAddress local_address(const Socket& socket);
+/// What the kernel has made of UdpOptions::receive_buffer, in the caller's unit (the kernel itself counts twice that).
+int receive_buffer(const Socket& socket);
 
 /// Addresses of this host's interfaces that are up.
 struct HostAddress {

@@ -46,8 +46,8 @@ struct Train {
   std::uint16_t segment = 0;
 };
 
-/// Datagram k of this send is: prefix, then the bytes from k * stride + skip up to (k + 1) * stride or the end of `bytes`.
-/// A single datagram has stride == 0 and is: prefix, then bytes (skip is then 0). When prefix_size > 0 and stride == 0, the prefix_size
+/// Datagram k of this send is: prefix, then the bytes from k * stride + skip up to (k + 1) * stride - trim or the end of `bytes`.
+/// A single datagram has stride == 0 and is: prefix, then bytes (skip and trim are then 0). When prefix_size > 0 and stride == 0, the prefix_size
 /// bytes in front of `bytes` are writable, so that prefix and payload can leave as one piece without a copy.
 struct Send {
   SocketHandle socket = no_socket;
@@ -55,6 +55,7 @@ struct Send {
   MutableBytes bytes;
   std::uint16_t stride = 0;
   std::uint16_t skip = 0;
+  std::uint16_t trim = 0;        // padding of ChannelData (RFC 8656, 12.5)
   std::uint8_t prefix_size = 0;  // 0 or 4 (a ChannelData header)
   bool dont_fragment = false;    // set DF on this one (Send indication with DONT-FRAGMENT)
   std::array<std::uint8_t, 4> prefix{};

@@ -37,6 +37,12 @@ struct Counters {
   RADIOTOWER_TURN_COUNTERS(RADIOTOWER_X)
 #undef RADIOTOWER_X
 
+  /// Datagrams that nobody with an allocation has sent, as a rule: what a flood is made of.
+  std::uint64_t strangers() const {
+    return dropped_not_ours + dropped_bad_source + dropped_malformed + dropped_bad_fingerprint + dropped_unknown_method + dropped_bad_channel_data +
+           dropped_no_allocation + dropped_answer_limit + dropped_answer_too_large + error_answers + binding_answers;
+  }
+
   template <typename Visit>
   void for_each(Visit&& visit) const {
 #define RADIOTOWER_X(name) visit(std::string_view(#name), name);

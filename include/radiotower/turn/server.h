@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "radiotower/base/random.h"
@@ -59,6 +60,8 @@ class Server {
   /// Brings counters up to date with what passed by shortcuts, and takes back those that have run out by themselves.
   /// Call once a second or so, and before counters() are shown.
   void count_shortcuts(Time now);
+  /// The 5-tuple of every allocation.
+  void for_each_client(const std::function<void(const net::FiveTuple&)>& visit) const;
 
   const Counters& counters() const;
   std::size_t allocation_count() const;

@@ -1,0 +1,95 @@
+#include "flood.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace radiotower::daemon {
+
+namespace {
+
+std::uint64_t a_second(std::uint64_t count, nanoseconds in) {
+  return in.count() <= 0 ? 0 : static_cast<std::uint64_t>(static_cast<double>(count) * 1e9 / static_cast<double>(in.count()));
+}
+
+}  // namespace
+
+FloodWatch::Change FloodWatch::after_turn(Time now, std::uint64_t strangers, std::uint64_t kept_out) {
+  // Who they are is asked only when a turn has brought more of them than a quiet day does. A window begins with the last quiet turn.
+  listening_ = up_ || strangers - turn_strangers_ > 32;
+  turn_strangers_ = strangers;
+  if (!listening_) {
+    start_window(now, strangers, kept_out);
+    return Change::none;
+  }
+  const nanoseconds window = now - window_;
+  if (window < (up_ ? look : first_look)) return Change::none;
+  const std::uint64_t count = strangers - strangers_, out = kept_out - kept_out_;
+  rate_ = a_second(count, window);
+  const std::uint64_t with_those_kept_out = rate_ + a_second(out, window);
+
+  if (!up_) {
+    const bool flood = count >= flood_at_least && rate_ >= flood_rate;
+    if (flood) {
+      up_ = true;
+      raised_at_ = busy_at_ = now;
+      suspects_.clear();
+      find_suspects(window);
+      // Without somebody to suspect, all of them are let in by a share; with suspects, what is left will tell.
+      share_ = suspects_.empty() ? static_cast<double>(wanted_rate) / static_cast<double>(rate_) : 1;
+    }
+    start_window(now, strangers, kept_out);
+    return flood ? Change::raise : Change::none;
+  }
+
+  if (with_those_kept_out >= calm_rate) busy_at_ = now;
+  if (now - busy_at_ >= calm) {
+    up_ = listening_ = false;
+    share_ = 1;
+    start_window(now, strangers, kept_out);
+    return Change::lower;
+  }
+  find_suspects(window);
+  if (rate_ > wanted_rate) share_ = std::max(share_ * static_cast<double>(wanted_rate) / static_cast<double>(rate_), 1e-4);
+  else if (rate_ < wanted_rate / 2) share_ = std::min(1.0, share_ * 2);
+  start_window(now, strangers, kept_out);
+  return Change::renew;  // in any case: clients that have come since are to be known
+}
+
+FloodWatch::Sample& FloodWatch::sample_of(const net::IpAddress& ip) {
+  std::uint64_t halves[2];
+  std::memcpy(halves, ip.bytes.data(), sizeof halves);
+  return samples_[((halves[0] ^ halves[1]) * 0x9E3779B97F4A7C15u) >> 56];
+}
+
+void FloodWatch::saw(const net::IpAddress& source, std::uint64_t datagrams) {
+  net::IpAddress ip = source;
+  if (!ip.is_v4()) std::fill(ip.bytes.begin() + 8, ip.bytes.end(), std::uint8_t{0});  // whoever has one address of a /64 has all
+  sampled_ = true;
+  Sample& sample = sample_of(ip);
+  if (sample.ip == ip || sample.datagrams == 0) {
+    sample.ip = ip;
+    sample.datagrams += datagrams;
+  } else if (sample.datagrams <= datagrams) {
+    sample = {ip, datagrams - sample.datagrams};
+  } else {
+    sample.datagrams -= datagrams;
+  }
+}
+
+void FloodWatch::find_suspects(nanoseconds window) {
+  for (const Sample& sample : samples_) {
+    if (sample.datagrams < 16 || a_second(sample.datagrams, window) < suspect_rate) continue;
+    if (suspects_.size() < most_suspects && std::find(suspects_.begin(), suspects_.end(), sample.ip) == suspects_.end()) suspects_.push_back(sample.ip);
+  }
+}
+
+void FloodWatch::start_window(Time now, std::uint64_t strangers, std::uint64_t kept_out) {
+  window_ = now;
+  strangers_ = strangers;
+  kept_out_ = kept_out;
+  if (std::exchange(sampled_, false))
+    for (Sample& sample : samples_) sample.datagrams = 0;
+}
+
+}  // namespace radiotower::daemon
