@@ -1,7 +1,7 @@
 // The loop on io_uring: one enter a turn submits the sends of thousands of sockets and reaps the receives of all of them.
 //
 // Receives: one multishot recvmsg a socket, armed once, with buffers of a provided ring. A buffer is laid out by the kernel as
-// [io_uring_recvmsg_out 16][name 32][control 48][payload], so that what is in front of the payload is free once it has been read.
+// [io_uring_recvmsg_out 16][name 32][control 24][payload], so that what is in front of the payload is free once it has been read.
 // Sends: IORING_OP_SEND with an address, for trains IORING_OP_SENDMSG, MSG_DONTWAIT and CQE_SKIP_SUCCESS: they finish inside
 // io_uring_enter, and successes leave no completion. A failure may be an ICMP error of an earlier datagram, and is then sent again from the same bytes; so a received
 // buffer goes back to the kernel only at the end of the turn that sent what was queued from it, when every failure has been seen.
@@ -121,6 +121,7 @@ class UringLoop final : public Loop {
   void remove(SocketId id) override {
     SocketTable::Slot* slot = sockets_.find(id);
     if (!slot) return;
+    count_drops(*slot, counters_);
     if (slot->armed) {
       slot->armed = false;
       --armed_;
@@ -183,9 +184,12 @@ class UringLoop final : public Loop {
   const LoopCounters& counters() const override { return counters_; }
   std::size_t sockets() const override { return sockets_.size(); }
   std::size_t armed() const override { return armed_; }
-  std::uint64_t kernel_drops(SocketId socket) const override {
-    const SocketTable::Slot* slot = sockets_.find(socket);
-    return slot ? slot->dropped : 0;
+  std::uint64_t kernel_drops(SocketId socket) override {
+    SocketTable::Slot* slot = sockets_.find(socket);
+    return slot ? count_drops(*slot, counters_) : 0;
+  }
+  void count_kernel_drops() override {
+    sockets_.for_each([&](SocketId, SocketTable::Slot& slot) { count_drops(slot, counters_); });
   }
   std::optional<Refusal> first_refusal() override { return std::exchange(trains_.first, std::nullopt); }
 
@@ -500,7 +504,7 @@ class UringLoop final : public Loop {
     }
   }
 
-  void hand_over(SocketId id, SocketTable::Slot& slot, std::uint8_t* buffer, int length, Receiver& receiver) {
+  void hand_over(SocketId id, const SocketTable::Slot& slot, std::uint8_t* buffer, int length, Receiver& receiver) {
     io_uring_recvmsg_out* out = io_uring_recvmsg_validate(buffer, length, &receive_);
     if (!out) {
       ++counters_.receive_failed;
@@ -517,14 +521,14 @@ class UringLoop final : public Loop {
     const auto from = net::TransportAddress::from_sockaddr(static_cast<const sockaddr*>(io_uring_recvmsg_name(out)),
                                                            std::min<std::size_t>(out->namelen, name_size));
     if (from) datagram.from = *from;
-    Received said;
+    std::uint16_t segment = 0;
     if (out->controllen != 0) {
       msghdr control{};
       control.msg_control = buffer + sizeof *out + name_size;
       control.msg_controllen = std::min<std::size_t>(out->controllen, control_size);
-      said = read_control(control);
+      segment = segment_of(control);
     }
-    take_control(said, slot, datagram, counters_);
+    take_segment(segment, datagram, counters_);
     receiver.on_datagram(datagram);
   }
 
