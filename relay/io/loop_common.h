@@ -34,6 +34,7 @@ class SocketTable {
     int descriptor = -1;
     std::uint16_t generation = 0;
     bool armed = false;
+    bool registered = false;    // io_uring: it stands in the ring's table of files, at its own index
     bool no_trains = false;     // it, or the device behind it, has refused one
     std::uint64_t cookie = 0;
     std::uint64_t dropped = 0;  // by the kernel, its receive buffer being full
@@ -56,7 +57,7 @@ class SocketTable {
     Slot& slot = slots_[index];
     slot.descriptor = descriptor;
     slot.cookie = cookie;
-    slot.armed = slot.no_trains = false;
+    slot.armed = slot.registered = slot.no_trains = false;
     slot.dropped = 0;
     ++size_;
     return id(index);
@@ -78,6 +79,7 @@ class SocketTable {
     return descriptor;
   }
   std::size_t size() const { return size_; }
+  bool holds(std::uint32_t index) const { return index < slots_.size() && slots_[index].descriptor >= 0; }
   template <typename Visit>
   void for_each(Visit&& visit) {
     for (std::uint32_t i = 0; i < slots_.size(); ++i)

@@ -59,6 +59,7 @@ class UringLoop final : public Loop {
  public:
   explicit UringLoop(const LoopSettings& settings)
       : completions_(settings.completions),
+        max_sockets_(settings.max_sockets),
         sockets_(settings.max_sockets),
         buffers_(std::bit_ceil(std::clamp<std::size_t>(settings.buffers, 8, most_buffers))) {
     receive_.msg_namelen = name_size;
@@ -98,6 +99,9 @@ class UringLoop final : public Loop {
     }
     has_ring_ = true;
     if (!register_buffers(why)) return false;
+    // A file of the ring's own table is found without a reference being taken and given back on every send. Registering room for all is
+    // refused beyond RLIMIT_NOFILE, and then plain descriptors do.
+    has_files_ = io_uring_register_files_sparse(&ring_, static_cast<unsigned>(std::min<std::size_t>(max_sockets_, SocketTable::index_mask))) == 0;
     restrict_operations();
     if (!register_with_kernel(IORING_REGISTER_ENABLE_RINGS, nullptr, 0)) {
       why = sentence("io_uring_register (enable)", errno);
@@ -113,8 +117,13 @@ class UringLoop final : public Loop {
   SocketId add(Socket socket, std::uint64_t cookie) override {
     const SocketId id = sockets_.add(socket.descriptor(), cookie);
     if (id == no_socket) return no_socket;
-    socket.release();
-    arm(id, *sockets_.find(id));
+    SocketTable::Slot& slot = *sockets_.find(id);
+    slot.descriptor = socket.release();
+    if (has_files_) {
+      if (!closing_.empty()) submit();  // what is queued may name the socket that had this place before
+      slot.registered = io_uring_register_files_update(&ring_, id & SocketTable::index_mask, &slot.descriptor, 1) == 1;
+    }
+    arm(id, slot);
     return id;
   }
 
@@ -127,6 +136,7 @@ class UringLoop final : public Loop {
       --armed_;
       cancels_.push_back(id);
     }
+    if (slot->registered) leaving_files_.push_back(id & SocketTable::index_mask);
     closing_.push_back(sockets_.remove(id));  // closed by the next turn, once what is queued on it has left
   }
 
@@ -224,15 +234,15 @@ class UringLoop final : public Loop {
 
   /// seccomp cannot see what a ring is asked to do, so the ring itself is told what it may do (security.md, "Sandbox").
   void restrict_operations() {
-    std::array<io_uring_restriction, 9> r{};
+    std::array<io_uring_restriction, 10> r{};
     std::size_t n = 0;
     for (const int op : {IORING_OP_RECVMSG, IORING_OP_SEND, IORING_OP_SENDMSG, IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_ADD}) {
       r[n].opcode = IORING_RESTRICTION_SQE_OP;
       r[n++].sqe_op = static_cast<std::uint8_t>(op);
     }
     r[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
-    r[n++].sqe_flags = IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS;
-    for (const int op : {IORING_REGISTER_ENABLE_RINGS, IORING_REGISTER_RING_FDS, IORING_UNREGISTER_RING_FDS}) {
+    r[n++].sqe_flags = IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS | IOSQE_FIXED_FILE;
+    for (const int op : {IORING_REGISTER_ENABLE_RINGS, IORING_REGISTER_RING_FDS, IORING_UNREGISTER_RING_FDS, IORING_REGISTER_FILES_UPDATE}) {
       r[n].opcode = IORING_RESTRICTION_REGISTER_OP;
       r[n++].register_op = static_cast<std::uint8_t>(op);
     }
@@ -316,6 +326,7 @@ class UringLoop final : public Loop {
     }
     io_uring_prep_recvmsg_multishot(sqe, slot.descriptor, &receive_, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
+    by_file(sqe, id, slot);
     sqe->buf_group = buffer_group;
     io_uring_sqe_set_data64(sqe, user_data(Kind::receive, id));
     slot.armed = true;
@@ -381,7 +392,7 @@ class UringLoop final : public Loop {
       message->header.msg_iovlen = run.pieces(of_run, message->header.msg_iov);
       pieces_used_ += message->header.msg_iovlen;
     }
-    if (sqe) submit_send(sqe, of_entry, 1);
+    if (sqe) submit_send(sqe, entry, of_entry, 1);
     else note(entry, send_one_now(queue(), entry, of_entry, counters_));
   }
 
@@ -393,7 +404,7 @@ class UringLoop final : public Loop {
     pieces_used_ += message->header.msg_iovlen;
     message->control.attach(message->header, entry.shape.segment);
     ++counters_.trains_sent;
-    submit_send(sqe, whole, entry.shape.datagrams);
+    submit_send(sqe, entry, whole, entry.shape.datagrams);
   }
 
   /// A msghdr with room for that many pieces, and the entry of the ring that names it. It is read when the entry is submitted, and free
@@ -412,7 +423,15 @@ class UringLoop final : public Loop {
     return &message;
   }
 
-  void submit_send(io_uring_sqe* sqe, std::uint64_t of_entry, std::size_t datagrams) {
+  /// Names the socket by its place in the ring's table. One that is removed has left it, and is named by its descriptor as long as that is open.
+  static void by_file(io_uring_sqe* sqe, SocketId id, const SocketTable::Slot& slot) {
+    if (!slot.registered) return;
+    sqe->fd = static_cast<int>(id & SocketTable::index_mask);
+    sqe->flags |= IOSQE_FIXED_FILE;
+  }
+
+  void submit_send(io_uring_sqe* sqe, const SendQueue::Entry& entry, std::uint64_t of_entry, std::size_t datagrams) {
+    if (const SocketTable::Slot* slot = sockets_.find(entry.socket)) by_file(sqe, entry.socket, *slot);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     io_uring_sqe_set_data64(sqe, user_data(Kind::send, (epoch_ & epoch_mask) << 24 | of_entry << 16 | flushed_));
     queued_ += static_cast<std::int64_t>(datagrams);
@@ -584,9 +603,16 @@ class UringLoop final : public Loop {
     if (closing_.empty() || io_uring_sq_ready(&ring_) != 0 || !cancels_.empty()) return;  // an entry not yet seen names a descriptor
     for (const int descriptor : closing_) close(descriptor);
     closing_.clear();
+    for (const std::uint32_t index : leaving_files_) {
+      const int none = -1;
+      if (!sockets_.holds(index)) io_uring_register_files_update(&ring_, index, &none, 1);  // else a successor's is there already
+    }
+    leaving_files_.clear();
   }
 
   const unsigned completions_;
+  const std::size_t max_sockets_;
+  bool has_files_ = false;
   io_uring ring_{};
   bool has_ring_ = false;
   SocketTable sockets_;
@@ -609,6 +635,7 @@ class UringLoop final : public Loop {
   std::vector<SocketId> in_error_, errors_now_;  // sockets whose error queue is to be read
   std::vector<SocketId> cancels_;               // receives of removed sockets
   std::vector<int> closing_;
+  std::vector<std::uint32_t> leaving_files_;    // places of removed sockets in the ring's table of files
   bool wake_armed_ = false;
   std::size_t armed_ = 0;
   WakeUp wake_;
