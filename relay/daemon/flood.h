@@ -29,6 +29,9 @@ class FloodWatch {
   /// before the listeners since the start. `renew`: suspects() or share() have changed, or it is time to let new clients in.
   Change after_turn(Time now, std::uint64_t strangers, std::uint64_t kept_out);
 
+  /// True when `kept_out` will be looked at, so that nobody need count before.
+  bool wants_drops(Time now) const { return up_ && now - window_ >= look; }
+
   /// True while it wants to hear of each stranger's datagram.
   bool listening() const { return listening_; }
   void saw(const net::IpAddress& source, std::uint64_t datagrams);

@@ -190,23 +190,26 @@ void Worker::run() {
 void Worker::obey() {
   std::shared_ptr<const turn::Settings> next;
   std::uint64_t wanted = 0;
+  bool asked = false;
   {
     const std::lock_guard lock(mutex_);
     next = std::exchange(next_, nullptr);
     wanted = reports_wanted_;
+    asked = reports_made_ != wanted;
   }
   if (next) {
     world_.settings = next;
     server_->apply(std::move(next), this_turn(), actions());
     carry_out(actions());
   }
+  if (!asked) return;
   server_->count_shortcuts(this_turn().steady);
   // Made here rather than read by the other thread, so that the counters stay plain integers.
+  loop_->count_kernel_drops();
   WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept(), flood_.is_up(), {}};
   for (const io::SocketId id : listener_ids_) report.drops_of_listeners.push_back(loop_->kernel_drops(id));
   {
     const std::lock_guard lock(mutex_);
-    if (reports_made_ == wanted) return;
     report_ = report;
     reports_made_ = wanted;
   }
@@ -215,6 +218,8 @@ void Worker::obey() {
 
 void Worker::watch_for_floods() {
   const Now now = this_turn();
+  if (flood_.wants_drops(now.steady))
+    for (const io::SocketId id : listener_ids_) loop_->kernel_drops(id);
   switch (flood_.after_turn(now.steady, server_->counters().strangers(), loop_->counters().kernel_drops)) {
     case FloodWatch::Change::none: return;
     case FloodWatch::Change::renew: return set_gate(true);

@@ -13,7 +13,7 @@ namespace radiotower::io {
 
 class Buffers {
  public:
-  static constexpr std::size_t headroom = 96;  // what stands in front of a payload: 16 bytes of io_uring_recvmsg_out, 32 of name, 48 of control
+  static constexpr std::size_t headroom = 72;  // what stands in front of a payload: 16 bytes of io_uring_recvmsg_out, 32 of name, 24 of control
   static constexpr std::size_t payload = 65536;
   static constexpr std::size_t tailroom = 16;
   // The stride keeps neighbours off each other's cache sets: at 64 KiB apart every buffer's first kilobyte, which is all that most

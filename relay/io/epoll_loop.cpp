@@ -66,6 +66,7 @@ class EpollLoop final : public Loop {
   void remove(SocketId id) override {
     SocketTable::Slot* slot = sockets_.find(id);
     if (!slot) return;
+    count_drops(*slot, counters_);
     epoll_ctl(epoll_, EPOLL_CTL_DEL, slot->descriptor, nullptr);
     closing_.push_back(sockets_.remove(id));
   }
@@ -121,9 +122,12 @@ class EpollLoop final : public Loop {
   const LoopCounters& counters() const override { return counters_; }
   std::size_t sockets() const override { return sockets_.size(); }
   std::size_t armed() const override { return sockets_.size(); }  // level-triggered: a socket in the set is always armed
-  std::uint64_t kernel_drops(SocketId socket) const override {
-    const SocketTable::Slot* slot = sockets_.find(socket);
-    return slot ? slot->dropped : 0;
+  std::uint64_t kernel_drops(SocketId socket) override {
+    SocketTable::Slot* slot = sockets_.find(socket);
+    return slot ? count_drops(*slot, counters_) : 0;
+  }
+  void count_kernel_drops() override {
+    sockets_.for_each([&](SocketId, SocketTable::Slot& slot) { count_drops(slot, counters_); });
   }
   std::optional<Refusal> first_refusal() override { return std::exchange(trains_.first, std::nullopt); }
 
@@ -168,7 +172,7 @@ class EpollLoop final : public Loop {
       datagram.bytes = {buffer(place) + Buffers::headroom, messages[i].msg_len};
       if (const auto from = net::TransportAddress::from_sockaddr(reinterpret_cast<sockaddr*>(&names[i]), messages[i].msg_hdr.msg_namelen))
         datagram.from = *from;
-      take_control(read_control(messages[i].msg_hdr), *slot, datagram, counters_);
+      take_segment(segment_of(messages[i].msg_hdr), datagram, counters_);
       receiver.on_datagram(datagram);
     }
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <linux/filter.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <sys/eventfd.h>
@@ -33,6 +34,7 @@ class SocketTable {
     int descriptor = -1;
     std::uint16_t generation = 0;
     bool armed = false;
+    bool registered = false;    // io_uring: it stands in the ring's table of files, at its own index
     bool no_trains = false;     // it, or the device behind it, has refused one
     std::uint64_t cookie = 0;
     std::uint64_t dropped = 0;  // by the kernel, its receive buffer being full
@@ -55,7 +57,7 @@ class SocketTable {
     Slot& slot = slots_[index];
     slot.descriptor = descriptor;
     slot.cookie = cookie;
-    slot.armed = slot.no_trains = false;
+    slot.armed = slot.registered = slot.no_trains = false;
     slot.dropped = 0;
     ++size_;
     return id(index);
@@ -76,8 +78,8 @@ class SocketTable {
     --size_;
     return descriptor;
   }
-  const Slot* find(SocketId socket) const { return const_cast<SocketTable*>(this)->find(socket); }
   std::size_t size() const { return size_; }
+  bool holds(std::uint32_t index) const { return index < slots_.size() && slots_[index].descriptor >= 0; }
   template <typename Visit>
   void for_each(Visit&& visit) {
     for (std::uint32_t i = 0; i < slots_.size(); ++i)
@@ -105,42 +107,39 @@ inline bool report_errors(SocketTable& sockets, SocketId id, Receiver& receiver)
   return false;
 }
 
-/// What the control messages of a received datagram say.
-struct Received {
-  std::uint16_t segment = 0;  // UDP_GRO; 0: a single datagram
-  std::uint32_t dropped = 0;  // SO_RXQ_OVFL: of this socket since it was opened, modulo 2^32
-  bool has_dropped = false;
-};
-inline Received read_control(msghdr& message) {
-  Received said;
+/// The stride of a received train (UDP_GRO); 0: a single datagram.
+inline std::uint16_t segment_of(msghdr& message) {
   for (cmsghdr* c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
-    if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
-      int size = 0;
-      std::memcpy(&size, CMSG_DATA(c), sizeof size);
-      said.segment = static_cast<std::uint16_t>(size);
-    } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
-      std::memcpy(&said.dropped, CMSG_DATA(c), sizeof said.dropped);
-      said.has_dropped = true;
-    }
+    if (c->cmsg_level != IPPROTO_UDP || c->cmsg_type != UDP_GRO) continue;
+    int size = 0;
+    std::memcpy(&size, CMSG_DATA(c), sizeof size);
+    return static_cast<std::uint16_t>(size);
   }
-  return said;
+  return 0;
 }
-inline constexpr std::size_t control_size = 2 * CMSG_SPACE(sizeof(int));
+inline constexpr std::size_t control_size = CMSG_SPACE(sizeof(int));
 
-/// Notes drops on the socket, fills in the train's stride, and counts.
-inline void take_control(const Received& said, SocketTable::Slot& slot, Datagram& datagram, LoopCounters& counters) {
-  if (said.has_dropped) {
-    const auto more = static_cast<std::uint32_t>(said.dropped - static_cast<std::uint32_t>(slot.dropped));
+inline void take_segment(std::uint16_t segment, Datagram& datagram, LoopCounters& counters) {
+  if (segment == 0 || datagram.bytes.size() <= segment) {
+    ++counters.received;
+    return;
+  }
+  datagram.segment = segment;
+  ++counters.trains_received;
+  counters.received += (datagram.bytes.size() + segment - 1) / segment;
+}
+
+/// Adds what the kernel has dropped on a socket since it was asked last, and returns the whole. Asked for (SO_MEMINFO) rather than sent along
+/// with every datagram (SO_RXQ_OVFL), which after a first drop costs each of them 3 %.
+inline std::uint64_t count_drops(SocketTable::Slot& slot, LoopCounters& counters) {
+  std::uint32_t memory[SK_MEMINFO_VARS]{};
+  socklen_t length = sizeof memory;
+  if (getsockopt(slot.descriptor, SOL_SOCKET, SO_MEMINFO, memory, &length) == 0 && length > SK_MEMINFO_DROPS * sizeof memory[0]) {
+    const auto more = static_cast<std::uint32_t>(memory[SK_MEMINFO_DROPS] - static_cast<std::uint32_t>(slot.dropped));  // the kernel counts in 32 bits
     slot.dropped += more;
     counters.kernel_drops += more;
   }
-  if (said.segment != 0 && datagram.bytes.size() > said.segment) {
-    datagram.segment = said.segment;
-    ++counters.trains_received;
-    counters.received += (datagram.bytes.size() + said.segment - 1) / said.segment;
-  } else {
-    ++counters.received;
-  }
+  return slot.dropped;
 }
 
 inline int attach_filter(int descriptor, const std::vector<FilterInstruction>& program) {

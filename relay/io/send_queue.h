@@ -101,7 +101,7 @@ struct SegmentControl {
 /// What a loop has learnt about trains.
 struct Trains {
   /// From how many datagrams on a train of our own making pays; see bench/README.md.
-  static constexpr std::size_t least = 2;
+  static constexpr std::size_t least = 3;
   RefusedTrains refused;
   std::optional<Loop::Refusal> first;
   bool told = false;

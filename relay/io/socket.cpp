@@ -54,10 +54,7 @@ Socket open_udp(const net::TransportAddress& local, const UdpOptions& options, i
   if (ok && options.reuse_port) ok = set(d, SOL_SOCKET, SO_REUSEPORT, 1);
   if (ok) set_buffer(d, SO_RCVBUFFORCE, SO_RCVBUF, options.receive_buffer);
   if (ok) set_buffer(d, SO_SNDBUFFORCE, SO_SNDBUF, options.send_buffer);
-  if (ok) {  // both are welcome where they are, and nothing is lost where they are not
-    if (options.trains) set(d, IPPROTO_UDP, UDP_GRO, 1);
-    set(d, SOL_SOCKET, SO_RXQ_OVFL, 1);
-  }
+  if (ok && options.trains) set(d, IPPROTO_UDP, UDP_GRO, 1);  // welcome where it is, and nothing is lost where it is not
   if (ok) {
     sockaddr_in6 address;
     const auto length = static_cast<socklen_t>(local.to_sockaddr(&address));

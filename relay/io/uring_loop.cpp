@@ -1,7 +1,7 @@
 // The loop on io_uring: one enter a turn submits the sends of thousands of sockets and reaps the receives of all of them.
 //
 // Receives: one multishot recvmsg a socket, armed once, with buffers of a provided ring. A buffer is laid out by the kernel as
-// [io_uring_recvmsg_out 16][name 32][control 48][payload], so that what is in front of the payload is free once it has been read.
+// [io_uring_recvmsg_out 16][name 32][control 24][payload], so that what is in front of the payload is free once it has been read.
 // Sends: IORING_OP_SEND with an address, for trains IORING_OP_SENDMSG, MSG_DONTWAIT and CQE_SKIP_SUCCESS: they finish inside
 // io_uring_enter, and successes leave no completion. A failure may be an ICMP error of an earlier datagram, and is then sent again from the same bytes; so a received
 // buffer goes back to the kernel only at the end of the turn that sent what was queued from it, when every failure has been seen.
@@ -59,6 +59,7 @@ class UringLoop final : public Loop {
  public:
   explicit UringLoop(const LoopSettings& settings)
       : completions_(settings.completions),
+        max_sockets_(settings.max_sockets),
         sockets_(settings.max_sockets),
         buffers_(std::bit_ceil(std::clamp<std::size_t>(settings.buffers, 8, most_buffers))) {
     receive_.msg_namelen = name_size;
@@ -98,6 +99,9 @@ class UringLoop final : public Loop {
     }
     has_ring_ = true;
     if (!register_buffers(why)) return false;
+    // A file of the ring's own table is found without a reference being taken and given back on every send. Registering room for all is
+    // refused beyond RLIMIT_NOFILE, and then plain descriptors do.
+    has_files_ = io_uring_register_files_sparse(&ring_, static_cast<unsigned>(std::min<std::size_t>(max_sockets_, SocketTable::index_mask))) == 0;
     restrict_operations();
     if (!register_with_kernel(IORING_REGISTER_ENABLE_RINGS, nullptr, 0)) {
       why = sentence("io_uring_register (enable)", errno);
@@ -113,19 +117,26 @@ class UringLoop final : public Loop {
   SocketId add(Socket socket, std::uint64_t cookie) override {
     const SocketId id = sockets_.add(socket.descriptor(), cookie);
     if (id == no_socket) return no_socket;
-    socket.release();
-    arm(id, *sockets_.find(id));
+    SocketTable::Slot& slot = *sockets_.find(id);
+    slot.descriptor = socket.release();
+    if (has_files_) {
+      if (!closing_.empty()) submit();  // what is queued may name the socket that had this place before
+      slot.registered = io_uring_register_files_update(&ring_, id & SocketTable::index_mask, &slot.descriptor, 1) == 1;
+    }
+    arm(id, slot);
     return id;
   }
 
   void remove(SocketId id) override {
     SocketTable::Slot* slot = sockets_.find(id);
     if (!slot) return;
+    count_drops(*slot, counters_);
     if (slot->armed) {
       slot->armed = false;
       --armed_;
       cancels_.push_back(id);
     }
+    if (slot->registered) leaving_files_.push_back(id & SocketTable::index_mask);
     closing_.push_back(sockets_.remove(id));  // closed by the next turn, once what is queued on it has left
   }
 
@@ -183,9 +194,12 @@ class UringLoop final : public Loop {
   const LoopCounters& counters() const override { return counters_; }
   std::size_t sockets() const override { return sockets_.size(); }
   std::size_t armed() const override { return armed_; }
-  std::uint64_t kernel_drops(SocketId socket) const override {
-    const SocketTable::Slot* slot = sockets_.find(socket);
-    return slot ? slot->dropped : 0;
+  std::uint64_t kernel_drops(SocketId socket) override {
+    SocketTable::Slot* slot = sockets_.find(socket);
+    return slot ? count_drops(*slot, counters_) : 0;
+  }
+  void count_kernel_drops() override {
+    sockets_.for_each([&](SocketId, SocketTable::Slot& slot) { count_drops(slot, counters_); });
   }
   std::optional<Refusal> first_refusal() override { return std::exchange(trains_.first, std::nullopt); }
 
@@ -220,15 +234,15 @@ class UringLoop final : public Loop {
 
   /// seccomp cannot see what a ring is asked to do, so the ring itself is told what it may do (security.md, "Sandbox").
   void restrict_operations() {
-    std::array<io_uring_restriction, 9> r{};
+    std::array<io_uring_restriction, 10> r{};
     std::size_t n = 0;
     for (const int op : {IORING_OP_RECVMSG, IORING_OP_SEND, IORING_OP_SENDMSG, IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_ADD}) {
       r[n].opcode = IORING_RESTRICTION_SQE_OP;
       r[n++].sqe_op = static_cast<std::uint8_t>(op);
     }
     r[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
-    r[n++].sqe_flags = IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS;
-    for (const int op : {IORING_REGISTER_ENABLE_RINGS, IORING_REGISTER_RING_FDS, IORING_UNREGISTER_RING_FDS}) {
+    r[n++].sqe_flags = IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS | IOSQE_FIXED_FILE;
+    for (const int op : {IORING_REGISTER_ENABLE_RINGS, IORING_REGISTER_RING_FDS, IORING_UNREGISTER_RING_FDS, IORING_REGISTER_FILES_UPDATE}) {
       r[n].opcode = IORING_RESTRICTION_REGISTER_OP;
       r[n++].register_op = static_cast<std::uint8_t>(op);
     }
@@ -312,6 +326,7 @@ class UringLoop final : public Loop {
     }
     io_uring_prep_recvmsg_multishot(sqe, slot.descriptor, &receive_, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
+    by_file(sqe, id, slot);
     sqe->buf_group = buffer_group;
     io_uring_sqe_set_data64(sqe, user_data(Kind::receive, id));
     slot.armed = true;
@@ -377,7 +392,7 @@ class UringLoop final : public Loop {
       message->header.msg_iovlen = run.pieces(of_run, message->header.msg_iov);
       pieces_used_ += message->header.msg_iovlen;
     }
-    if (sqe) submit_send(sqe, of_entry, 1);
+    if (sqe) submit_send(sqe, entry, of_entry, 1);
     else note(entry, send_one_now(queue(), entry, of_entry, counters_));
   }
 
@@ -389,7 +404,7 @@ class UringLoop final : public Loop {
     pieces_used_ += message->header.msg_iovlen;
     message->control.attach(message->header, entry.shape.segment);
     ++counters_.trains_sent;
-    submit_send(sqe, whole, entry.shape.datagrams);
+    submit_send(sqe, entry, whole, entry.shape.datagrams);
   }
 
   /// A msghdr with room for that many pieces, and the entry of the ring that names it. It is read when the entry is submitted, and free
@@ -408,7 +423,15 @@ class UringLoop final : public Loop {
     return &message;
   }
 
-  void submit_send(io_uring_sqe* sqe, std::uint64_t of_entry, std::size_t datagrams) {
+  /// Names the socket by its place in the ring's table. One that is removed has left it, and is named by its descriptor as long as that is open.
+  static void by_file(io_uring_sqe* sqe, SocketId id, const SocketTable::Slot& slot) {
+    if (!slot.registered) return;
+    sqe->fd = static_cast<int>(id & SocketTable::index_mask);
+    sqe->flags |= IOSQE_FIXED_FILE;
+  }
+
+  void submit_send(io_uring_sqe* sqe, const SendQueue::Entry& entry, std::uint64_t of_entry, std::size_t datagrams) {
+    if (const SocketTable::Slot* slot = sockets_.find(entry.socket)) by_file(sqe, entry.socket, *slot);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     io_uring_sqe_set_data64(sqe, user_data(Kind::send, (epoch_ & epoch_mask) << 24 | of_entry << 16 | flushed_));
     queued_ += static_cast<std::int64_t>(datagrams);
@@ -500,7 +523,7 @@ class UringLoop final : public Loop {
     }
   }
 
-  void hand_over(SocketId id, SocketTable::Slot& slot, std::uint8_t* buffer, int length, Receiver& receiver) {
+  void hand_over(SocketId id, const SocketTable::Slot& slot, std::uint8_t* buffer, int length, Receiver& receiver) {
     io_uring_recvmsg_out* out = io_uring_recvmsg_validate(buffer, length, &receive_);
     if (!out) {
       ++counters_.receive_failed;
@@ -517,14 +540,14 @@ class UringLoop final : public Loop {
     const auto from = net::TransportAddress::from_sockaddr(static_cast<const sockaddr*>(io_uring_recvmsg_name(out)),
                                                            std::min<std::size_t>(out->namelen, name_size));
     if (from) datagram.from = *from;
-    Received said;
+    std::uint16_t segment = 0;
     if (out->controllen != 0) {
       msghdr control{};
       control.msg_control = buffer + sizeof *out + name_size;
       control.msg_controllen = std::min<std::size_t>(out->controllen, control_size);
-      said = read_control(control);
+      segment = segment_of(control);
     }
-    take_control(said, slot, datagram, counters_);
+    take_segment(segment, datagram, counters_);
     receiver.on_datagram(datagram);
   }
 
@@ -580,9 +603,16 @@ class UringLoop final : public Loop {
     if (closing_.empty() || io_uring_sq_ready(&ring_) != 0 || !cancels_.empty()) return;  // an entry not yet seen names a descriptor
     for (const int descriptor : closing_) close(descriptor);
     closing_.clear();
+    for (const std::uint32_t index : leaving_files_) {
+      const int none = -1;
+      if (!sockets_.holds(index)) io_uring_register_files_update(&ring_, index, &none, 1);  // else a successor's is there already
+    }
+    leaving_files_.clear();
   }
 
   const unsigned completions_;
+  const std::size_t max_sockets_;
+  bool has_files_ = false;
   io_uring ring_{};
   bool has_ring_ = false;
   SocketTable sockets_;
@@ -605,6 +635,7 @@ class UringLoop final : public Loop {
   std::vector<SocketId> in_error_, errors_now_;  // sockets whose error queue is to be read
   std::vector<SocketId> cancels_;               // receives of removed sockets
   std::vector<int> closing_;
+  std::vector<std::uint32_t> leaving_files_;    // places of removed sockets in the ring's table of files
   bool wake_armed_ = false;
   std::size_t armed_ = 0;
   WakeUp wake_;

@@ -45,7 +45,8 @@ class FaultyLoop final : public Loop, private Receiver {
     counters_.send_full += dropped_;
     return counters_;
   }
-  std::uint64_t kernel_drops(SocketId socket) const override { return real_->kernel_drops(socket); }
+  std::uint64_t kernel_drops(SocketId socket) override { return real_->kernel_drops(socket); }
+  void count_kernel_drops() override { real_->count_kernel_drops(); }
   std::optional<Refusal> first_refusal() override { return real_->first_refusal(); }
   std::size_t sockets() const override { return real_->sockets(); }
   std::size_t armed() const override { return real_->armed() - deaf_.size(); }

@@ -84,7 +84,7 @@ struct LoopCounters {
   X(trains_received)                                                                                           \
   X(trains_sent)                                                                                               \
   X(trains_refused)       /* by a path whose MTU is smaller, or a device that cannot; sent one by one */       \
-  X(kernel_drops)         /* datagrams that found the receive buffer of their socket full */                   \
+  X(kernel_drops)         /* receive buffers that were full, and filters; see count_kernel_drops() */                   \
   X(truncated)            /* datagram longer than a buffer, dropped */                                         \
   X(out_of_buffers)       /* a receive ended for want of a buffer; armed again */                              \
   X(rearmed)              /* multishot receives armed again, for whatever reason */                            \
@@ -132,8 +132,10 @@ class Loop {
   virtual void wake() = 0;
 
   virtual const LoopCounters& counters() const = 0;
-  /// Datagrams that the kernel dropped because this socket's receive buffer was full, as far as a later one has told.
-  virtual std::uint64_t kernel_drops(SocketId socket) const = 0;
+  /// Datagrams that the kernel dropped since the socket was added: its receive buffer was full, or a filter refused them. A system call.
+  virtual std::uint64_t kernel_drops(SocketId socket) = 0;
+  /// Brings counters().kernel_drops up to date: a system call a socket.
+  virtual void count_kernel_drops() = 0;
   /// What a train met when it was first refused, for a line in the log: an errno and its destination. Empty until then, and again once told.
   struct Refusal {
     int error = 0;
