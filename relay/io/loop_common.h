@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -153,6 +154,12 @@ inline int attach_filter(int descriptor, const std::vector<FilterInstruction>& p
   p.len = static_cast<unsigned short>(program.size());
   p.filter = const_cast<sock_filter*>(reinterpret_cast<const sock_filter*>(program.data()));
   return setsockopt(descriptor, SOL_SOCKET, SO_ATTACH_FILTER, &p, sizeof p) == 0 ? 0 : errno;
+}
+
+inline std::int64_t monotonic_ns() {
+  timespec t{};
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * std::int64_t{1'000'000'000} + t.tv_nsec;
 }
 
 /// An eventfd: wakes a loop from another thread or from a signal handler.

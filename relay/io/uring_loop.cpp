@@ -38,7 +38,7 @@ constexpr std::uint64_t whole = 0xFF;
 
 // What a completion is about stands in its user_data: the kind, then for a receive the SocketId, for a send its epoch (32 bits), which
 // datagram of its entry (8 bits; `whole`: all of them as a train), and the entry (16 bits).
-enum class Kind : std::uint64_t { receive = 1, send = 2, cancel = 3, wake = 4 };
+enum class Kind : std::uint64_t { receive = 1, send = 2, cancel = 3, wake = 4, timer = 5 };
 constexpr std::uint64_t user_data(Kind kind, std::uint64_t rest) { return static_cast<std::uint64_t>(kind) << 56 | rest; }
 constexpr std::uint64_t epoch_mask = 0xFFFFFFFF;
 
@@ -234,9 +234,9 @@ class UringLoop final : public Loop {
 
   /// seccomp cannot see what a ring is asked to do, so the ring itself is told what it may do (security.md, "Sandbox").
   void restrict_operations() {
-    std::array<io_uring_restriction, 10> r{};
+    std::array<io_uring_restriction, 11> r{};
     std::size_t n = 0;
-    for (const int op : {IORING_OP_RECVMSG, IORING_OP_SEND, IORING_OP_SENDMSG, IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_ADD}) {
+    for (const int op : {IORING_OP_RECVMSG, IORING_OP_SEND, IORING_OP_SENDMSG, IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_ADD, IORING_OP_TIMEOUT}) {
       r[n].opcode = IORING_RESTRICTION_SQE_OP;
       r[n++].sqe_op = static_cast<std::uint8_t>(op);
     }
@@ -311,11 +311,22 @@ class UringLoop final : public Loop {
   bool submit_and_wait(nanoseconds timeout) {
     if (timeout.count() < 0) return after_enter(io_uring_submit_and_wait(&ring_, 1));
     if (timeout.count() == 0) return after_enter(io_uring_submit_and_get_events(&ring_));
-    __kernel_timespec time{};
-    time.tv_sec = timeout.count() / 1'000'000'000;
-    time.tv_nsec = timeout.count() % 1'000'000'000;
-    io_uring_cqe* cqe = nullptr;
-    return after_enter(io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, &time, nullptr));
+    // Without a timer nothing would end the wait in time: then there is none.
+    return after_enter(arm_timer(timeout) ? io_uring_submit_and_wait(&ring_, 1) : io_uring_submit_and_get_events(&ring_));
+  }
+
+  /// A timer that runs beside the waits and is armed about once a second, since a timeout of its own would cost every wait two accesses to the
+  /// timer hardware: in a virtual machine two exits, and a third of what a wake-up costs. One that is due earlier than needed ends a wait early.
+  bool arm_timer(nanoseconds timeout) {
+    const std::int64_t at = monotonic_ns() + timeout.count();
+    if (timer_at_ != 0 && timer_at_ <= at) return true;
+    io_uring_sqe* sqe = entry();
+    if (!sqe) return false;
+    timer_ = {timeout.count() / 1'000'000'000, timeout.count() % 1'000'000'000};
+    io_uring_prep_timeout(sqe, &timer_, 0, 0);
+    io_uring_sqe_set_data64(sqe, user_data(Kind::timer, 0));
+    timer_at_ = at;
+    return true;
   }
 
   void arm(SocketId id, SocketTable::Slot& slot) {
@@ -487,6 +498,7 @@ class UringLoop final : public Loop {
       case Kind::receive: return received(cqe, receiver);
       case Kind::send: return send_failed(cqe.user_data >> 24 & epoch_mask, cqe.user_data & 0xFFFF, cqe.user_data >> 16 & whole, -cqe.res);
       case Kind::cancel: return;  // the receive had ended by itself
+      case Kind::timer: timer_at_ = 0; return;
       case Kind::wake:
         wake_.clear();
         if (!(cqe.flags & IORING_CQE_F_MORE)) wake_armed_ = false;
@@ -637,6 +649,8 @@ class UringLoop final : public Loop {
   std::vector<int> closing_;
   std::vector<std::uint32_t> leaving_files_;    // places of removed sockets in the ring's table of files
   bool wake_armed_ = false;
+  __kernel_timespec timer_{};
+  std::int64_t timer_at_ = 0;  // CLOCK_MONOTONIC; 0: none runs
   std::size_t armed_ = 0;
   WakeUp wake_;
   LoopCounters counters_;
