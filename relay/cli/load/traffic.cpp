@@ -325,6 +325,7 @@ SearchResult search(Traffic& traffic, Plan plan, double first_rate,
                     const std::function<void(double rate, const TrafficResult&)>& told) {
   constexpr double factor = 1.6, precise_enough = 1.04;
   constexpr unsigned max_steps = 24;
+  constexpr std::int64_t useless = 200'000'000;  // what a buffer has held for longer helps no call, and will overflow it soon
   SearchResult result;
   const Schedule as_given = plan.schedule;
   // Twice when the first time too many are lost: another program may have had the core for a moment.
@@ -341,6 +342,7 @@ SearchResult search(Traffic& traffic, Plan plan, double first_rate,
         return false;
       }
       if (r.loss() > tolerated_loss || r.send_errors > r.sent / 1000) continue;
+      if (r.latency.percentile(1 - tolerated_loss) > useless) continue;
       result.load_bound = false;
       result.rate = rate;
       result.best = r;

@@ -98,7 +98,7 @@ class Traffic {
   std::unique_ptr<Receiver> receiver_;
 };
 
-/// The most packets a second of which no more than 0.1 % are lost, found by raising the rate until more are, then halving.
+/// The most packets a second of which no more than 0.1 % are lost (or take 200 ms), found by raising the rate until more are, then halving.
 struct SearchResult {
   double rate = 0;     // offered, 0: more were lost at the lowest rate already
   bool load_bound = false;  // the load could not send more: the server may be able to
