@@ -13,7 +13,7 @@ import shutil
 from .processes import run
 
 CLIENTS_PER_ADDRESS = 4000
-ADDRESSES_PER_SLOT = 5
+ADDRESSES_PER_SLOT = 16  # what the load uses before it begins again
 SLOTS = 12
 
 
@@ -48,9 +48,9 @@ class Veth:
             self._in(namespace, "ip", "link", "set", "lo", "up")
         for outer, name, inner in ((self.client, "c0", "t0"), (self.peer, "p0", "t1")):
             run("ip", "link", "add", name, "netns", outer, "type", "veth", "peer", "name", inner, "netns", self.tower)
-        for slot in range(SLOTS):
-            for address in range(1, ADDRESSES_PER_SLOT + 1):
-                self._in(self.client, "ip", "address", "add", f"10.81.{slot}.{address}/16", "dev", "c0")
+        addresses = "".join(f"address add 10.81.{slot}.{address}/16 dev c0\n" for slot in range(SLOTS)
+                            for address in range(1, ADDRESSES_PER_SLOT + 1))
+        run("ip", "-netns", self.client, "-batch", "-", text=addresses)
         self._in(self.peer, "ip", "address", "add", "10.82.0.1/16", "dev", "p0")
         self._in(self.tower, "ip", "address", "add", f"{self.listen}/16", "dev", "t0")
         self._in(self.tower, "ip", "address", "add", f"{self.relay}/16", "dev", "t1")

@@ -47,9 +47,9 @@ def stop_all():
         stop(process, 2.0)
 
 
-def run(*command):
-    """A short command that must succeed."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+def run(*command, text=None):
+    """A short command that must succeed; `text` is its input."""
+    done = subprocess.run(command, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)}: {done.stdout.strip()}")
     return done.stdout

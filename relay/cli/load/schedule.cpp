@@ -38,8 +38,8 @@ Event Stream::event(std::uint64_t n) const {
   const std::uint64_t cycle = n / sessions;
   const auto turn = static_cast<std::uint32_t>(n % sessions);
   const double at = (static_cast<double>(n) + offset) * period_ns / sessions;
-  // By seven, which shares no factor with the 21 sizes of a video frame: neighbours in time differ by more than one packet.
-  const std::uint64_t more = (cycle + turn) * 7 % (most - least + 1);
+  // By eight, which shares no factor with the 21 sizes of a video frame: neighbours in time differ by more than one packet.
+  const std::uint64_t more = (cycle + turn) * 8 % (most - least + 1);
   return {static_cast<std::int64_t>(std::ceil(at)), first + turn, least + static_cast<std::uint32_t>(more)};
 }
 

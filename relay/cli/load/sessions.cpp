@@ -36,7 +36,6 @@ struct Sessions::Exchange {
 
 Sessions::Sessions(const Options& options) : options_(options), framing_(options.method) {
   want_descriptors(options.sessions + options.peer_count);
-  const net::Family family = options.server.family();
   const int on = 1;
   {
     const InNamespace in(options.peer_netns);
@@ -52,20 +51,27 @@ Sessions::Sessions(const Options& options) : options_(options), framing_(options
       if (options.receive_trains) setsockopt(peers.back(), SOL_UDP, UDP_GRO, &on, sizeof on);
     }
   }
-  const InNamespace in(options.client_netns);
-  const Name server(options.server);
   sessions.resize(options.sessions);
-  for (std::uint32_t i = 0; i < options.sessions; ++i) {
-    Session& s = sessions[i];
-    const std::uint32_t each = options.clients_per_address;
+  for (std::uint32_t i = 0; i < options.sessions; ++i) sessions[i].peer = i % options.peer_count;
+  open_clients();
+}
+
+// Again: from other addresses and ports, as clients that were never seen before.
+void Sessions::open_clients() {
+  const InNamespace in(options_.client_netns);
+  const int on = 1;
+  const std::uint32_t each = options_.clients_per_address;
+  for (Session& s : sessions) {
+    if (s.socket >= 0) close(s.socket);
+    s.is_ready = false;
     std::optional<net::TransportAddress> local;
-    if (options.clients) local = offset(*options.clients, i / each, i % each);
-    s.peer = i % options.peer_count;
-    s.socket = open_socket(family, local, client_buffer);
-    const Name to = options.method == Method::direct ? Name(peer_addresses[s.peer]) : server;
+    if (options_.clients) local = offset(*options_.clients, next_client_ / each % client_addresses, next_client_ % each);
+    ++next_client_;
+    s.socket = open_socket(options_.server.family(), local, client_buffer);
+    const Name to(options_.method == Method::direct ? peer_addresses[s.peer] : options_.server);
     if (connect(s.socket, &to.value.any, to.length) != 0)
-      throw std::runtime_error(fmt::format("no way to {}: {}", options.server.text(), std::strerror(errno)));
-    if (options.receive_trains) setsockopt(s.socket, SOL_UDP, UDP_GRO, &on, sizeof on);
+      throw std::runtime_error(fmt::format("no way to {}: {}", options_.server.text(), std::strerror(errno)));
+    if (options_.receive_trains) setsockopt(s.socket, SOL_UDP, UDP_GRO, &on, sizeof on);
   }
 }
 
@@ -265,7 +271,9 @@ SetUpResult Sessions::tear_down() { return options_.method == Method::direct ? S
 StormResult Sessions::storm(double seconds) {
   StormResult result;
   const std::int64_t end = steady_ns() + static_cast<std::int64_t>(seconds * 1e9);
-  while (steady_ns() < end) {
+  for (bool is_first = true; is_first || steady_ns() < end; is_first = false) {
+    // Some servers hold an address back for a while after its allocation has ended, and new clients have new ones anyway.
+    if (!is_first) open_clients();
     const SetUpResult made = set_up(), ended = tear_down();
     result.allocations += made.ready;
     result.failures += made.wanted - made.ready + ended.wanted - ended.ready;
@@ -274,6 +282,8 @@ StormResult Sessions::storm(double seconds) {
     result.tear_down_ns += ended.elapsed_ns;
     result.set_up_cpu_ns += made.server_cpu_ns;
     result.tear_down_cpu_ns += ended.server_cpu_ns;
+    for (const auto& [error, count] : made.errors) result.errors[error] += count;
+    for (const auto& [error, count] : ended.errors) result.errors[error] += count;
     if (made.gave_up) break;
   }
   return result;

@@ -16,6 +16,8 @@
 
 namespace radiotower::load {
 
+inline constexpr std::uint32_t client_addresses = 16;
+
 struct Options {
   net::TransportAddress server;
   pid_t server_pid = 0;  // 0: not known, and its CPU time neither
@@ -24,7 +26,7 @@ struct Options {
   Method method = Method::channel;
   bool receive_trains = false;  // UDP GRO on all sockets: a receiver without it would have the server pay for cutting trains up
   std::optional<net::TransportAddress> clients;  // the first one; below ip_local_port_range, so that no relay port is taken
-  std::uint32_t clients_per_address = 4000;      // then the next address
+  std::uint32_t clients_per_address = 4000;      // then the next address, up to client_addresses of them
   std::optional<net::TransportAddress> peers;    // first peer; the others have the ports behind it
   std::uint32_t peer_count = 4;
   std::uint32_t window = 64;  // sessions that are set up at the same time
@@ -58,6 +60,7 @@ struct VerifyResult {
 };
 
 struct StormResult {
+  std::map<std::pair<std::string, int>, std::uint32_t> errors;
   std::uint64_t allocations = 0, failures = 0, retransmissions = 0;
   std::int64_t set_up_ns = 0, tear_down_ns = 0;          // elapsed
   std::int64_t set_up_cpu_ns = 0, tear_down_cpu_ns = 0;  // of the server
@@ -81,7 +84,7 @@ class Sessions {
   SetUpResult tear_down();
   /// One packet to the peer and one back on every session, whole and from the right place.
   VerifyResult verify();
-  /// set_up and tear_down in turn, for this long.
+  /// set_up and tear_down in turn, for this long, each time by clients with other addresses.
   StormResult storm(double seconds);
 
   const Framing& framing() const { return framing_; }
@@ -103,6 +106,7 @@ class Sessions {
   bool take_relayed(Exchange& e, Bytes datagram);
   const stun::Key& key_of(const std::string& realm);
   void prepare_direct();
+  void open_clients();
 
   Options options_;
   Framing framing_;
@@ -110,6 +114,7 @@ class Sessions {
   std::string realm_;
   std::map<std::string, stun::Key> keys_;
   std::uint64_t next_transaction_ = 0;
+  std::uint32_t next_client_ = 0;
 };
 
 }  // namespace radiotower::load

@@ -21,9 +21,9 @@ std::string latency_text(const Histogram& h) {
                      duration_text(h.percentile(0.999)), duration_text(h.max()));
 }
 
-std::string errors_of(const SetUpResult& r) {
+std::string errors_of(const std::map<std::pair<std::string, int>, std::uint32_t>& errors) {
   std::string out;
-  for (const auto& [error, count] : r.errors)
+  for (const auto& [error, count] : errors)
     out += fmt::format("{}{}: {}", out.empty() ? "" : ", ", cli::json_string(fmt::format("{} {}", error.first, error.second)), count);
   return out;
 }
@@ -33,7 +33,7 @@ std::string errors_of(const SetUpResult& r) {
 std::string json_of(const SetUpResult& r) {
   return fmt::format(R"({{"wanted": {}, "ready": {}, "timeouts": {}, "retransmissions": {}, "unreachable": {}, "errors": {{{}}}, )"
                      R"("elapsed_ns": {}, "server_cpu_ns": {}}})",
-                     r.wanted, r.ready, r.timeouts, r.retransmissions, r.unreachable, errors_of(r), r.elapsed_ns, r.server_cpu_ns);
+                     r.wanted, r.ready, r.timeouts, r.retransmissions, r.unreachable, errors_of(r.errors), r.elapsed_ns, r.server_cpu_ns);
 }
 
 std::string json_of(const VerifyResult& r) {
@@ -54,8 +54,9 @@ std::string json_of(const TrafficResult& r) {
 
 std::string json_of(const StormResult& r) {
   return fmt::format(R"({{"allocations": {}, "failures": {}, "retransmissions": {}, "set_up_ns": {}, "tear_down_ns": {}, )"
-                     R"("set_up_cpu_ns": {}, "tear_down_cpu_ns": {}}})",
-                     r.allocations, r.failures, r.retransmissions, r.set_up_ns, r.tear_down_ns, r.set_up_cpu_ns, r.tear_down_cpu_ns);
+                     R"("set_up_cpu_ns": {}, "tear_down_cpu_ns": {}, "errors": {{{}}}}})",
+                     r.allocations, r.failures, r.retransmissions, r.set_up_ns, r.tear_down_ns, r.set_up_cpu_ns, r.tear_down_cpu_ns,
+                     errors_of(r.errors));
 }
 
 std::string json_of(const SearchResult& r) {
