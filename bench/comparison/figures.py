@@ -69,6 +69,12 @@ TRAFFIC = [
     ("own_drops", "load's drops", lambda r: r["own_drops"], "{:.0f}"),
     ("wrong", "wrong", lambda r: r["wrong"], "{:.0f}"),
 ]
+# Beside "direct", the same packets without a relay: what of the latency is the relay's.
+ADDED = [
+    ("added_p50_us", "added p50", lambda r: r["latency_p50_us"], "{:,.0f}"),
+    ("added_p99_us", "added p99", lambda r: r["latency_p99_us"], "{:,.0f}"),
+    ("added_p999_us", "added p99.9", lambda r: r["latency_p999_us"], "{:,.0f}"),
+]
 SEARCH = [
     ("capacity", "k/s at most 0.1 % lost", lambda r: r["search"]["delivered_a_second"] / 1000, "{:.1f}"),
     ("cpu_ns", "CPU ns a packet", cost, "{:,.0f}"),

@@ -13,14 +13,17 @@ def cells_of(profile_result, reference):
             continue
         names = [name for name in profile_result["servers"] if all(name in results for results in rounds)]
         columns = figures.columns_of(rounds[0][names[0]])
+        added = figures.ADDED if columns is figures.TRAFFIC and "direct" in names else []
         rows = []
         for name in names:
             spreads = {key: figures.spread(rounds, name, value) for key, _, value, _ in columns}
+            for key, _, value, _ in added:
+                spreads[key] = figures.Spread([value(results[name]) - value(results["direct"]) for results in rounds])
             ratio = None
             if reference in names and name != reference and name != "direct":
                 ratio = figures.ratio(rounds, name, reference, columns[0][2])
             rows.append((name, ratio, spreads))
-        yield title, columns, rows
+        yield title, columns + added, rows
 
 
 def ratio_text(ratio):

@@ -190,7 +190,8 @@ TEST_CASE("what the load frames is ChannelData and Send indications that the rea
     const auto message = stun::Message::read(Bytes(payload - header, header + 61 + 3));
     REQUIRE(message);
     CHECK(message->is(stun::Class::indication, stun::Method::send));
-    const auto to = stun::read_xor_address(*message->find(stun::Attribute::xor_peer_address), message->transaction_id());
+    const auto to =
+        stun::read_xor_address(*message->find(stun::Attribute::xor_peer_address), message->transaction_id());
     CHECK(to->address == peer);
     CHECK(message->find(stun::Attribute::data)->data() == payload);
     CHECK(message->find(stun::Attribute::data)->size() == 61);

@@ -55,7 +55,9 @@ class Servant {
   std::string traffic() {
     Plan plan;
     double rate = 0;
-    if (!read_ways(plan.ways) || !(words_ >> rate >> plan.size >> plan.train >> plan.seconds) || rate < 0 || !is_sound(plan)) return {};
+    if (!read_ways(plan.ways) || !(words_ >> rate >> plan.size >> plan.train >> plan.seconds) || rate < 0 ||
+        !is_sound(plan))
+      return {};
     if (rate > 0) plan.schedule = steady(plan.ways, count(), plan.size, plan.train, rate);
     return run(plan);
   }
@@ -64,7 +66,9 @@ class Servant {
     Plan plan;
     std::string name;
     double rate = 0;
-    if (!(words_ >> name) || !read_ways(plan.ways) || !(words_ >> rate >> plan.train >> plan.seconds) || rate < 0 || !is_sound(plan)) return {};
+    if (!(words_ >> name) || !read_ways(plan.ways) || !(words_ >> rate >> plan.train >> plan.seconds) || rate < 0 ||
+        !is_sound(plan))
+      return {};
     plan.schedule = schedule_of(name, plan.ways, count());
     if (plan.schedule.empty()) return {};
     if (rate > 0) stretch(plan.schedule, rate);
@@ -74,7 +78,9 @@ class Servant {
   std::string search_rate() {
     Plan plan;
     double first = 0;
-    if (!read_ways(plan.ways) || !(words_ >> plan.size >> plan.train >> plan.seconds >> first) || first <= 0 || !is_sound(plan)) return {};
+    if (!read_ways(plan.ways) || !(words_ >> plan.size >> plan.train >> plan.seconds >> first) || first <= 0 ||
+        !is_sound(plan))
+      return {};
     plan.schedule = steady(plan.ways, count(), plan.size, plan.train, first);
     plan.warm_up = plan.seconds / 10;
     return json_of(search(traffic_, plan, first, {}));
@@ -94,7 +100,9 @@ class Servant {
   std::string flood() {
     const Options& o = sessions_.options();
     FloodOptions options{.server = o.server, .netns = o.client_netns};
-    if (!(words_ >> options.rate >> options.train >> options.core) || options.rate < 0 || options.train < 1 || options.train > 64) return {};
+    if (!(words_ >> options.rate >> options.train >> options.core) || options.rate < 0 || options.train < 1 ||
+        options.train > 64)
+      return {};
     flood_ = std::make_unique<Flood>(options);
     probe_ = std::make_unique<Probe>(o.server, cli::Credential{o.user, o.password}, o.client_netns);
     return "{}";

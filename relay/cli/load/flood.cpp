@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstring>
@@ -30,7 +31,7 @@ struct Junk {
 };
 
 // The same seed every time: two servers get the same flood.
-class Bytes32 {
+class Noise {
  public:
   std::uint8_t next() {
     state_ ^= state_ << 13;
@@ -44,7 +45,7 @@ class Bytes32 {
 };
 
 std::vector<Junk> make_junk(std::uint32_t train) {
-  Bytes32 random;
+  Noise random;
   const auto id = [&] {
     stun::TransactionId out;
     for (auto& b : out) b = random.next();
@@ -59,7 +60,8 @@ std::vector<Junk> make_junk(std::uint32_t train) {
   all.push_back(row(100, [&](MutableBytes out) {
     for (auto& b : out) b = random.next();
   }));
-  all.push_back(row(20, [&](MutableBytes out) { stun::Writer(out, stun::Class::request, stun::Method::binding, id()); }));
+  all.push_back(
+      row(20, [&](MutableBytes out) { stun::Writer(out, stun::Class::request, stun::Method::binding, id()); }));
   all.push_back(row(28, [&](MutableBytes out) {
     stun::Writer(out, stun::Class::request, stun::Method::allocate, id())
         .add_u32(stun::Attribute::requested_transport, std::uint32_t{IPPROTO_UDP} << 24);
@@ -148,7 +150,8 @@ void Probe::run() {
   const InNamespace in(netns_);
   while (!is_stopping_) {
     std::string why;
-    auto client = cli::Client::open(server_, credential_, system_random(), {.timeout = patience, .rto = std::chrono::milliseconds(500)}, why);
+    auto client = cli::Client::open(server_, credential_, system_random(),
+                                    {.timeout = patience, .rto = std::chrono::milliseconds(500)}, why);
     const std::int64_t before = steady_ns();
     cli::Outcome outcome;
     if (client) outcome = client->allocate();
@@ -161,7 +164,11 @@ void Probe::run() {
       client->refresh(0);
     } else {
       ++result_.failures;
-      result_.last_failure = client ? cli::describe(outcome, {.step = "Allocate", .server = server_.text(), .username = credential_.username, .timeout = patience}) : why;
+      result_.last_failure = client ? cli::describe(outcome, {.step = "Allocate",
+                                                              .server = server_.text(),
+                                                              .username = credential_.username,
+                                                              .timeout = patience})
+                                    : why;
     }
     std::this_thread::sleep_for(between_probes);
   }

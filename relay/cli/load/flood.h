@@ -1,4 +1,5 @@
-// Strangers who send junk to a server, and a client who asks it for allocations meanwhile. A thread each, beside the traffic.
+// Strangers who send junk to a server, and a client who asks it for allocations meanwhile. A thread each, beside the
+// traffic.
 #pragma once
 
 #include <atomic>
@@ -27,8 +28,8 @@ struct FloodResult {
   std::int64_t elapsed_ns = 0, cpu_ns = 0;
 };
 
-/// Random bytes, Binding requests, Allocates without credentials, ChannelData of nobody's channel, and STUN that is malformed,
-/// in turn, from many sockets. It reads no answers: their sockets have room for hardly any.
+/// Random bytes, Binding requests, Allocates without credentials, ChannelData of nobody's channel, and STUN that is
+/// malformed, in turn, from many sockets. It reads no answers: their sockets have room for hardly any.
 class Flood {
  public:
   /// Opens the sockets and begins. Throws std::runtime_error with a sentence.

@@ -1,4 +1,5 @@
-// What stands around a payload on its way between client and relay: a ChannelData header, a Send or Data indication, or nothing.
+// What stands around a payload on its way between client and relay: a ChannelData header, a Send or Data indication, or
+// nothing.
 #pragma once
 
 #include <array>

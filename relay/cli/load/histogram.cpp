@@ -6,7 +6,8 @@
 
 namespace radiotower::load {
 
-// Values below 64 have a bucket each. From there on an octave has 64 buckets: the leading seven bits and how many follow.
+// Values below 64 have a bucket each. From there on an octave has 64 buckets: the leading seven bits and how many
+// follow.
 std::size_t Histogram::bucket_of(std::int64_t ns) {
   const std::uint64_t value = ns < 0 ? 0 : std::min<std::uint64_t>(static_cast<std::uint64_t>(ns), largest);
   const auto width = static_cast<unsigned>(std::bit_width(value));

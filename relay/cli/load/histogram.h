@@ -1,4 +1,5 @@
-// How often each latency came, in buckets that are fine where latencies are short and never wider than 1/64 of what they hold.
+// How often each latency came, in buckets that are fine where latencies are short and never wider than 1/64 of what
+// they hold.
 #pragma once
 
 #include <array>

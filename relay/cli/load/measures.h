@@ -25,8 +25,8 @@ struct ProcessMemory {
 ProcessMemory process_memory(pid_t pid);
 
 struct KernelMemory {
-  std::int64_t slab_kb = 0;       // of the whole machine
-  std::int64_t udp_pages = 0;     // pages that queued datagrams hold (/proc/net/sockstat)
+  std::int64_t slab_kb = 0;    // of the whole machine
+  std::int64_t udp_pages = 0;  // pages that queued datagrams hold (/proc/net/sockstat)
   std::int64_t udp_sockets = 0;
 };
 KernelMemory kernel_memory();

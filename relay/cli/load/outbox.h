@@ -33,8 +33,9 @@ class Outbox {
   bool empty() const { return packets_ == 0; }
   void set_socket(int socket) { socket_ = socket; }  // empty() only
 
-  /// One packet more. `to`: nullptr for a connected socket. `framed_for`: the peer whose address a header names; nullptr: no
-  /// header. A train goes on while `joins` is true: to the same address, of the same size. Not when is_full().
+  /// One packet more. `to`: nullptr for a connected socket. `framed_for`: the peer whose address a header names;
+  /// nullptr: no header. A train goes on while `joins` is true: to the same address, of the same size. Not when
+  /// is_full().
   void add(const Stamp& stamp, const Name* to, const net::TransportAddress* framed_for, bool joins);
   /// Sends all, and is empty.
   Sent flush();

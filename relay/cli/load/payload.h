@@ -1,4 +1,5 @@
-// What stands in a packet of the load, so that its receiver can tell that it is whole, and when and by whom it was sent.
+// What stands in a packet of the load, so that its receiver can tell that it is whole, and when and by whom it was
+// sent.
 #pragma once
 
 #include <cstdint>

@@ -8,7 +8,8 @@ namespace radiotower::load {
 namespace {
 
 constexpr double ms = 1e6;
-constexpr std::uint32_t voice = 160, frame = 1150;  // bytes: 20 ms of G.711 or rich Opus; a full packet of a video frame
+constexpr std::uint32_t voice = 160,
+                        frame = 1150;  // bytes: 20 ms of G.711 or rich Opus; a full packet of a video frame
 
 // A stream for each direction that is asked for; the second half a step later, so that they alternate.
 void add(Schedule& out, Ways ways, Stream stream) {
@@ -38,7 +39,8 @@ Event Stream::event(std::uint64_t n) const {
   const std::uint64_t cycle = n / sessions;
   const auto turn = static_cast<std::uint32_t>(n % sessions);
   const double at = (static_cast<double>(n) + offset) * period_ns / sessions;
-  // By eight, which shares no factor with the 21 sizes of a video frame: neighbours in time differ by more than one packet.
+  // By eight, which shares no factor with the 21 sizes of a video frame: neighbours in time differ by more than one
+  // packet.
   const std::uint64_t more = (cycle + turn) * 8 % (most - least + 1);
   return {static_cast<std::int64_t>(std::ceil(at)), first + turn, least + static_cast<std::uint32_t>(more)};
 }

@@ -23,9 +23,10 @@ struct Stream {
   Direction direction = Direction::up;
   std::uint32_t first = 0, sessions = 1;  // the sessions [first, first + sessions)
   double period_ns = 0;
-  double offset = 0;                // of the first event, as a share of the distance between two events (0 to 1)
-  std::uint32_t least = 1, most = 1;  // packets a burst: all numbers from `least` to `most` in turn, other sessions other ones
-  std::uint32_t size = 1000;        // bytes of payload
+  double offset = 0;  // of the first event, as a share of the distance between two events (0 to 1)
+  std::uint32_t least = 1,
+                most = 1;     // packets a burst: all numbers from `least` to `most` in turn, other sessions other ones
+  std::uint32_t size = 1000;  // bytes of payload
 
   /// The n-th event from 0. Times do not go down.
   Event event(std::uint64_t n) const;

@@ -18,7 +18,7 @@
 namespace radiotower::load {
 namespace {
 
-constexpr std::int64_t first_timeout = 500'000'000;  // RFC 8489, 6.2.1: RTO, doubled with each retransmission
+constexpr std::int64_t first_timeout = 500'000'000;   // RFC 8489, 6.2.1: RTO, doubled with each retransmission
 constexpr int max_sends = 6, max_sends_of_first = 4;  // somebody waits for the first one
 constexpr int max_challenges = 3;                     // the first 401 and stale nonces of one session
 constexpr int client_buffer = 4 << 20, peer_buffer = 64 << 20;
@@ -65,7 +65,8 @@ void Sessions::open_clients() {
     if (s.socket >= 0) close(s.socket);
     s.is_ready = false;
     std::optional<net::TransportAddress> local;
-    if (options_.clients) local = offset(*options_.clients, next_client_ / each % client_addresses, next_client_ % each);
+    if (options_.clients)
+      local = offset(*options_.clients, next_client_ / each % client_addresses, next_client_ % each);
     ++next_client_;
     s.socket = open_socket(options_.server.family(), local, client_buffer);
     const Name to(options_.method == Method::direct ? peer_addresses[s.peer] : options_.server);
@@ -115,7 +116,8 @@ void Sessions::send_request(Exchange& e) {
   }
   const bool is_refresh = e.step == Step::refresh || e.step == Step::release;
   // With a channel the server would use it for all it sends (RFC 8656, 11.3): indications get a permission alone.
-  const stun::Method bind = options_.method == Method::send ? stun::Method::create_permission : stun::Method::channel_bind;
+  const stun::Method bind =
+      options_.method == Method::send ? stun::Method::create_permission : stun::Method::channel_bind;
   const stun::Method method = e.step == Step::bind ? bind : is_refresh ? stun::Method::refresh : stun::Method::allocate;
   std::array<std::uint8_t, 2560> buffer;
   stun::Writer request(buffer, stun::Class::request, method, e.id);
@@ -125,7 +127,8 @@ void Sessions::send_request(Exchange& e) {
       request.add_u32(Attribute::requested_address_family, std::uint32_t{2} << 24);
   }
   if (is_refresh) request.add_u32(Attribute::lifetime, e.step == Step::refresh ? 600 : 0);
-  if (method == stun::Method::channel_bind) request.add_u32(Attribute::channel_number, std::uint32_t{channel_number} << 16);
+  if (method == stun::Method::channel_bind)
+    request.add_u32(Attribute::channel_number, std::uint32_t{channel_number} << 16);
   if (method == bind) request.add_xor_address(Attribute::xor_peer_address, peer_addresses[s.peer]);
   if (e.step != Step::challenge && is_signed_) {
     request.add(Attribute::username, options_.user);
@@ -272,7 +275,8 @@ StormResult Sessions::storm(double seconds) {
   StormResult result;
   const std::int64_t end = steady_ns() + static_cast<std::int64_t>(seconds * 1e9);
   for (bool is_first = true; is_first || steady_ns() < end; is_first = false) {
-    // Some servers hold an address back for a while after its allocation has ended, and new clients have new ones anyway.
+    // Some servers hold an address back for a while after its allocation has ended, and new clients have new ones
+    // anyway.
     if (!is_first) open_clients();
     const SetUpResult made = set_up(), ended = tear_down();
     result.allocations += made.ready;

@@ -1,4 +1,5 @@
-// Many TURN clients in one process: a socket each, an allocation each, one channel (or permission) each, to one of a few peers.
+// Many TURN clients in one process: a socket each, an allocation each, one channel (or permission) each, to one of a
+// few peers.
 #pragma once
 
 #include <cstdint>
@@ -24,10 +25,12 @@ struct Options {
   std::uint32_t sessions = 200;
   std::string user, password;
   Method method = Method::channel;
-  bool receive_trains = false;  // UDP GRO on all sockets: a receiver without it would have the server pay for cutting trains up
-  std::optional<net::TransportAddress> clients;  // the first one; below ip_local_port_range, so that no relay port is taken
-  std::uint32_t clients_per_address = 4000;      // then the next address, up to client_addresses of them
-  std::optional<net::TransportAddress> peers;    // first peer; the others have the ports behind it
+  bool receive_trains =
+      false;  // UDP GRO on all sockets: a receiver without it would have the server pay for cutting trains up
+  std::optional<net::TransportAddress>
+      clients;                               // the first one; below ip_local_port_range, so that no relay port is taken
+  std::uint32_t clients_per_address = 4000;  // then the next address, up to client_addresses of them
+  std::optional<net::TransportAddress> peers;  // first peer; the others have the ports behind it
   std::uint32_t peer_count = 4;
   std::uint32_t window = 64;  // sessions that are set up at the same time
   std::string client_netns, peer_netns;
@@ -75,8 +78,8 @@ class Sessions {
   Sessions(const Sessions&) = delete;
   Sessions& operator=(const Sessions&) = delete;
 
-  /// Allocate, its 401, Allocate with credentials, ChannelBind or CreatePermission; `window` sessions at a time. The first goes alone, and when
-  /// it fails the others are not tried.
+  /// Allocate, its 401, Allocate with credentials, ChannelBind or CreatePermission; `window` sessions at a time. The
+  /// first goes alone, and when it fails the others are not tried.
   SetUpResult set_up();
   /// Refresh and ChannelBind or CreatePermission on every session that is ready.
   SetUpResult renew();

@@ -25,8 +25,7 @@ namespace {
 bool Name::is_same(const Name& other) const {
   if (value.any.sa_family != other.value.any.sa_family) return false;
   if (value.any.sa_family == AF_INET)
-    return value.v4.sin_port == other.value.v4.sin_port &&
-           value.v4.sin_addr.s_addr == other.value.v4.sin_addr.s_addr;
+    return value.v4.sin_port == other.value.v4.sin_port && value.v4.sin_addr.s_addr == other.value.v4.sin_addr.s_addr;
   return value.v6.sin6_port == other.value.v6.sin6_port &&
          std::memcmp(&value.v6.sin6_addr, &other.value.v6.sin6_addr, sizeof value.v6.sin6_addr) == 0;
 }

@@ -20,7 +20,7 @@ std::string json_of(const SearchResult& r);
 std::string json_of(const FloodResult& flood, const ProbeResult& probe);
 std::string json_of(const ProcessMemory& p, const KernelMemory& k);
 
-std::string grouped(double number);         // "1,234,567"
+std::string grouped(double number);          // "1,234,567"
 std::string duration_text(std::int64_t ns);  // "85 us", "1.25 ms", "3.10 s"
 
 /// Lines of the summary, each with its title.
@@ -30,7 +30,8 @@ std::vector<std::string> text_of(const TrafficResult& r, double bytes, bool know
 std::vector<std::string> text_of(const StormResult& r, bool knows_server);
 std::vector<std::string> text_of(const FloodResult& flood, const ProbeResult& probe);
 /// One line for a terminal, while it runs.
-std::string progress_text(double seconds, double of, const TrafficResult& now, const TrafficResult& before, double interval);
+std::string progress_text(double seconds, double of, const TrafficResult& now, const TrafficResult& before,
+                          double interval);
 
 /// Why sessions could not be set up: a sentence, and what to look at.
 struct Explanation {

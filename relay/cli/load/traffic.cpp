@@ -16,7 +16,8 @@ constexpr std::uint32_t batch = 32;  // messages sent before the receiving socke
 constexpr std::uint32_t receive_batch = 64;
 constexpr std::uint32_t least_looks = 8;  // at clients' sockets in one turn
 constexpr std::int64_t longest_spin = 20'000;
-constexpr std::int64_t longest_await = 100'000'000;  // a packet that takes longer is found by the look at all sockets in turn
+constexpr std::int64_t longest_await =
+    100'000'000;  // a packet that takes longer is found by the look at all sockets in turn
 constexpr std::int64_t quiet = 50'000'000, longest_emptying = 2'000'000'000;
 constexpr std::int64_t progress_interval = 200'000'000;
 
@@ -94,8 +95,12 @@ struct Traffic::Receiver {
 };
 
 Traffic::Traffic(Sessions& sessions)
-    : sessions_(sessions), up_(-1, sessions.framing(), payload_), sessions_of_peer_(sessions.peers.size()),
-      next_of_peer_(sessions.peers.size()), ring_(sessions.sessions.size()), awaited_(sessions.sessions.size()),
+    : sessions_(sessions),
+      up_(-1, sessions.framing(), payload_),
+      sessions_of_peer_(sessions.peers.size()),
+      next_of_peer_(sessions.peers.size()),
+      ring_(sessions.sessions.size()),
+      awaited_(sessions.sessions.size()),
       awaited_since_(sessions.sessions.size()),
       receiver_(std::make_unique<Receiver>(sessions.options().receive_trains ? 65536 : 2048)) {
   for (int peer : sessions.peers) down_.emplace_back(peer, sessions.framing(), payload_);
@@ -112,8 +117,11 @@ void Traffic::flush(Outbox& box) {
 void Traffic::send_up(std::uint32_t session, std::uint32_t packets, std::uint32_t size) {
   const Session& s = sessions_.sessions[session];
   up_.set_socket(s.socket);
-  const Stamp stamp{.session = session, .sent_at = steady_ns(), .run = is_counting_ ? run_ : warm_run_,
-                    .size = static_cast<std::uint16_t>(size), .direction = Direction::up};
+  const Stamp stamp{.session = session,
+                    .sent_at = steady_ns(),
+                    .run = is_counting_ ? run_ : warm_run_,
+                    .size = static_cast<std::uint16_t>(size),
+                    .direction = Direction::up};
   for (std::uint32_t i = 0; i < packets; ++i) {
     if (up_.is_full()) flush(up_);
     up_.add(stamp, nullptr, &sessions_.peer_addresses[s.peer], i % plan_.train != 0);
@@ -125,8 +133,11 @@ void Traffic::send_up(std::uint32_t session, std::uint32_t packets, std::uint32_
 void Traffic::send_down(std::uint32_t session, std::uint32_t packets, std::uint32_t size) {
   const Session& s = sessions_.sessions[session];
   Outbox& box = down_[s.peer];
-  const Stamp stamp{.session = session, .sent_at = steady_ns(), .run = is_counting_ ? run_ : warm_run_,
-                    .size = static_cast<std::uint16_t>(size), .direction = Direction::down};
+  const Stamp stamp{.session = session,
+                    .sent_at = steady_ns(),
+                    .run = is_counting_ ? run_ : warm_run_,
+                    .size = static_cast<std::uint16_t>(size),
+                    .direction = Direction::down};
   for (std::uint32_t i = 0; i < packets; ++i) {
     if (box.is_full()) flush(box);
     box.add(stamp, &s.relayed, nullptr, i % plan_.train != 0);
@@ -178,7 +189,8 @@ std::uint32_t Traffic::send_all_we_can() {
 
 void Traffic::take(Bytes payload, Direction direction, std::uint32_t at, const Name& source, std::int64_t now) {
   Stamp stamp;
-  const bool whole = payload_.read(payload, stamp) && stamp.session < sessions_.sessions.size() && stamp.direction == direction;
+  const bool whole =
+      payload_.read(payload, stamp) && stamp.session < sessions_.sessions.size() && stamp.direction == direction;
   if (whole && stamp.run != run_ && stamp.run != warm_run_) return;
   bool is_right = whole;
   if (whole && direction == Direction::up) {
@@ -263,7 +275,8 @@ TrafficResult Traffic::run(const Plan& plan, const Progress& progress) {
   warm_run_ = run_ - 1;
   next_up_ = next_down_ = 0;
   for (auto& own : sessions_of_peer_) own.clear();
-  for (std::uint32_t i = 0; i < sessions_.sessions.size(); ++i) sessions_of_peer_[sessions_.sessions[i].peer].push_back(i);
+  for (std::uint32_t i = 0; i < sessions_.sessions.size(); ++i)
+    sessions_of_peer_[sessions_.sessions[i].peer].push_back(i);
   std::fill(next_of_peer_.begin(), next_of_peer_.end(), 0);
   lines_.clear();
   for (const Stream& s : plan.schedule) lines_.push_back({s, 0, s.event(0)});
@@ -325,7 +338,8 @@ SearchResult search(Traffic& traffic, Plan plan, double first_rate,
                     const std::function<void(double rate, const TrafficResult&)>& told) {
   constexpr double factor = 1.6, precise_enough = 1.04;
   constexpr unsigned max_steps = 24;
-  constexpr std::int64_t useless = 200'000'000;  // what a buffer has held for longer helps no call, and will overflow it soon
+  constexpr std::int64_t useless =
+      200'000'000;  // what a buffer has held for longer helps no call, and will overflow it soon
   SearchResult result;
   const Schedule as_given = plan.schedule;
   // Twice when the first time too many are lost: another program may have had the core for a moment.
@@ -352,8 +366,10 @@ SearchResult search(Traffic& traffic, Plan plan, double first_rate,
     return false;
   };
   double good = 0, bad = 0;
-  for (double rate = first_rate; bad == 0 && result.steps < max_steps; rate *= factor) (holds(rate) ? good : bad) = rate;
-  for (double low = first_rate / 2; good == 0 && low > 100 && result.steps < max_steps; low /= 2) (holds(low) ? good : bad) = low;
+  for (double rate = first_rate; bad == 0 && result.steps < max_steps; rate *= factor)
+    (holds(rate) ? good : bad) = rate;
+  for (double low = first_rate / 2; good == 0 && low > 100 && result.steps < max_steps; low /= 2)
+    (holds(low) ? good : bad) = low;
   bool is_bound = result.load_bound;
   while (bad > good * precise_enough && good > 0 && result.steps < max_steps) {
     const double rate = (good + bad) / 2;

@@ -15,10 +15,11 @@
 namespace radiotower::load {
 
 struct TrafficResult {
-  std::uint64_t sent = 0;       // datagrams
-  std::uint64_t delivered = 0;  // that came whole and from the right place while it was counted: what CPU time is divided by
-  std::uint64_t arrived = 0;    // of those sent: also the ones that came after the end; what is missing was lost
-  std::uint64_t wrong = 0;      // datagrams that were not whole, or from elsewhere
+  std::uint64_t sent = 0;  // datagrams
+  std::uint64_t delivered =
+      0;  // that came whole and from the right place while it was counted: what CPU time is divided by
+  std::uint64_t arrived = 0;  // of those sent: also the ones that came after the end; what is missing was lost
+  std::uint64_t wrong = 0;    // datagrams that were not whole, or from elsewhere
   std::uint64_t send_errors = 0;
   std::uint64_t own_drops = 0;  // lost because a socket of the load was full
   std::int64_t elapsed_ns = 0;
@@ -28,14 +29,18 @@ struct TrafficResult {
   Histogram latency;                // from the send to the receipt of a packet
   Histogram lateness;               // of the load: from when a packet was due to its send
 
-  double loss() const { return sent == 0 || arrived >= sent ? 0 : static_cast<double>(sent - arrived) / static_cast<double>(sent); }
-  double delivered_a_second() const { return elapsed_ns == 0 ? 0 : static_cast<double>(delivered) * 1e9 / static_cast<double>(elapsed_ns); }
+  double loss() const {
+    return sent == 0 || arrived >= sent ? 0 : static_cast<double>(sent - arrived) / static_cast<double>(sent);
+  }
+  double delivered_a_second() const {
+    return elapsed_ns == 0 ? 0 : static_cast<double>(delivered) * 1e9 / static_cast<double>(elapsed_ns);
+  }
   void merge(const TrafficResult& other);
 };
 
 struct Plan {
-  Schedule schedule;       // empty: as many as can be sent, of `size` bytes
-  Ways ways = Ways::up;    // of saturation
+  Schedule schedule;     // empty: as many as can be sent, of `size` bytes
+  Ways ways = Ways::up;  // of saturation
   std::uint32_t size = 1000;
   std::uint32_t train = 1;  // datagrams in one send (UDP GSO); 1: one packet at a time
   double seconds = 1, warm_up = 0.1;
@@ -98,14 +103,16 @@ class Traffic {
   std::unique_ptr<Receiver> receiver_;
 };
 
-/// The most packets a second of which no more than 0.1 % are lost (or take 200 ms), found by raising the rate until more are, then halving.
+/// The most packets a second of which no more than 0.1 % are lost (or take 200 ms), found by raising the rate until
+/// more are, then halving.
 struct SearchResult {
-  double rate = 0;     // offered, 0: more were lost at the lowest rate already
+  double rate = 0;          // offered, 0: more were lost at the lowest rate already
   bool load_bound = false;  // the load could not send more: the server may be able to
   TrafficResult best;
   unsigned steps = 0;
 };
 inline constexpr double tolerated_loss = 0.001;
-SearchResult search(Traffic& traffic, Plan plan, double first_rate, const std::function<void(double rate, const TrafficResult&)>& told);
+SearchResult search(Traffic& traffic, Plan plan, double first_rate,
+                    const std::function<void(double rate, const TrafficResult&)>& told);
 
 }  // namespace radiotower::load

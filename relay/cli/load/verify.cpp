@@ -1,4 +1,5 @@
-// One packet each way on every session, before anything is measured: does each of them relay, whole and between the right ends?
+// One packet each way on every session, before anything is measured: does each of them relay, whole and between the
+// right ends?
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -36,7 +37,8 @@ class Check {
     for (;;) {
       Name source;
       source.length = sizeof source.value;
-      const ssize_t n = recvfrom(all_.peers[peer], received_.data(), received_.size(), 0, &source.value.any, &source.length);
+      const ssize_t n =
+          recvfrom(all_.peers[peer], received_.data(), received_.size(), 0, &source.value.any, &source.length);
       if (n < 0) return;
       Stamp stamp;
       if (!payload_.read(Bytes(received_).first(static_cast<std::size_t>(n)), stamp) || stamp.run != 0) continue;
@@ -47,7 +49,8 @@ class Check {
       at_peer_[stamp.session] = true;
       stamp.direction = Direction::down;
       std::memcpy(received_.data(), &stamp, sizeof stamp);
-      (void)!sendto(all_.peers[peer], received_.data(), static_cast<std::size_t>(n), 0, &source.value.any, source.length);
+      (void)!sendto(all_.peers[peer], received_.data(), static_cast<std::size_t>(n), 0, &source.value.any,
+                    source.length);
     }
   }
 
@@ -57,7 +60,8 @@ class Check {
       const ssize_t n = recv(s.socket, received_.data(), received_.size(), 0);
       if (n < 0) return;
       Stamp stamp;
-      const auto payload = all_.framing().unwrap(Bytes(received_).first(static_cast<std::size_t>(n)), all_.peer_addresses[s.peer]);
+      const auto payload =
+          all_.framing().unwrap(Bytes(received_).first(static_cast<std::size_t>(n)), all_.peer_addresses[s.peer]);
       if (!payload || !payload_.read(*payload, stamp)) continue;
       if (stamp.run != 0 || stamp.session != index || stamp.direction != Direction::down) continue;
       if (!at_client_[index]) ++result_.to_client;
