@@ -68,6 +68,8 @@ def live(profile, names, options, net, clock, save):
     rounds = {cell.title: [] for cell in profile.cells}
     slots = len(names)
     sessions = min(profile.sessions, programs.RELAY_PORTS // slots - 64)
+    if sessions < profile.sessions:
+        print(f"  {sessions:,} sessions each: so many servers share the relay ports", flush=True)
     made = [programs.make(name, options, net, slot, slots) for slot, name in enumerate(names)]
     loads = {}
     try:

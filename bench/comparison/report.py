@@ -86,6 +86,8 @@ def markdown(run, reference):
         out.append("")
     for result in run["profiles"]:
         out += [f"## {result['name']}", result["summary"], ""]
+        if "error" in result:
+            out += ["Not finished: " + result["error"].splitlines()[0], ""]
         for head, rows in table_of(result, reference):
             out.append("| " + " | ".join(head) + " |")
             out.append("|---|---|" + "---:|" * (len(head) - 2))
@@ -111,6 +113,8 @@ def write(path, text):
 def save(run, reference, folder):
     os.makedirs(folder, exist_ok=True)
     for result in run["profiles"]:
+        if not any(result["rounds"].values()):
+            continue
         result["plots"] = plots.write_all(result, list(cells_of(result, reference)), folder)
         result["summary_of_rounds"] = summary_of(result, reference)
     write(os.path.join(folder, "results.json"), json.dumps(run, indent=1))
