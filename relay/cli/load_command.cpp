@@ -34,6 +34,7 @@ struct Flags {
        receive_trains = false;
 };
 
+constexpr std::uint32_t sessions_per_user = 20;  // a relay's limit on the allocations of one user is not what is tested
 constexpr double longest_without_renewal = 120;  // permissions last 300 s (RFC 8656, 9)
 
 int failure(const load::Explanation& why) {
@@ -88,7 +89,7 @@ class Job {
     else if (!profile_)
       what += ", as many as can be sent";
     if (flags_.train > 1) what += fmt::format(", in trains of {}", flags_.train);
-    return fmt::format("{} sessions, {}{}, {}", load::grouped(count()), ways, method, what);
+    return fmt::format("{} session{}, {}{}, {}", load::grouped(count()), count() == 1 ? "" : "s", ways, method, what);
   }
 
   void say(const std::string& text) const {
@@ -105,7 +106,7 @@ class Job {
   Situation situation() const {
     Situation s;
     s.server = options_.server.text();
-    s.username = options_.user;
+    s.username = options_.users.empty() ? std::string() : options_.users.front().username;
     s.now = std::time(nullptr);
     s.used_secret = !flags_.secret_file.empty();
     return s;
@@ -139,7 +140,10 @@ class Job {
   load::Progress progress(double of) {
     if (flags_.quiet || isatty(STDERR_FILENO) == 0) return {};
     return [this, of](double seconds, const load::TrafficResult& so_far) {
-      if (so_far.sent < seen_.sent) seen_ = {};  // the warm-up has ended
+      if (so_far.sent < seen_.sent) {  // a new run, after permissions have been renewed
+        seen_ = {};
+        seen_at_ = 0;
+      }
       const std::string text =
           load::progress_text(seconds, of, so_far, seen_, seconds > seen_at_ ? seconds - seen_at_ : 1);
       fmt::print(stderr, "\r  {}\x1b[K", text);
@@ -187,8 +191,7 @@ class Job {
                                                                .train = flags_.flood_train,
                                                                .core = flags_.flood_core,
                                                                .netns = options_.client_netns});
-      probe = std::make_unique<load::Probe>(options_.server, Credential{options_.user, options_.password},
-                                            options_.client_netns);
+      probe = std::make_unique<load::Probe>(options_.server, options_.users.front(), options_.client_netns);
     }
     load::TrafficResult result;
     for (double left = flags_.seconds; left > 0; left -= longest_without_renewal) {
@@ -257,28 +260,35 @@ class Job {
   double seen_at_ = 0;
 };
 
-std::optional<Credential> credential_of(const Flags& f, std::string& why) {
-  if (f.direct) return Credential{};
+// A user with an expiry in its name, as many as it takes for none to have more than sessions_per_user allocations.
+std::vector<Credential> users_of_secret(const Flags& f, const std::string& secret, std::uint32_t sessions) {
+  if (rest_expiry(f.user)) return {Credential{f.user, stun::rest_password(secret, f.user)}};
+  const UnixSeconds expiry = std::time(nullptr) + 3600 + static_cast<UnixSeconds>(f.seconds);
+  std::vector<Credential> users;
+  for (std::uint32_t n = 0; n * sessions_per_user < sessions; ++n)
+    users.push_back(make_rest_credential(secret, n == 0 ? f.user : fmt::format("{}-{}", f.user, n + 1), expiry));
+  return users;
+}
+
+// Empty, with a sentence in `why`, when there are none.
+std::vector<Credential> users_of(const Flags& f, std::uint32_t sessions, std::string& why) {
   const int given = !f.password.empty() + !f.password_file.empty() + !f.secret_file.empty();
   if (given != 1) why = "give one of --password, --password-file and --secret-file";
-  if (given != 1 || !username_is_sound(f.user, why)) return std::nullopt;
-  Credential credential{f.user, f.password};
+  if (given != 1 || !username_is_sound(f.user, why)) return {};
   std::string warning;
+  std::vector<Credential> users{{f.user, f.password}};
   if (!f.password_file.empty()) {
     const auto password = read_password(f.password_file, why, warning);
-    if (!password) return std::nullopt;
-    credential.password = *password;
+    if (!password) return {};
+    users.front().password = *password;
   }
   if (!f.secret_file.empty()) {
     const auto secret = read_secret(f.secret_file, why, warning);
-    if (!secret) return std::nullopt;
-    credential =
-        rest_expiry(f.user)
-            ? Credential{f.user, stun::rest_password(*secret, f.user)}
-            : make_rest_credential(*secret, f.user, std::time(nullptr) + 3600 + static_cast<UnixSeconds>(f.seconds));
+    if (!secret) return {};
+    users = users_of_secret(f, *secret, sessions);
   }
   if (!warning.empty()) warn(warning);
-  return credential;
+  return users;
 }
 
 // nullopt and a sentence in `why` when the flags cannot be obeyed.
@@ -306,12 +316,9 @@ std::optional<load::Options> options_of(const Flags& f, const Profile* profile, 
     if (found.empty()) return std::nullopt;
     o.server = found.front();
   }
-  const auto credential = credential_of(f, why);
-  if (!credential) return std::nullopt;
-  o.user = credential->username;
-  o.password = credential->password;
-  o.server_pid = f.pid;
   o.sessions = f.sessions != 0 ? f.sessions : profile ? profile->sessions : 200;
+  if (!f.direct && (o.users = users_of(f, o.sessions, why)).empty()) return std::nullopt;
+  o.server_pid = f.pid;
   o.method = f.direct ? load::Method::direct : f.method == "send" ? load::Method::send : load::Method::channel;
   o.receive_trains = f.receive_trains || f.train > 1;
   o.peer_count = std::min(f.peer_count, o.sessions);
@@ -352,7 +359,9 @@ void add_load_command(CLI::App& app, Run& run) {
   for (const Profile& p : load::profiles()) names.emplace_back(p.name);
 
   c->add_option("url", f->url, "turn:HOST[:PORT][?transport=udp] (RFC 7065)")->type_name("");
-  c->add_option("--user", f->user, "user name, one for all sessions")->type_name("NAME");
+  c->add_option("--user", f->user,
+                "user name; with --secret-file every 20 sessions get one of their own: NAME, NAME-2 ...")
+      ->type_name("NAME");
   c->add_option("--password", f->password, "its password; others on this host may see it while this runs")
       ->type_name("TEXT");
   c->add_option("--password-file", f->password_file, "a file whose first line is the password; - reads standard input")

@@ -104,7 +104,7 @@ class Servant {
         options.train > 64)
       return {};
     flood_ = std::make_unique<Flood>(options);
-    probe_ = std::make_unique<Probe>(o.server, cli::Credential{o.user, o.password}, o.client_netns);
+    probe_ = std::make_unique<Probe>(o.server, o.users.front(), o.client_netns);
     return "{}";
   }
 

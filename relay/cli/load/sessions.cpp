@@ -100,9 +100,10 @@ const char* Sessions::name_of(Step step) const {
   return "";
 }
 
-const stun::Key& Sessions::key_of(const std::string& realm) {
-  auto [it, is_new] = keys_.try_emplace(realm);
-  if (is_new) it->second = stun::long_term_key(stun::PasswordAlgorithm::md5, options_.user, realm, options_.password);
+const stun::Key& Sessions::key_of(std::uint32_t session) {
+  const cli::Credential& user = user_of(session);
+  auto [it, is_new] = keys_.try_emplace({realm_, user.username});
+  if (is_new) it->second = stun::long_term_key(stun::PasswordAlgorithm::md5, user.username, realm_, user.password);
   return it->second;
 }
 
@@ -131,10 +132,10 @@ void Sessions::send_request(Exchange& e) {
     request.add_u32(Attribute::channel_number, std::uint32_t{channel_number} << 16);
   if (method == bind) request.add_xor_address(Attribute::xor_peer_address, peer_addresses[s.peer]);
   if (e.step != Step::challenge && is_signed_) {
-    request.add(Attribute::username, options_.user);
+    request.add(Attribute::username, user_of(e.session).username);
     request.add(Attribute::realm, realm_);
     request.add(Attribute::nonce, s.nonce);
-    request.add_integrity(key_of(realm_).bytes());
+    request.add_integrity(key_of(e.session).bytes());
   }
   e.deadline = steady_ns() + (first_timeout << e.sends);
   ++e.sends;
@@ -179,7 +180,7 @@ bool Sessions::take_answer(Exchange& e, Bytes datagram, SetUpResult& result) {
   }
   if (e.step == Step::challenge) is_signed_ = false;  // it serves everybody: the success holds the allocation
   const bool counts = answer->message_class() == stun::Class::success &&
-                      (!is_signed_ || answer->integrity_matches(key_of(realm_).bytes()));
+                      (!is_signed_ || answer->integrity_matches(key_of(e.session).bytes()));
   const bool is_allocate = e.step == Step::challenge || e.step == Step::allocate;
   if (!counts || (is_allocate && !take_relayed(e, datagram))) {
     fail(e, -1, result);

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "credentials.h"
 #include "framing.h"
 #include "radiotower/net/address.h"
 #include "radiotower/stun/crypto.h"
@@ -23,7 +24,7 @@ struct Options {
   net::TransportAddress server;
   pid_t server_pid = 0;  // 0: not known, and its CPU time neither
   std::uint32_t sessions = 200;
-  std::string user, password;
+  std::vector<cli::Credential> users;  // of the sessions in turn; at least one, but with Method::direct
   Method method = Method::channel;
   bool receive_trains =
       false;  // UDP GRO on all sockets: a receiver without it would have the server pay for cutting trains up
@@ -107,7 +108,10 @@ class Sessions {
   void fail(const Exchange& e, int code, SetUpResult& result);
   bool take_answer(Exchange& e, Bytes datagram, SetUpResult& result);  // true: the exchange has ended
   bool take_relayed(Exchange& e, Bytes datagram);
-  const stun::Key& key_of(const std::string& realm);
+  const cli::Credential& user_of(std::uint32_t session) const {
+    return options_.users[session % options_.users.size()];
+  }
+  const stun::Key& key_of(std::uint32_t session);
   void prepare_direct();
   void open_clients();
 
@@ -115,7 +119,7 @@ class Sessions {
   Framing framing_;
   bool is_signed_ = true;  // until the server serves everybody
   std::string realm_;
-  std::map<std::string, stun::Key> keys_;
+  std::map<std::pair<std::string, std::string>, stun::Key> keys_;  // by realm and user name
   std::uint64_t next_transaction_ = 0;
   std::uint32_t next_client_ = 0;
 };

@@ -219,7 +219,8 @@ Explanation explain(const SetUpResult& r, const Sessions& sessions, const cli::S
   }
   if (outcome.code == 486)
     out.check.insert(out.check.begin(),
-                     "this load makes all its allocations as one user: fewer --sessions, or a higher limit");
+                     "--secret-file instead of --password: the sessions then share many users; or fewer --sessions, or "
+                     "a higher limit");
   return out;
 }
 

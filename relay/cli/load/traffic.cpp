@@ -310,9 +310,9 @@ TrafficResult Traffic::run(const Plan& plan, const Progress& progress) {
       for (Outbox& box : down_)
         if (!box.empty()) flush(box);
     const std::uint32_t received = receive(sent);
-    if (progress && now_ - told >= progress_interval) {
+    if (progress && is_counting_ && now_ - told >= progress_interval) {
       told = now_;
-      progress(static_cast<double>(now_ - start) * 1e-9, result_);
+      progress(static_cast<double>(now_ - opened) * 1e-9, result_);
     }
     const std::int64_t then = steady_ns();
     // A turn that took longer was not spinning: another program had the core.

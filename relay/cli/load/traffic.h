@@ -46,7 +46,7 @@ struct Plan {
   double seconds = 1, warm_up = 0.1;
 };
 
-/// Called a few times a second while traffic runs: how far it is, and what there is so far.
+/// Called a few times a second while traffic is counted: how far it is, and what there is so far.
 using Progress = std::function<void(double seconds, const TrafficResult& so_far)>;
 
 /// One thread that sends and receives, so that it needs one core and never outruns its own receiving.
