@@ -138,11 +138,13 @@ class Coturn(Server):
 
 
 class Floor(Server):
-    """bench/floor: forwards with no checks at all, so that what a relay costs beyond the kernel's share is seen."""
+    """bench/floor: forwards with no checks at all, so that what a relay costs beyond the kernel's share is seen. It has the credentials
+    for the integrity of its answers alone."""
 
     def command(self):
         return [self.options.floor, "--mode", self.name.removeprefix("floor-"), "--listen", f"{self.net.listen}:{self.port}",
-                "--relay", self.net.relay, "--ports", f"{self.ports[0]}-{self.ports[1]}"]
+                "--relay", self.net.relay, "--ports", f"{self.ports[0]}-{self.ports[1]}", "--user", USER, "--password", PASSWORD,
+                "--realm", REALM]
 
 
 class Other(Server):

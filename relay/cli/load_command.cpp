@@ -53,6 +53,7 @@ class Job {
     const bool is_memory_wanted = kind() == Profile::Kind::idle && options_.server_pid > 0;
     say(fmt::format("{} {}", flags_.direct ? "direct, without a relay," : "turn:" + options_.server.text(),
                     description()));
+    fact("load", json_string(description()));
     const auto before = load::process_memory(options_.server_pid);
     const auto kernel_before = load::kernel_memory();
     if (kind() == Profile::Kind::storm) return storm();

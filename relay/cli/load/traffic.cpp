@@ -303,7 +303,7 @@ TrafficResult Traffic::run(const Plan& plan, const Progress& progress) {
       machine_cpu = machine_busy_ns();
       load_cpu = own_thread_cpu_ns();
       server_cpu = process_cpu_ns(server);
-      opened = steady_ns();
+      opened = told = steady_ns();
     }
     const std::uint32_t sent = saturates ? send_all_we_can() : send_due(now_ - start);
     if (sends_down_ && sent > 0)
