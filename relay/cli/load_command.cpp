@@ -398,7 +398,8 @@ void add_load_command(CLI::App& app, Run& run) {
       ->check(CLI::Range(1.0, 1e8))
       ->type_name("N");
   c->add_flag("--search", f->search,
-              "look for the rate at which no more than 0.1 % are lost; --seconds is then the time of one step");
+              "look for the rate at which no more than 0.1 % are lost, from --rate or 10,000 on; --seconds is then the "
+              "time of one step");
   c->add_option("--seconds", f->seconds, "how long")
       ->check(CLI::Range(0.05, 86'400.0))
       ->capture_default_str()

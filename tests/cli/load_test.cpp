@@ -230,3 +230,33 @@ TEST_CASE("loss is of what was sent, and late packets are not lost") {
   r.arrived = 1001;  // a packet that came twice
   CHECK(r.loss() == 0);
 }
+
+TEST_CASE("what stops a load is told in words that say where to turn") {
+  Options options;
+  options.server = at("127.0.0.1:3478");
+  options.users = {{"alice", "secret"}};
+  options.sessions = 2;
+  options.peer_count = 1;
+  const Sessions sessions(options);
+  cli::Situation situation;
+  situation.server = "127.0.0.1:3478";
+  const auto told = [&](const SetUpResult& result) {
+    const Explanation why = explain(result, sessions, situation);
+    CHECK_FALSE(why.check.empty());
+    std::string text = why.what;
+    for (const auto& line : why.check) text += "; " + line;
+    return text;
+  };
+  SetUpResult result;
+  result.wanted = 2;
+  result.gave_up = true;
+  CHECK(told(result).find("no answer") != std::string::npos);
+  result.errors = {{{"Allocate", 401}, 1}};
+  CHECK(told(result).find("user name and password") != std::string::npos);
+  result.errors = {{{"ChannelBind", 403}, 1}};
+  CHECK(told(result).find("allow = [\"127.0.0.1/32 unsafe\"]") != std::string::npos);
+  result.errors = {{{"Allocate", 486}, 1}};
+  CHECK(told(result).find("--secret-file") != std::string::npos);
+  result.unreachable = true;
+  CHECK(told(result).find("nobody listens") != std::string::npos);
+}
