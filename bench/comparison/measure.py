@@ -65,6 +65,8 @@ def live(profile, names, options, net, clock, save):
     """Servers that live side by side, idle while another is measured."""
     if not profile.direct:
         names = [name for name in names if name != "direct"]
+    if profile.method == "send":
+        names = [name for name in names if not name.startswith("floor-")]
     rounds = {cell.title: [] for cell in profile.cells}
     slots = len(names)
     sessions = min(profile.sessions, programs.RELAY_PORTS // slots - 64)
@@ -77,7 +79,7 @@ def live(profile, names, options, net, clock, save):
             server.start()
         time.sleep(options.settle)  # what they still do after their start is not a packet's cost
         for server in made:
-            loads[server.name] = programs.Load(server, sessions, profile.trains).begin()
+            loads[server.name] = programs.Load(server, sessions, profile.trains, profile.method).begin()
         renewed = time.monotonic()
         for number in range(options.rounds):
             if clock.is_over():
@@ -110,7 +112,7 @@ def alone(profile, names, options, net, clock, save):
         for name in rotated(names, number):
             server = programs.make(name, options, net).start()
             time.sleep(options.settle)
-            load = programs.Load(server, profile.sessions, profile.trains).begin()
+            load = programs.Load(server, profile.sessions, profile.trains, profile.method).begin()
             for cell in profile.cells:
                 before = server.received()
                 measure_cell(load, cell, options)  # neighbours and routes get known

@@ -21,6 +21,7 @@ class Profile:
     trains: bool = False   # the load reads trains (UDP GRO)
     kind: str = "live"     # all servers at once; "storm" and "idle": a fresh server for each measurement
     direct: bool = True    # makes sense without a relay
+    method: str = "channel"  # or "send": indications, which the floor programs do not know
 
     def seconds(self, options):
         """About how long one server takes for one round."""
@@ -58,6 +59,8 @@ def all_profiles(options):
         Profile("trains", "200 sessions, trains of 8 x 1000 bytes (the sender uses UDP GSO)", 200,
                 [plain("up", 0, train=8), plain("down", 0, train=8), plain("up", rate, train=8), plain("down", rate, train=8)],
                 trains=True),
+        Profile("indications", "200 sessions, 1000 bytes by Send and Data indications", 200,
+                [plain("up", 0), plain("down", 0), plain("up", rate), plain("down", rate)], method="send"),
         Profile("audio", f"5,000 sessions of 160-byte packets, both ways, slowed to {options.audio_rate:,} packets/s", 5000,
                 [scheduled("audio", "both", options.audio_rate)]),
         Profile("video", "50 sessions, bursts of 10 to 30 x 1150 bytes every 33 ms, sent one by one", 50,

@@ -194,9 +194,9 @@ def known(options):
 class Load:
     """`radiotower load --control` for one server: commands go in, JSON comes out."""
 
-    def __init__(self, server, sessions, trains=False):
+    def __init__(self, server, sessions, trains=False, method="channel"):
         options = server.options
-        flags = ["--sessions", str(sessions), "--window", str(options.window), "--peer-count", "4",
+        flags = ["--sessions", str(sessions), "--method", method, "--window", str(options.window), "--peer-count", "4",
                  "--clients-per-address", str(network.CLIENTS_PER_ADDRESS), *server.net.load_flags(server.slot)]
         if trains:
             flags.append("--receive-trains")
