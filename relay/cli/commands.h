@@ -14,6 +14,7 @@ namespace radiotower::cli {
 using Run = std::function<int()>;
 
 void add_credentials_command(CLI::App& app, Run& run);
+void add_load_command(CLI::App& app, Run& run);
 void add_stun_command(CLI::App& app, Run& run);
 void add_turn_command(CLI::App& app, Run& run);
 

@@ -7,7 +7,7 @@
 #include <sstream>
 #include <string>
 
-namespace radiotower::bench {
+namespace radiotower::load {
 namespace {
 
 std::int64_t read_clock(clockid_t clock) {
@@ -31,6 +31,7 @@ std::int64_t own_thread_cpu_ns() { return read_clock(CLOCK_THREAD_CPUTIME_ID); }
 
 std::int64_t process_cpu_ns(pid_t pid) {
   clockid_t clock{};
+  if (pid <= 0) return 0;  // 0 would be this process
   if (clock_getcpuclockid(pid, &clock) != 0) return -1;
   return read_clock(clock);
 }
@@ -61,4 +62,4 @@ KernelMemory kernel_memory() {
   return memory;
 }
 
-}  // namespace radiotower::bench
+}  // namespace radiotower::load

@@ -5,14 +5,14 @@
 
 #include <cstdint>
 
-namespace radiotower::bench {
+namespace radiotower::load {
 
 std::int64_t steady_ns();
 std::int64_t own_thread_cpu_ns();
 
 /// CPU time of all threads of a process, ended ones included. It is the counter that /proc/PID/task/*/schedstat shows,
 /// read through the process's CPU clock, which also counts the part of a tick that a running thread has used.
-/// -1: no such process.
+/// 0 for pid 0, which stands for one that nobody has told; -1: no such process.
 std::int64_t process_cpu_ns(pid_t pid);
 
 /// Time the CPUs were not idle (user, system, interrupts; not stolen time), in steps of a clock tick (10 ms).
@@ -25,10 +25,10 @@ struct ProcessMemory {
 ProcessMemory process_memory(pid_t pid);
 
 struct KernelMemory {
-  std::int64_t slab_kb = 0;       // of the whole machine
-  std::int64_t udp_pages = 0;     // pages that queued datagrams hold (/proc/net/sockstat)
+  std::int64_t slab_kb = 0;    // of the whole machine
+  std::int64_t udp_pages = 0;  // pages that queued datagrams hold (/proc/net/sockstat)
   std::int64_t udp_sockets = 0;
 };
 KernelMemory kernel_memory();
 
-}  // namespace radiotower::bench
+}  // namespace radiotower::load
