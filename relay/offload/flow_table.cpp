@@ -32,9 +32,9 @@ Path path(const net::TransportAddress& source, const net::TransportAddress& dest
 
 Path reversed(const Path& p) { return {p.destination, p.source, p.destination_port, p.source_port}; }
 
-// The keys are what the directions say, the other way round: a slot holds all that is needed to end it.
-ClientKey client_key(const Slot& slot) { return {reversed(slot.to_client.path), slot.to_client.channel, 0}; }
-Path peer_key(const Slot& slot) { return reversed(slot.to_peer.path); }
+// The keys are what the directions say, the other way round: so they hold all that is needed to end a flow.
+ClientKey client_key(const Direction& to_client) { return {reversed(to_client.path), to_client.channel, 0}; }
+Path peer_key(const Direction& to_peer) { return reversed(to_peer.path); }
 
 /// What no packet can come from or go to through a driver, or what the program would not tell apart.
 bool usable(const net::TransportAddress& a) {
@@ -88,7 +88,7 @@ std::uint32_t BucketPool::index_of(const Bucket* bucket) const {
 }
 
 FlowTable::FlowTable(const Program& program, const BucketPool& buckets)
-    : program_(program), buckets_(buckets), slots_(program.slots()) {}
+    : program_(program), buckets_(buckets), slots_(program.slots()), directions_(program.directions()) {}
 
 FlowId FlowTable::add(const Flow& flow, Time until, Time now) {
   if (!usable(flow)) return no_flow;
@@ -105,16 +105,16 @@ FlowId FlowTable::add(const Flow& flow, Time until, Time now) {
   // The id last: a reader that has it sees all the rest.
   Slot& slot = slots_[index];
   slot.bucket = bucket;
-  slot.to_peer = direction(path(flow.relay, flow.peer), flow.channel);
-  slot.to_client = direction(path(flow.listener, flow.client), flow.channel);
+  to_peer(index) = direction(path(flow.relay, flow.peer), flow.channel);
+  to_client(index) = direction(path(flow.listener, flow.client), flow.channel);
   slot.generation = slot.generation + 1 == 0 ? 1 : slot.generation + 1;
   const FlowWord id = static_cast<FlowWord>(slot.generation) << 32 | index;
   shared(slot.until).store(until.time_since_epoch().count(), relaxed);
   shared(slot.id).store(id, std::memory_order_release);
 
-  bool inserted = program_.insert(client_key(slot), id);
-  if (inserted && !program_.insert(peer_key(slot), id)) {
-    program_.erase(client_key(slot));
+  bool inserted = program_.insert(client_key(to_client(index)), id);
+  if (inserted && !program_.insert(peer_key(to_peer(index)), id)) {
+    program_.erase(client_key(to_client(index)));
     inserted = false;
   }
   // A slot whose first entry was there for a moment may be in a packet's hand: it rests like any other.
@@ -145,9 +145,10 @@ void FlowTable::extend(FlowId flow, Time until) {
 Counts FlowTable::counts(FlowId flow) const {
   Slot* slot = find(flow);
   if (!slot) return {};
-  const Counts counts{shared(slot->to_peer.packets).load(relaxed), shared(slot->to_peer.bytes).load(relaxed),
-                      shared(slot->to_client.packets).load(relaxed), shared(slot->to_client.bytes).load(relaxed),
-                      shared(slot->to_peer.dropped).load(relaxed) + shared(slot->to_client.dropped).load(relaxed)};
+  Direction& out = to_peer(static_cast<std::uint32_t>(flow));
+  Direction& back = to_client(static_cast<std::uint32_t>(flow));
+  const Counts counts{shared(out.packets).load(relaxed), shared(out.bytes).load(relaxed), shared(back.packets).load(relaxed),
+                      shared(back.bytes).load(relaxed), shared(out.dropped).load(relaxed) + shared(back.dropped).load(relaxed)};
   return shared(slot->id).load(std::memory_order_acquire) == flow ? counts : Counts{};
 }
 
@@ -156,8 +157,8 @@ Counts FlowTable::remove(FlowId flow, Time now) {
   Slot* slot = find(flow);
   if (!slot) return {};
   shared(slot->until).store(0, std::memory_order_release);
-  program_.erase(client_key(*slot));
-  program_.erase(peer_key(*slot));
+  program_.erase(client_key(to_client(static_cast<std::uint32_t>(flow))));
+  program_.erase(peer_key(to_peer(static_cast<std::uint32_t>(flow))));
   const Counts last = counts(flow);
   shared(slot->id).store(0, std::memory_order_release);
   resting_.push_back({static_cast<std::uint32_t>(flow), now});

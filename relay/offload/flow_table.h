@@ -47,10 +47,13 @@ class FlowTable {
   };
 
   Slot* find(FlowId flow) const;
+  Direction& to_peer(std::uint32_t index) const { return directions_[2 * index + RADIOTOWER_TO_PEER]; }
+  Direction& to_client(std::uint32_t index) const { return directions_[2 * index + RADIOTOWER_TO_CLIENT]; }
 
   const Program& program_;
   const BucketPool& buckets_;
   std::span<Slot> slots_;
+  std::span<Direction> directions_;
   mutable std::mutex mutex_;
   std::uint32_t fresh_ = 0;      // slots from here on have never been used
   std::deque<Resting> resting_;  // first in, first out

@@ -102,10 +102,10 @@ FlowId LiveOffload::add(const Flow& flow, Time until) {
 Counts LiveOffload::remove(FlowId flow) { return flows_.remove(flow, steady_now()); }
 
 std::vector<Outcome> LiveOffload::outcomes() const {
-  const OutcomeCounts counts = program_->outcomes();
+  const Program::OutcomeCounts counts = program_->outcomes();
   std::vector<Outcome> named;
   named.reserve(outcome_count);
-  for (std::size_t i = 0; i < outcome_count; ++i) named.push_back({outcome_names[i], counts.packets[i]});
+  for (std::size_t i = 0; i < outcome_count; ++i) named.push_back({outcome_names[i], counts[i]});
   return named;
 }
 

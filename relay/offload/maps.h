@@ -47,11 +47,6 @@ enum Verdict {
       outcome_count
 };
 
-/* A PERCPU_ARRAY of one: the daemon reads all outcomes of all CPUs with one system call. */
-struct OutcomeCounts {
-  __u64 packets[outcome_count];
-};
-
 /* Canonical as in net::IpAddress: IPv4 is ::ffff:a.b.c.d. The prefix adds 0xffff to an internet checksum, which is a zero there, so that
    one sum serves both families. */
 struct Address {
@@ -91,9 +86,11 @@ struct Slot {
   FlowWord id;  /* 0: free, or waiting to be */
   __u32 bucket; /* index, or no_bucket */
   __u32 generation;
-  struct Direction to_peer __attribute__((aligned(64)));
-  struct Direction to_client;
-};
+} __attribute__((aligned(32)));
+
+/* Slot i has the directions 2i and 2i + 1. */
+#define RADIOTOWER_TO_PEER 0
+#define RADIOTOWER_TO_CLIENT 1
 
 #define RADIOTOWER_NO_BUCKET 0xffffffffu
 

@@ -7,16 +7,16 @@
 
 #include <algorithm>
 #include <atomic>
-#include <array>
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 namespace radiotower::offload {
 
-static_assert(sizeof(Slot) == 192 && offsetof(Slot, to_peer) == 64 && sizeof(Direction) == 64);
+static_assert(sizeof(Slot) == 32 && sizeof(Direction) == 64);
 static_assert(sizeof(ClientKey) == 40 && sizeof(Path) == 36 && offsetof(ClientKey, path) == 0);
 static_assert(sizeof(BucketWords) == sizeof(Bucket) && offsetof(Bucket, bytes_full_at) == offsetof(BucketWords, bytes_full_at) &&
               offsetof(Bucket, packets_full_at) == offsetof(BucketWords, packets_full_at) &&
@@ -31,11 +31,17 @@ thread_local std::string last_words;
 
 int remember(libbpf_print_level level, const char* format, va_list arguments) {
   if (level > LIBBPF_WARN) return 0;
-  std::array<char, 512> text;
-  const int length = std::vsnprintf(text.data(), text.size(), format, arguments);
-  constexpr std::size_t enough = 4096;
-  if (length > 0) last_words.append(text.data(), std::min<std::size_t>(static_cast<std::size_t>(length), text.size() - 1));
-  if (last_words.size() > enough) last_words.erase(0, last_words.size() - enough);
+  va_list again;
+  va_copy(again, arguments);
+  const int length = std::vsnprintf(nullptr, 0, format, again);  // the verifier's log is one argument, and long
+  va_end(again);
+  if (length <= 0) return 0;
+  std::string text(static_cast<std::size_t>(length) + 1, '\0');
+  std::vsnprintf(text.data(), text.size(), format, arguments);
+  text.pop_back();
+  constexpr std::size_t enough = 8192;  // the end tells
+  last_words += text.size() > enough ? text.substr(text.size() - enough) : text;
+  if (last_words.size() > 2 * enough) last_words.erase(0, last_words.size() - enough);
   return 0;
 }
 
@@ -107,7 +113,7 @@ std::unique_ptr<Program> Program::load(const Sizes& sizes, std::string& why) {
   }
   const Sizes& s = program->sizes_;
   if (!resize(object, "from_client", s.flows) || !resize(object, "from_peer", s.flows) || !resize(object, "slots", s.flows) ||
-      !resize(object, "buckets", s.buckets) || !resize(object, "addresses", s.addresses) || !resize(object, "egress", s.interfaces)) {
+      !resize(object, "directions", 2 * s.flows) || !resize(object, "buckets", s.buckets) || !resize(object, "addresses", s.addresses) || !resize(object, "egress", s.interfaces)) {
     why = "the offload's program lacks a map";
     return nullptr;
   }
@@ -122,6 +128,7 @@ std::unique_ptr<Program> Program::load(const Sizes& sizes, std::string& why) {
   program->egress_ = descriptor_of(object, "egress");
   program->outcomes_ = descriptor_of(object, "outcomes");
   if (!program->slots_.map(descriptor_of(object, "slots"), s.flows * sizeof(Slot)) ||
+      !program->directions_.map(descriptor_of(object, "directions"), 2 * s.flows * sizeof(Direction)) ||
       !program->buckets_.map(descriptor_of(object, "buckets"), s.buckets * sizeof(Bucket)) ||
       !program->control_.map(descriptor_of(object, ".bss"), sizeof(Control))) {
     why = std::string("the offload's maps cannot be mapped: ") + std::strerror(errno);
@@ -154,16 +161,16 @@ bool Program::insert(const Path& key, FlowWord id) const { return bpf_map_update
 void Program::erase(const ClientKey& key) const { bpf_map_delete_elem(from_client_, &key); }
 void Program::erase(const Path& key) const { bpf_map_delete_elem(from_peer_, &key); }
 
-OutcomeCounts Program::outcomes() const {
-  OutcomeCounts sum{};
+Program::OutcomeCounts Program::outcomes() const {
+  OutcomeCounts sums{};
   const int cpus = libbpf_num_possible_cpus();
-  if (cpus <= 0) return sum;
-  std::vector<OutcomeCounts> each(static_cast<std::size_t>(cpus));
-  const std::uint32_t all = 0;
-  if (bpf_map_lookup_elem(outcomes_, &all, each.data()) != 0) return sum;
-  for (const OutcomeCounts& of_cpu : each)
-    for (std::size_t i = 0; i < outcome_count; ++i) sum.packets[i] += of_cpu.packets[i];
-  return sum;
+  if (cpus <= 0) return sums;
+  std::vector<std::uint64_t> of_cpus(static_cast<std::size_t>(cpus));
+  for (std::uint32_t outcome = 0; outcome < outcome_count; ++outcome) {
+    if (bpf_map_lookup_elem(outcomes_, &outcome, of_cpus.data()) != 0) continue;
+    sums[outcome] = std::accumulate(of_cpus.begin(), of_cpus.end(), std::uint64_t{0});
+  }
+  return sums;
 }
 
 }  // namespace radiotower::offload

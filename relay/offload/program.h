@@ -1,6 +1,7 @@
 // The program loaded into the kernel, and its maps as memory or as tables. Knows no flow.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -48,6 +49,7 @@ class Program {
 
   int descriptor() const { return descriptor_; }
   std::span<Slot> slots() const { return {static_cast<Slot*>(slots_.at()), sizes_.flows}; }
+  std::span<Direction> directions() const { return {static_cast<Direction*>(directions_.at()), 2 * sizes_.flows}; }
   std::span<Bucket> buckets() const { return {static_cast<Bucket*>(buckets_.at()), sizes_.buckets}; }
   void keep_alive(Time until);
 
@@ -58,6 +60,7 @@ class Program {
   bool insert(const Path& key, FlowWord id) const;
   void erase(const ClientKey& key) const;
   void erase(const Path& key) const;
+  using OutcomeCounts = std::array<std::uint64_t, outcome_count>;
   OutcomeCounts outcomes() const;
 
  private:
@@ -66,7 +69,7 @@ class Program {
   Sizes sizes_{};
   bpf_object* object_ = nullptr;
   int descriptor_ = -1, from_client_ = -1, from_peer_ = -1, addresses_ = -1, egress_ = -1, outcomes_ = -1;
-  SharedMemory slots_, buckets_, control_;
+  SharedMemory slots_, directions_, buckets_, control_;
 };
 
 }  // namespace radiotower::offload
