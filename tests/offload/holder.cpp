@@ -1,0 +1,157 @@
+// Holds an Offload for tests/offload/run: started with interfaces and addresses, then obeys one command a line and answers each with one.
+//
+//   add CLIENT LISTENER RELAY PEER CHANNEL [BYTES PACKETS]   -> "flow N", or "no flow"
+//   until N MILLISECONDS     from now        remove N        counts N        outcomes
+//   stop-keepalive           and answer "stopped"            hang            sleeps and answers nothing more
+#include <linux/capability.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <charconv>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <sstream>
+#include <thread>
+#include <vector>
+
+#include "radiotower/offload/offload.h"
+
+namespace {
+
+using namespace radiotower;
+using namespace radiotower::offload;
+
+constexpr milliseconds beat{20}, alive{60};
+
+Time now() { return Time(std::chrono::duration_cast<nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())); }
+
+[[noreturn]] void fail(const std::string& sentence) {
+  std::fprintf(stderr, "offload-holder: %s\n", sentence.c_str());
+  std::exit(2);
+}
+
+net::TransportAddress address(const std::string& text) {
+  const auto parsed = net::TransportAddress::parse(text);
+  if (!parsed) fail("no address: " + text);
+  return *parsed;
+}
+
+/// Exactly these, as the unit has them: what passes here passes there.
+void keep_capabilities(std::uint64_t mask) {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  std::array<__user_cap_data_struct, 2> data{};
+  for (std::size_t i = 0; i < 2; ++i) data[i].effective = data[i].permitted = static_cast<std::uint32_t>(mask >> (32 * i));
+  if (syscall(SYS_capset, &header, data.data()) != 0) fail("capset");
+}
+
+void answer(const std::string& line) { std::cout << line << std::endl; }
+
+std::string text_of(const Counts& c) {
+  std::ostringstream out;
+  out << "counts " << c.packets_to_peer << ' ' << c.bytes_to_peer << ' ' << c.packets_to_client << ' ' << c.bytes_to_client << ' '
+      << c.dropped_over_limit;
+  return out.str();
+}
+
+FlowId add(Offload& offload, std::istringstream& words) {
+  std::string client, listener, relay, peer, channel;
+  std::uint64_t bytes = 0, packets = 0;
+  words >> client >> listener >> relay >> peer >> channel >> bytes >> packets;
+  Flow flow{address(client), address(listener), address(relay), address(peer), static_cast<std::uint16_t>(std::stoul(channel, nullptr, 16)),
+            nullptr};
+  if (bytes != 0 || packets != 0) {
+    Bucket* bucket = offload.buckets().take();
+    if (!bucket) return no_flow;
+    bucket->byte_rate = bytes;
+    bucket->packet_rate = packets;
+    flow.bucket = bucket;
+  }
+  return offload.add(flow, now() + seconds(3600));
+}
+
+void serve(Offload& offload, std::atomic<bool>& beating) {
+  std::vector<FlowId> flows;
+  const auto flow_of = [&](std::istringstream& words) {
+    std::size_t number = 0;
+    words >> number;
+    return number < flows.size() ? flows[number] : no_flow;
+  };
+  for (std::string line; std::getline(std::cin, line);) {
+    std::istringstream words(line);
+    std::string command;
+    words >> command;
+    if (command == "add") {
+      const FlowId flow = add(offload, words);
+      if (flow != no_flow) flows.push_back(flow);
+      answer(flow == no_flow ? "no flow" : "flow " + std::to_string(flows.size() - 1));
+    } else if (command == "until") {
+      const FlowId flow = flow_of(words);
+      long from_now = 0;
+      words >> from_now;
+      offload.extend(flow, now() + milliseconds(from_now));
+      answer("extended");
+    } else if (command == "remove") {
+      answer(text_of(offload.remove(flow_of(words))));
+    } else if (command == "counts") {
+      answer(text_of(offload.counts(flow_of(words))));
+    } else if (command == "outcomes") {
+      std::string all = "outcomes";
+      for (const Outcome& outcome : offload.outcomes())
+        if (outcome.packets != 0) all += " " + std::string(outcome.name) + "=" + std::to_string(outcome.packets);
+      answer(all);
+    } else if (command == "stop-keepalive") {
+      beating = false;
+      answer("stopped");
+    } else if (command == "hang") {
+      beating = false;
+      for (;;) pause();
+    } else {
+      answer("unknown");
+    }
+  }
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+  OffloadSettings settings;
+  for (int i = 1; i < count; ++i) {
+    const std::string option = values[i];
+    const std::string value = i + 1 < count ? values[i + 1] : "";
+    if (option == "--automatic") {
+      settings.automatic = true;
+      continue;
+    }
+    ++i;
+    if (option == "--interface") settings.interfaces.push_back({value, false});
+    else if (option == "--generic") settings.interfaces.push_back({value, true});
+    else if (option == "--address") settings.addresses.push_back(net::IpAddress::parse(value).value_or(net::IpAddress{}));
+    else fail("unknown option " + option);
+  }
+  constexpr std::uint64_t net_admin = std::uint64_t{1} << 12, bpf = std::uint64_t{1} << 39;
+  keep_capabilities(net_admin | bpf);
+  std::string why;
+  const auto offload = start(settings, why);
+  if (!offload) {
+    answer("not started: " + why);
+    return 1;
+  }
+  keep_capabilities(0);
+  std::atomic<bool> beating = true;
+  std::jthread heart([&](const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+      if (beating) offload->keep_alive(now() + alive);
+      std::this_thread::sleep_for(beat);
+    }
+  });
+  std::string ready = "ready";
+  for (const Attached& on : offload->attached()) ready += " " + on.name + (on.native ? ":native" : ":generic");
+  for (const std::string& note : offload->notes()) ready += " | " + note;
+  answer(ready);
+  serve(*offload, beating);
+  return 0;
+}
