@@ -27,17 +27,18 @@ void measure(const char* name, Tower& tower, const Octets& frame, int rounds) {
 }
 
 void measure_family(bool v4, bool limited, int rounds) {
-  Tower tower;
-  const char* const host = v4 ? "10.0.0.1" : "fd00:1::1";
+  const char* const host = v4 ? "10.0.0.3" : "fd00:1::3";
   const char* const other = v4 ? "10.0.0.2" : "fd00:1::2";
   const auto address = [](const char* ip, std::uint16_t port) {
     return net::TransportAddress{net::IpAddress::parse(ip).value(), port, 0};
   };
-  // Each flow's output is the other's input, which only a test can arrange: one's relay and peer are the other's client and listener.
+  // Each flow's output is the other's input, which only a test can arrange: one's relay and peer are the other's client and listener, and
+  // both lie with neighbours.
+  run(std::string("ip neigh replace ") + host + " lladdr 02:00:00:00:01:02 dev inside0 nud permanent");
+  Tower tower({address(host, 1).ip, address(other, 1).ip});
   offload::Program& program = tower.offload().program();
   offload::BucketPool buckets(program.buckets());
   offload::FlowTable flows(program, buckets);
-  program.add_address(address(other, 1).ip);
   Bucket* bucket = nullptr;
   if (limited) {
     bucket = buckets.take();

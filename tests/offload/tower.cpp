@@ -95,10 +95,11 @@ offload::OffloadSettings Tower::settings() {
   return settings;
 }
 
-Tower::Tower(std::size_t max_flows, std::size_t max_users) {
+Tower::Tower(const std::vector<net::IpAddress>& more_addresses) {
   offload::OffloadSettings wanted = settings();
-  wanted.max_flows = max_flows;
-  wanted.max_users = max_users;
+  wanted.addresses.insert(wanted.addresses.end(), more_addresses.begin(), more_addresses.end());
+  wanted.max_flows = 64;
+  wanted.max_users = 8;
   std::string why;
   std::unique_ptr<offload::Offload> started = offload::start(wanted, why);
   if (!started) throw std::runtime_error(why);

@@ -38,7 +38,7 @@ struct Call {  // a flow with the addresses above
 
 class Tower {
  public:
-  explicit Tower(std::size_t max_flows = 64, std::size_t max_users = 8);
+  explicit Tower(const std::vector<net::IpAddress>& more_addresses = {});
 
   static offload::OffloadSettings settings();
   offload::LiveOffload& offload() { return *offload_; }
