@@ -1,4 +1,4 @@
-// Holds an Offload for tests/offload/run: started with interfaces and addresses, then obeys one command a line and answers each with one.
+// Holds an Offload for tests/offload/run: started with interfaces, addresses and --alive MILLISECONDS, then obeys one command a line and answers each with one.
 //
 //   add CLIENT LISTENER RELAY PEER CHANNEL [BYTES PACKETS]   -> "flow N", or "no flow"
 //   until N MILLISECONDS     from now        remove N        counts N        outcomes
@@ -9,7 +9,6 @@
 
 #include <array>
 #include <atomic>
-#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -25,7 +24,8 @@ namespace {
 using namespace radiotower;
 using namespace radiotower::offload;
 
-constexpr milliseconds beat{20}, alive{60};
+// How long a beat of keep_alive lasts; there are eight in that time, so that a busy machine may miss some.
+constexpr int beats = 8;
 
 Time now() { return Time(std::chrono::duration_cast<nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())); }
 
@@ -119,6 +119,7 @@ void serve(Offload& offload, std::atomic<bool>& beating) {
 
 int main(int count, char** values) {
   OffloadSettings settings;
+  milliseconds alive{80};
   for (int i = 1; i < count; ++i) {
     const std::string option = values[i];
     const std::string value = i + 1 < count ? values[i + 1] : "";
@@ -130,6 +131,7 @@ int main(int count, char** values) {
     if (option == "--interface") settings.interfaces.push_back({value, false});
     else if (option == "--generic") settings.interfaces.push_back({value, true});
     else if (option == "--address") settings.addresses.push_back(net::IpAddress::parse(value).value_or(net::IpAddress{}));
+    else if (option == "--alive") alive = milliseconds(std::stol(value));
     else fail("unknown option " + option);
   }
   constexpr std::uint64_t net_admin = std::uint64_t{1} << 12, bpf = std::uint64_t{1} << 39;
@@ -142,10 +144,11 @@ int main(int count, char** values) {
   }
   keep_capabilities(0);
   std::atomic<bool> beating = true;
+  offload->keep_alive(now() + alive);
   std::jthread heart([&](const std::stop_token& stop) {
     while (!stop.stop_requested()) {
       if (beating) offload->keep_alive(now() + alive);
-      std::this_thread::sleep_for(beat);
+      std::this_thread::sleep_for(alive / beats);
     }
   });
   std::string ready = "ready";
