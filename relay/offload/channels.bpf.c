@@ -391,7 +391,7 @@ static __always_inline enum Verdict forward(struct xdp_md *ctx, bool was_ipv4, i
   if (outcome != outcome_forwarded)
     return outcome;
   const __u32 leaves_by = way.ifindex;
-  const bool turns_round = leaves_by == ctx->ingress_ifindex;
+  const bool turns_round = leaves_by == ctx->ingress_ifindex && !control.redirects_back;
   if (!turns_round && !bpf_map_lookup_elem(&egress, &leaves_by))
     return outcome_passed_not_attached;
 

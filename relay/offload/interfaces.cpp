@@ -76,7 +76,10 @@ std::vector<std::string> interfaces_with(const std::vector<net::IpAddress>& addr
 }
 
 Link::Link(Link&& other) noexcept
-    : descriptor_(std::exchange(other.descriptor_, -1)), attached_(std::move(other.attached_)), transmits_(other.transmits_) {}
+    : descriptor_(std::exchange(other.descriptor_, -1)),
+      attached_(std::move(other.attached_)),
+      transmits_(other.transmits_),
+      is_veth_(other.is_veth_) {}
 
 Link::~Link() {
   if (descriptor_ >= 0) close(descriptor_);
@@ -106,7 +109,8 @@ bool Link::attach(int program, const Interface& interface, std::string& why) {
   const auto features = xdp_features(index);
   transmits_ = !native || !features || (*features & xdp_transmits) != 0;
   // A veth takes frames for the other end only if that end polls (NAPI); they would be lost without a sign, which is worse than slow.
-  if (nature.driver == "veth" && native && !transmits_) {
+  is_veth_ = nature.driver == "veth";
+  if (is_veth_ && native && !transmits_) {
     close(std::exchange(descriptor_, -1));
     return refuse("a veth whose other end would lose the frames; turn GRO on there (ethtool -K NAME gro on)");
   }

@@ -27,11 +27,12 @@ class Link {
   const Attached& attached() const { return attached_; }
   /// Frames that came in by another interface may leave by this one.
   bool transmits() const { return transmits_; }
+  bool is_veth() const { return is_veth_; }
 
  private:
   int descriptor_ = -1;
   Attached attached_;
-  bool transmits_ = false;
+  bool transmits_ = false, is_veth_ = false;
 };
 
 }  // namespace radiotower::offload

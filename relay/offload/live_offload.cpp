@@ -79,6 +79,7 @@ std::string LiveOffload::attach(const OffloadSettings& settings) {
 
   // A frame that came in by a driver can leave only by a driver; one that came in in generic mode by either.
   const bool any_native = std::any_of(attached_.begin(), attached_.end(), [](const Attached& a) { return a.native; });
+  program_->redirect_back(std::any_of(links_.begin(), links_.end(), [](const Link& link) { return link.is_veth(); }));
   for (const Link& link : links_) {
     if (link.attached().native == any_native && link.transmits()) {
       if (!program_->add_egress(link.attached().index)) return link.attached().name + ": the table of interfaces cannot be filled";

@@ -102,6 +102,9 @@ struct BucketWords {
 
 struct Control {
   __s64 alive_until;
+  /* A frame that leaves by the interface it came in by is redirected too. Set for veth, which wakes the other end for an XDP_TX only if that
+     has a program of its own; network cards do XDP_TX at less cost. */
+  __u32 redirects_back;
 };
 
 #ifdef __cplusplus

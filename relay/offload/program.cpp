@@ -142,9 +142,10 @@ Program::~Program() {
 }
 
 void Program::keep_alive(Time until) {
-  auto* control = static_cast<Control*>(control_.at());
-  std::atomic_ref(control->alive_until).store(until.time_since_epoch().count(), std::memory_order_relaxed);
+  std::atomic_ref(control().alive_until).store(until.time_since_epoch().count(), std::memory_order_relaxed);
 }
+
+void Program::redirect_back(bool wanted) { std::atomic_ref(control().redirects_back).store(wanted ? 1 : 0, std::memory_order_relaxed); }
 
 bool Program::add_address(const net::IpAddress& address) {
   const Address key = to_words(address);

@@ -52,6 +52,7 @@ class Program {
   std::span<Direction> directions() const { return {static_cast<Direction*>(directions_.at()), 2 * sizes_.flows}; }
   std::span<Bucket> buckets() const { return {static_cast<Bucket*>(buckets_.at()), sizes_.buckets}; }
   void keep_alive(Time until);
+  void redirect_back(bool wanted);  // see Control
 
   bool add_address(const net::IpAddress& address);
   bool add_egress(unsigned interface_index);
@@ -65,6 +66,7 @@ class Program {
 
  private:
   Program() = default;
+  Control& control() { return *static_cast<Control*>(control_.at()); }
 
   Sizes sizes_{};
   bpf_object* object_ = nullptr;

@@ -178,11 +178,14 @@ TEST_CASE("a peer on the client's side: the frame turns round on its interface")
   NEEDS_NAMESPACE();
   Tower tower;
   const Call call = tower.call("10.0.0.2:5000", "10.0.0.2:6000");
-  const Result result = tower.inside(call.from_client(bytes(100)));
-  CHECK(result.action == XDP_TX);
-  const Datagram out = read_or_fail(result);
-  CHECK(out.to == client_mac);
-  CHECK(out.from == inside_mac);
+  for (const bool veth : {true, false}) {
+    tower.offload().program().redirect_back(veth);
+    const Result result = tower.inside(call.from_client(bytes(100)));
+    CHECK(result.action == (veth ? XDP_REDIRECT : XDP_TX));
+    const Datagram out = read_or_fail(result);
+    CHECK(out.to == client_mac);
+    CHECK(out.from == inside_mac);
+  }
 }
 
 TEST_CASE("a peer may send what looks like ChannelData; it is told from a client by the addresses") {
