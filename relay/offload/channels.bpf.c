@@ -375,8 +375,11 @@ static __always_inline enum Verdict forward(struct xdp_md *ctx, bool was_ipv4, i
   if (!out)
     return outcome_passed_stale;
   const bool ipv4 = is_ipv4(&out->path.source);
-  const __u16 udp_length = to_peer ? packet.udp_length - channel_header_size : packet.udp_length + channel_header_size;
+  const __u32 udp_length = to_peer ? packet.udp_length - channel_header_size : packet.udp_length + channel_header_size;
   const __u16 payload = (to_peer ? udp_length : packet.udp_length) - sizeof(struct udphdr);
+
+  if (network_size(ipv4) + udp_length > 0xffff)
+    return outcome_passed_too_big;
 
   const __u64 was_sum = sum_of_addresses(&packet.key.path);
   if (packet.checksum == 0 && !(was_ipv4 && ipv4))

@@ -35,7 +35,6 @@ std::string forwarding_is_off(bool v4) {
 
 }  // namespace
 
-// One more address and interface than there are, since a map of nothing cannot be.
 LiveOffload::LiveOffload(std::unique_ptr<Program> program, const std::vector<net::IpAddress>& addresses)
     : program_(std::move(program)), addresses_(addresses), buckets_(program_->buckets()), flows_(*program_, buckets_) {}
 
@@ -111,8 +110,8 @@ std::vector<Outcome> LiveOffload::outcomes() const {
 }
 
 std::unique_ptr<Offload> start(const OffloadSettings& settings, std::string& why) {
-  // In the automatic mode there are no more interfaces than addresses.
-  const std::size_t interfaces = std::max(settings.interfaces.size(), settings.addresses.size());
+  constexpr std::size_t automatic_interfaces = 256;  // more than any host has addresses on
+  const std::size_t interfaces = std::max(settings.interfaces.size(), automatic_interfaces);
   auto program = Program::load({settings.max_flows, settings.max_users, settings.addresses.size(), interfaces}, why);
   if (!program) return nullptr;
   auto offload = std::make_unique<LiveOffload>(std::move(program), settings.addresses);

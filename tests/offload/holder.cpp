@@ -3,11 +3,8 @@
 //   add CLIENT LISTENER RELAY PEER CHANNEL [BYTES PACKETS]   -> "flow N", or "no flow"
 //   until N MILLISECONDS     from now        remove N        counts N        outcomes
 //   stop-keepalive           and answer "stopped"            hang            sleeps and answers nothing more
-#include <linux/capability.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -17,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "capabilities.h"
 #include "radiotower/offload/offload.h"
 
 namespace {
@@ -38,14 +36,6 @@ net::TransportAddress address(const std::string& text) {
   const auto parsed = net::TransportAddress::parse(text);
   if (!parsed) fail("no address: " + text);
   return *parsed;
-}
-
-/// Exactly these, as the unit has them: what passes here passes there.
-void keep_capabilities(std::uint64_t mask) {
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  std::array<__user_cap_data_struct, 2> data{};
-  for (std::size_t i = 0; i < 2; ++i) data[i].effective = data[i].permitted = static_cast<std::uint32_t>(mask >> (32 * i));
-  if (syscall(SYS_capset, &header, data.data()) != 0) fail("capset");
 }
 
 void answer(const std::string& line) { std::cout << line << std::endl; }
@@ -134,15 +124,14 @@ int main(int count, char** values) {
     else if (option == "--alive") alive = milliseconds(std::stol(value));
     else fail("unknown option " + option);
   }
-  constexpr std::uint64_t net_admin = std::uint64_t{1} << 12, bpf = std::uint64_t{1} << 39;
-  keep_capabilities(net_admin | bpf);
+  if (!test::keep_capabilities(test::net_admin | test::bpf)) fail("needs CAP_NET_ADMIN and CAP_BPF");
   std::string why;
   const auto offload = start(settings, why);
   if (!offload) {
     answer("not started: " + why);
     return 1;
   }
-  keep_capabilities(0);
+  test::keep_capabilities(0);
   std::atomic<bool> beating = true;
   offload->keep_alive(now() + alive);
   std::jthread heart([&](const std::stop_token& stop) {

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "capabilities.h"
 #include "tower.h"
 
 using namespace radiotower;
@@ -34,7 +35,6 @@ void measure_family(bool v4, bool limited, int rounds) {
   };
   // Each flow's output is the other's input, which only a test can arrange: one's relay and peer are the other's client and listener, and
   // both lie with neighbours.
-  run(std::string("ip neigh replace ") + host + " lladdr 02:00:00:00:01:02 dev inside0 nud permanent");
   Tower tower({address(host, 1).ip, address(other, 1).ip});
   offload::Program& program = tower.offload().program();
   offload::BucketPool buckets(program.buckets());
@@ -92,6 +92,8 @@ int main(int count, char** values) {
     std::fprintf(stderr, "offload-time: %s\n", why.c_str());
     return 77;
   }
+  for (const char* host : {"10.0.0.3", "fd00:1::3"}) run(std::string("ip neigh replace ") + host + " lladdr 02:00:00:00:01:02 dev inside0 nud permanent");
+  keep_capabilities(net_admin | bpf);
   const int rounds = count > 1 ? std::max(std::atoi(values[1]), 10) : 5000;
   measure_family(true, false, rounds);
   measure_family(true, true, rounds);
