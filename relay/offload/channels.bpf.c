@@ -2,7 +2,8 @@
 // The XDP program: a packet of a bound channel is rewritten and sent on; anything it does not know for certain is passed up unchanged.
 // A packet is first judged as a whole, and not one byte of it is changed before it is certain to leave.
 //
-// Written for the verifier of Linux 6.1, with CAP_BPF and CAP_NET_ADMIN and no more.
+// Written for the verifier of Linux 6.1, with CAP_BPF and CAP_NET_ADMIN and no more. With CAP_PERFMON besides, the kernel leaves out its
+// barriers against speculation, one behind each first store to the stack: 0.18 us a packet instead of 0.6.
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>

@@ -1,8 +1,11 @@
 #include "live_offload.h"
 
 #include <bpf/libbpf.h>
+#include <linux/capability.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -31,6 +34,15 @@ std::string forwarding_is_off(bool v4) {
   const std::string name = v4 ? "net.ipv4.conf.lo.forwarding" : "net.ipv6.conf.lo.forwarding";
   return name + " is 0, so that the kernel tells the program no way to an " + (v4 ? "IPv4" : "IPv6") + " address (sysctl -w " + name +
          "=1; of the loopback interface alone, it makes the host no router)";
+}
+
+/// Without CAP_PERFMON, which is a part of CAP_SYS_ADMIN, the kernel puts barriers against speculation into the program.
+bool is_trusted() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  std::array<__user_cap_data_struct, 2> data{};
+  if (syscall(SYS_capget, &header, data.data()) != 0) return false;
+  const auto has = [&](unsigned capability) { return (data[capability / 32].effective >> (capability % 32) & 1) != 0; };
+  return has(CAP_PERFMON) || has(CAP_SYS_ADMIN);
 }
 
 }  // namespace
@@ -78,6 +90,7 @@ std::string LiveOffload::attach(const OffloadSettings& settings) {
 
   // A frame that came in by a driver can leave only by a driver; one that came in in generic mode by either.
   const bool any_native = std::any_of(attached_.begin(), attached_.end(), [](const Attached& a) { return a.native; });
+  if (!is_trusted()) notes_.emplace_back("without CAP_PERFMON at the start the kernel's barriers make a packet three times as dear");
   program_->redirect_back(std::any_of(links_.begin(), links_.end(), [](const Link& link) { return link.is_veth(); }));
   for (const Link& link : links_) {
     if (link.attached().native == any_native && link.transmits()) {

@@ -10,7 +10,8 @@
 
 namespace radiotower::test {
 
-inline constexpr std::uint64_t net_admin = std::uint64_t{1} << CAP_NET_ADMIN, bpf = std::uint64_t{1} << CAP_BPF;
+inline constexpr std::uint64_t net_admin = std::uint64_t{1} << CAP_NET_ADMIN, bpf = std::uint64_t{1} << CAP_BPF,
+                               perfmon = std::uint64_t{1} << CAP_PERFMON;
 
 /// Exactly these; false when one of them is not there.
 inline bool keep_capabilities(std::uint64_t mask) {
