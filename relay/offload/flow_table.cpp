@@ -42,7 +42,8 @@ bool usable(const net::TransportAddress& a) {
 }
 
 bool usable(const Flow& flow) {
-  constexpr std::uint16_t first_channel = 0x4000, last_channel = 0x7FFF;  // of RFC 5766; which of them are served is turn's matter
+  constexpr std::uint16_t first_channel = 0x4000,
+                          last_channel = 0x7FFF;  // of RFC 5766; which of them are served is turn's matter
   return usable(flow.client) && usable(flow.listener) && usable(flow.relay) && usable(flow.peer) &&
          flow.client.family() == flow.listener.family() && flow.relay.family() == flow.peer.family() &&
          flow.channel >= first_channel && flow.channel <= last_channel;
@@ -98,9 +99,12 @@ FlowId FlowTable::add(const Flow& flow, Time until, Time now) {
   const std::lock_guard lock(mutex_);
   std::uint32_t index = 0;
   const bool fresh = fresh_ < slots_.size();
-  if (fresh) index = fresh_;
-  else if (!resting_.empty() && now - resting_.front().since >= quarantine) index = resting_.front().index;
-  else return no_flow;
+  if (fresh)
+    index = fresh_;
+  else if (!resting_.empty() && now - resting_.front().since >= quarantine)
+    index = resting_.front().index;
+  else
+    return no_flow;
 
   // The id last: a reader that has it sees all the rest.
   Slot& slot = slots_[index];
@@ -118,8 +122,10 @@ FlowId FlowTable::add(const Flow& flow, Time until, Time now) {
     inserted = false;
   }
   // A slot whose first entry was there for a moment may be in a packet's hand: it rests like any other.
-  if (fresh) ++fresh_;
-  else resting_.pop_front();
+  if (fresh)
+    ++fresh_;
+  else
+    resting_.pop_front();
   if (!inserted) {
     shared(slot.until).store(0, relaxed);
     shared(slot.id).store(0, relaxed);
@@ -147,8 +153,9 @@ Counts FlowTable::counts(FlowId flow) const {
   if (!slot) return {};
   Direction& out = to_peer(static_cast<std::uint32_t>(flow));
   Direction& back = to_client(static_cast<std::uint32_t>(flow));
-  const Counts counts{shared(out.packets).load(relaxed), shared(out.bytes).load(relaxed), shared(back.packets).load(relaxed),
-                      shared(back.bytes).load(relaxed), shared(out.dropped).load(relaxed) + shared(back.dropped).load(relaxed)};
+  const Counts counts{shared(out.packets).load(relaxed), shared(out.bytes).load(relaxed),
+                      shared(back.packets).load(relaxed), shared(back.bytes).load(relaxed),
+                      shared(out.dropped).load(relaxed) + shared(back.dropped).load(relaxed)};
   return shared(slot->id).load(std::memory_order_acquire) == flow ? counts : Counts{};
 }
 

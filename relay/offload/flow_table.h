@@ -29,8 +29,8 @@ class BucketPool final : public BucketSource {
 
 class FlowTable {
  public:
-  /// A slot rests before it is used again. A packet that another CPU holds meanwhile has compared the flow's id and goes where the old
-  /// flow went, or to nobody: no packet is in a driver for so long.
+  /// A slot rests before it is used again. A packet that another CPU holds meanwhile has compared the flow's id and
+  /// goes where the old flow went, or to nobody: no packet is in a driver for so long.
   static constexpr seconds quarantine{1};
 
   FlowTable(const Program& program, const BucketPool& buckets);

@@ -37,7 +37,8 @@ Nature nature_of(const std::string& name) {
   ethtool_drvinfo driver{};
   driver.cmd = ETHTOOL_GDRVINFO;
   request.ifr_data = reinterpret_cast<char*>(&driver);
-  if (ioctl(query, SIOCETHTOOL, &request) == 0) nature.driver.assign(driver.driver, strnlen(driver.driver, sizeof driver.driver));
+  if (ioctl(query, SIOCETHTOOL, &request) == 0)
+    nature.driver.assign(driver.driver, strnlen(driver.driver, sizeof driver.driver));
   close(query);
   return nature;
 }
@@ -54,7 +55,9 @@ std::string refusal(int error) {
     case EEXIST: return "another XDP program is on it, which is left alone";
     case EOPNOTSUPP: return "the driver has no native XDP";
     case EPERM: return "attaching needs CAP_BPF and CAP_NET_ADMIN";
-    default: return std::string("the driver refuses native XDP: ") + std::strerror(error) + " (an MTU above 3,500 and LRO are common reasons)";
+    default:
+      return std::string("the driver refuses native XDP: ") + std::strerror(error) +
+             " (an MTU above 3,500 and LRO are common reasons)";
   }
 }
 
@@ -66,9 +69,12 @@ std::vector<std::string> interfaces_with(const std::vector<net::IpAddress>& addr
   if (getifaddrs(&list) != 0) return names;
   for (const ifaddrs* entry = list; entry; entry = entry->ifa_next) {
     if (!entry->ifa_addr || !(entry->ifa_flags & IFF_UP) || (entry->ifa_flags & IFF_LOOPBACK)) continue;
-    const std::size_t length = entry->ifa_addr->sa_family == AF_INET ? 16 : entry->ifa_addr->sa_family == AF_INET6 ? 28 : 0;
+    const std::size_t length = entry->ifa_addr->sa_family == AF_INET    ? 16
+                               : entry->ifa_addr->sa_family == AF_INET6 ? 28
+                                                                        : 0;
     const auto address = net::TransportAddress::from_sockaddr(entry->ifa_addr, length);
-    if (length == 0 || !address || std::find(addresses.begin(), addresses.end(), address->ip) == addresses.end()) continue;
+    if (length == 0 || !address || std::find(addresses.begin(), addresses.end(), address->ip) == addresses.end())
+      continue;
     if (std::find(names.begin(), names.end(), entry->ifa_name) == names.end()) names.emplace_back(entry->ifa_name);
   }
   freeifaddrs(list);
@@ -97,7 +103,8 @@ bool Link::attach(int program, const Interface& interface, std::string& why) {
 
   bool native = true;
   int descriptor = attach_in_mode(program, index, XDP_FLAGS_DRV_MODE);
-  if (descriptor < 0 && interface.generic_allowed && descriptor != -EBUSY && descriptor != -EEXIST && descriptor != -EPERM) {
+  if (descriptor < 0 && interface.generic_allowed && descriptor != -EBUSY && descriptor != -EEXIST &&
+      descriptor != -EPERM) {
     native = false;
     descriptor = attach_in_mode(program, index, XDP_FLAGS_SKB_MODE);
   }
@@ -108,7 +115,8 @@ bool Link::attach(int program, const Interface& interface, std::string& why) {
   // Asked after the program is there, since some drivers can transmit only then. Older kernels do not tell.
   const auto features = xdp_features(index);
   transmits_ = !native || !features || (*features & xdp_transmits) != 0;
-  // A veth takes frames for the other end only if that end polls (NAPI); they would be lost without a sign, which is worse than slow.
+  // A veth takes frames for the other end only if that end polls (NAPI); they would be lost without a sign, which is
+  // worse than slow.
   is_veth_ = nature.driver == "veth";
   if (is_veth_ && native && !transmits_) {
     close(std::exchange(descriptor_, -1));

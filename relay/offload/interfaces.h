@@ -20,8 +20,8 @@ class Link {
   Link& operator=(Link&&) = delete;
   ~Link();
 
-  /// In the driver, or in generic mode if that is allowed and the driver cannot. Never in place of another program. false, and in `why`
-  /// what stands in the way ("eth0: the driver has no native XDP").
+  /// In the driver, or in generic mode if that is allowed and the driver cannot. Never in place of another program.
+  /// false, and in `why` what stands in the way ("eth0: the driver has no native XDP").
   bool attach(int program, const Interface& interface, std::string& why);
 
   const Attached& attached() const { return attached_; }

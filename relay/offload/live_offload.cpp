@@ -32,11 +32,12 @@ static_assert(outcome_names.size() == outcome_count);
 
 std::string forwarding_is_off(bool v4) {
   const std::string name = v4 ? "net.ipv4.conf.lo.forwarding" : "net.ipv6.conf.lo.forwarding";
-  return name + " is 0, so that the kernel tells the program no way to an " + (v4 ? "IPv4" : "IPv6") + " address (sysctl -w " + name +
-         "=1; of the loopback interface alone, it makes the host no router)";
+  return name + " is 0, so that the kernel tells the program no way to an " + (v4 ? "IPv4" : "IPv6") +
+         " address (sysctl -w " + name + "=1; of the loopback interface alone, it makes the host no router)";
 }
 
-/// Without CAP_PERFMON, which is a part of CAP_SYS_ADMIN, the kernel puts barriers against speculation into the program.
+/// Without CAP_PERFMON, which is a part of CAP_SYS_ADMIN, the kernel puts barriers against speculation into the
+/// program.
 bool is_trusted() {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   std::array<__user_cap_data_struct, 2> data{};
@@ -57,10 +58,13 @@ std::string LiveOffload::attach(const OffloadSettings& settings) {
   // The look-up of the way asks as if from lo; see the program.
   bool any_way = false;
   for (const bool v4 : {true, false}) {
-    const bool wanted = std::any_of(addresses_.begin(), addresses_.end(), [&](const auto& a) { return a.is_v4() == v4; });
+    const bool wanted =
+        std::any_of(addresses_.begin(), addresses_.end(), [&](const auto& a) { return a.is_v4() == v4; });
     if (!wanted) continue;
-    if (loopback_forwards(v4 ? AF_INET : AF_INET6).value_or(true)) any_way = true;
-    else notes_.push_back(forwarding_is_off(v4));
+    if (loopback_forwards(v4 ? AF_INET : AF_INET6).value_or(true))
+      any_way = true;
+    else
+      notes_.push_back(forwarding_is_off(v4));
   }
   if (!any_way) return notes_.empty() ? "there are no addresses to offload for" : notes_.front();
 
@@ -90,13 +94,16 @@ std::string LiveOffload::attach(const OffloadSettings& settings) {
 
   // A frame that came in by a driver can leave only by a driver; one that came in in generic mode by either.
   const bool any_native = std::any_of(attached_.begin(), attached_.end(), [](const Attached& a) { return a.native; });
-  if (!is_trusted()) notes_.emplace_back("without CAP_PERFMON at the start the kernel's barriers make a packet three times as dear");
+  if (!is_trusted())
+    notes_.emplace_back("without CAP_PERFMON at the start the kernel's barriers make a packet three times as dear");
   program_->redirect_back(std::any_of(links_.begin(), links_.end(), [](const Link& link) { return link.is_veth(); }));
   for (const Link& link : links_) {
     if (link.attached().native == any_native && link.transmits()) {
-      if (!program_->add_egress(link.attached().index)) return link.attached().name + ": the table of interfaces cannot be filled";
+      if (!program_->add_egress(link.attached().index))
+        return link.attached().name + ": the table of interfaces cannot be filled";
     } else if (links_.size() > 1) {
-      notes_.push_back(link.attached().name + ": takes no packets from the other interfaces, only back what came in by itself");
+      notes_.push_back(link.attached().name +
+                       ": takes no packets from the other interfaces, only back what came in by itself");
     }
   }
   return {};
@@ -108,7 +115,8 @@ bool LiveOffload::is_ours(const net::IpAddress& address) const {
 
 FlowId LiveOffload::add(const Flow& flow, Time until) {
   // What goes to an address of ours must reach its socket; what comes to another one is not looked at.
-  if (!is_ours(flow.listener.ip) || !is_ours(flow.relay.ip) || is_ours(flow.peer.ip) || is_ours(flow.client.ip)) return no_flow;
+  if (!is_ours(flow.listener.ip) || !is_ours(flow.relay.ip) || is_ours(flow.peer.ip) || is_ours(flow.client.ip))
+    return no_flow;
   return flows_.add(flow, until, steady_now());
 }
 
@@ -134,7 +142,8 @@ std::unique_ptr<Offload> start(const OffloadSettings& settings, std::string& why
 }
 
 std::string_view compiled_in() {
-  static const std::string text = std::string("libbpf ") + (libbpf_version_string() + 1) + ", program compiled in";  // "v1.1"
+  static const std::string text =
+      std::string("libbpf ") + (libbpf_version_string() + 1) + ", program compiled in";  // "v1.1"
   return text;
 }
 

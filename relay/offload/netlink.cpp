@@ -32,15 +32,16 @@ class Exchange {
   Exchange& operator=(const Exchange&) = delete;
 
   /// `family_header` comes between the netlink header and the attribute, padded to 4 bytes.
-  bool ask(std::uint16_t type, std::uint16_t answer_type, std::span<const std::byte> family_header, std::uint16_t attribute,
-           std::span<const std::byte> value) {
+  bool ask(std::uint16_t type, std::uint16_t answer_type, std::span<const std::byte> family_header,
+           std::uint16_t attribute, std::span<const std::byte> value) {
     const std::size_t head = NLMSG_ALIGN(family_header.size());
     std::array<std::byte, 128> request{};
     nlmsghdr header{};
     header.nlmsg_len = static_cast<std::uint32_t>(message_header + head + attribute_header + value.size());
     header.nlmsg_type = type;
     header.nlmsg_flags = NLM_F_REQUEST;
-    const std::array<std::uint16_t, 2> attribute_words{static_cast<std::uint16_t>(attribute_header + value.size()), attribute};
+    const std::array<std::uint16_t, 2> attribute_words{static_cast<std::uint16_t>(attribute_header + value.size()),
+                                                       attribute};
     std::memcpy(request.data(), &header, sizeof header);
     std::memcpy(request.data() + message_header, family_header.data(), family_header.size());
     std::memcpy(request.data() + message_header + head, attribute_words.data(), attribute_header);

@@ -4,7 +4,9 @@
 namespace radiotower::offload {
 
 std::unique_ptr<Offload> start(const OffloadSettings&, std::string& why) {
-  why = "this build has no XDP offload (it needs libbpf-dev and clang; meson configure -Doffload=enabled says what is missing)";
+  why =
+      "this build has no XDP offload (it needs libbpf-dev and clang; meson configure -Doffload=enabled says what is "
+      "missing)";
   return nullptr;
 }
 

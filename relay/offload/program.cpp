@@ -18,7 +18,8 @@ namespace radiotower::offload {
 
 static_assert(sizeof(Slot) == 32 && sizeof(Direction) == 64);
 static_assert(sizeof(ClientKey) == 40 && sizeof(Path) == 36 && offsetof(ClientKey, path) == 0);
-static_assert(sizeof(BucketWords) == sizeof(Bucket) && offsetof(Bucket, bytes_full_at) == offsetof(BucketWords, bytes_full_at) &&
+static_assert(sizeof(BucketWords) == sizeof(Bucket) &&
+              offsetof(Bucket, bytes_full_at) == offsetof(BucketWords, bytes_full_at) &&
               offsetof(Bucket, packets_full_at) == offsetof(BucketWords, packets_full_at) &&
               offsetof(Bucket, byte_rate) == offsetof(BucketWords, byte_rate) &&
               offsetof(Bucket, packet_rate) == offsetof(BucketWords, packet_rate));
@@ -63,7 +64,8 @@ std::string verdict() {
 
 std::string refusal(int error) {
   std::string text = std::string("the kernel refuses BPF: ") + std::strerror(error);
-  if (error == EPERM) return text + "; the unit needs CAP_BPF and CAP_NET_ADMIN, see systemd/radiotower-relay-offload.conf";
+  if (error == EPERM)
+    return text + "; the unit needs CAP_BPF and CAP_NET_ADMIN, see systemd/radiotower-relay-offload.conf";
   const std::string said = verdict();
   return said.empty() ? text : text + " (" + said + ")";
 }
@@ -102,7 +104,8 @@ std::unique_ptr<Program> Program::load(const Sizes& sizes, std::string& why) {
   libbpf_set_print(remember);
   last_words.clear();
   std::unique_ptr<Program> program(new Program);
-  program->sizes_ = {std::max<std::size_t>(sizes.flows, 1), std::max<std::size_t>(sizes.buckets, 1), sizes.addresses, sizes.interfaces};
+  program->sizes_ = {std::max<std::size_t>(sizes.flows, 1), std::max<std::size_t>(sizes.buckets, 1), sizes.addresses,
+                     sizes.interfaces};
 
   const auto bytes = program_bytes();
   LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "radiotower");
@@ -112,8 +115,10 @@ std::unique_ptr<Program> Program::load(const Sizes& sizes, std::string& why) {
     return nullptr;
   }
   const Sizes& s = program->sizes_;
-  if (!resize(object, "from_client", s.flows) || !resize(object, "from_peer", s.flows) || !resize(object, "slots", s.flows) ||
-      !resize(object, "directions", 2 * s.flows) || !resize(object, "buckets", s.buckets) || !resize(object, "addresses", s.addresses) || !resize(object, "egress", s.interfaces)) {
+  if (!resize(object, "from_client", s.flows) || !resize(object, "from_peer", s.flows) ||
+      !resize(object, "slots", s.flows) || !resize(object, "directions", 2 * s.flows) ||
+      !resize(object, "buckets", s.buckets) || !resize(object, "addresses", s.addresses) ||
+      !resize(object, "egress", s.interfaces)) {
     why = "the offload's program lacks a map";
     return nullptr;
   }
@@ -145,7 +150,9 @@ void Program::keep_alive(Time until) {
   std::atomic_ref(control().alive_until).store(until.time_since_epoch().count(), std::memory_order_relaxed);
 }
 
-void Program::redirect_back(bool wanted) { std::atomic_ref(control().redirects_back).store(wanted ? 1 : 0, std::memory_order_relaxed); }
+void Program::redirect_back(bool wanted) {
+  std::atomic_ref(control().redirects_back).store(wanted ? 1 : 0, std::memory_order_relaxed);
+}
 
 bool Program::add_address(const net::IpAddress& address) {
   const Address key = to_words(address);
@@ -157,8 +164,12 @@ bool Program::add_egress(unsigned interface_index) {
   return bpf_map_update_elem(egress_, &interface_index, &interface_index, BPF_ANY) == 0;
 }
 
-bool Program::insert(const ClientKey& key, FlowWord id) const { return bpf_map_update_elem(from_client_, &key, &id, BPF_NOEXIST) == 0; }
-bool Program::insert(const Path& key, FlowWord id) const { return bpf_map_update_elem(from_peer_, &key, &id, BPF_NOEXIST) == 0; }
+bool Program::insert(const ClientKey& key, FlowWord id) const {
+  return bpf_map_update_elem(from_client_, &key, &id, BPF_NOEXIST) == 0;
+}
+bool Program::insert(const Path& key, FlowWord id) const {
+  return bpf_map_update_elem(from_peer_, &key, &id, BPF_NOEXIST) == 0;
+}
 void Program::erase(const ClientKey& key) const { bpf_map_delete_elem(from_client_, &key); }
 void Program::erase(const Path& key) const { bpf_map_delete_elem(from_peer_, &key); }
 

@@ -46,8 +46,8 @@ TEST_CASE("the end of the object takes the program off the interface") {
 
 /// A veth of this MTU runs no program natively.
 bool add_plain(const char* address) {
-  return run("ip link add plain0 mtu 9000 type veth peer name plain1 mtu 9000") && run("ip link set plain0 up") && run("ip link set plain1 up") &&
-         run(std::string("ip addr add dev plain0 ") + address);
+  return run("ip link add plain0 mtu 9000 type veth peer name plain1 mtu 9000") && run("ip link set plain0 up") &&
+         run("ip link set plain1 up") && run(std::string("ip addr add dev plain0 ") + address);
 }
 
 TEST_CASE("generic mode only where it is asked for") {
@@ -91,7 +91,8 @@ TEST_CASE("automatic: every interface with one of the addresses, each once, and 
   INFO(why);
   REQUIRE(started != nullptr);
   std::string names;
-  for (const auto& attached : started->attached()) names += attached.name + (attached.native ? " native, " : " generic, ");
+  for (const auto& attached : started->attached())
+    names += attached.name + (attached.native ? " native, " : " generic, ");
   CHECK(names == "inside0 native, outside0 native, aside0 native, ");
   REQUIRE(started->notes().size() == 1);
   CHECK(contains(started->notes()[0], "plain0: the driver refuses native XDP"));

@@ -37,10 +37,11 @@ TEST_CASE("a flow whose addresses are there already is refused, and leaves nothi
   Tower tower;
   const Call call = tower.call();
   CHECK(tower.offload().add(call.flow, never) == no_flow);
-  CHECK(tower.offload().add(flow("10.0.0.2:5000", "10.0.1.2:6001"), never) == no_flow);            // the channel is taken
-  CHECK(tower.offload().add(flow("10.0.0.2:5000", "10.0.1.2:6000", 0x4002), never) == no_flow);    // the peer is
+  CHECK(tower.offload().add(flow("10.0.0.2:5000", "10.0.1.2:6001"), never) == no_flow);          // the channel is taken
+  CHECK(tower.offload().add(flow("10.0.0.2:5000", "10.0.1.2:6000", 0x4002), never) == no_flow);  // the peer is
   CHECK(tower.offload().flows() == 1);
-  CHECK(tower.offload().add(flow("10.0.0.2:5000", "10.0.1.2:6002", 0x4002), never) != no_flow);    // each half is free again
+  CHECK(tower.offload().add(flow("10.0.0.2:5000", "10.0.1.2:6002", 0x4002), never) !=
+        no_flow);  // each half is free again
   CHECK(tower.offload().add(flow("10.0.0.2:5001", "10.0.1.2:6001"), never) != no_flow);
   CHECK(tower.offload().flows() == 3);
   CHECK(tower.inside(call.from_client(bytes(1))).outcome == "forwarded");
@@ -115,7 +116,8 @@ TEST_CASE("a slot serves many flows in turn, and the maps keep no entry of their
 TEST_CASE("addresses that no packet can have, and those that are not the relay's, are refused") {
   NEEDS_NAMESPACE();
   Tower tower;
-  const auto refused = [&](const char* client, const char* listener, const char* relay, const char* peer, std::uint16_t number = channel) {
+  const auto refused = [&](const char* client, const char* listener, const char* relay, const char* peer,
+                           std::uint16_t number = channel) {
     return tower.offload().add({at(client), at(listener), at(relay), at(peer), number, nullptr}, never) == no_flow;
   };
   CHECK(refused("10.0.0.2:0", "10.0.0.1:3478", "10.0.1.1:50000", "10.0.1.2:6000"));
@@ -124,11 +126,11 @@ TEST_CASE("addresses that no packet can have, and those that are not the relay's
   CHECK(refused("10.0.0.2:1", "10.0.0.1:3478", "10.0.1.1:50000", "127.0.0.1:6000"));
   CHECK(refused("10.0.0.2:1", "10.0.0.1:3478", "10.0.1.1:50000", "224.0.0.1:6000"));
   CHECK(refused("10.0.0.2:1", "10.0.0.1:3478", "[fd00:2::1]:50000", "[fe80::1]:6000"));
-  CHECK(refused("10.0.0.2:1", "[fd00:1::1]:3478", "10.0.1.1:50000", "10.0.1.2:6000"));   // two families
+  CHECK(refused("10.0.0.2:1", "[fd00:1::1]:3478", "10.0.1.1:50000", "10.0.1.2:6000"));  // two families
   CHECK(refused("10.0.0.2:1", "10.0.0.1:3478", "10.0.1.1:50000", "[fd00:2::2]:6000"));
-  CHECK(refused("10.0.0.2:1", "10.0.0.7:3478", "10.0.1.1:50000", "10.0.1.2:6000"));      // not ours
+  CHECK(refused("10.0.0.2:1", "10.0.0.7:3478", "10.0.1.1:50000", "10.0.1.2:6000"));  // not ours
   CHECK(refused("10.0.0.2:1", "10.0.0.1:3478", "10.0.1.7:50000", "10.0.1.2:6000"));
-  CHECK(refused("10.0.0.2:1", "10.0.0.1:3478", "10.0.1.1:50000", "10.0.1.1:50002"));     // our own relayed address
+  CHECK(refused("10.0.0.2:1", "10.0.0.1:3478", "10.0.1.1:50000", "10.0.1.1:50002"));  // our own relayed address
   CHECK(refused("10.0.0.2:1", "10.0.0.1:3478", "10.0.1.1:50000", "10.0.1.2:6000", 0x3fff));
   CHECK(refused("10.0.0.2:1", "10.0.0.1:3478", "10.0.1.1:50000", "10.0.1.2:6000", 0x8000));
   CHECK(tower.offload().flows() == 0);

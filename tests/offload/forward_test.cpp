@@ -48,8 +48,10 @@ TEST_CASE("ChannelData of a client leaves as a bare datagram from the relayed ad
         CHECK(out.checksum == Checksum::whole);
         CHECK(out.to == peer_mac);
         CHECK(out.from == outside_mac);
-        if (peer_v4) CHECK_FALSE(out.dont_fragment);
-        else CHECK(out.flow_label == 0);
+        if (peer_v4)
+          CHECK_FALSE(out.dont_fragment);
+        else
+          CHECK(out.flow_label == 0);
         sent += size;
       }
       const offload::Counts counts = tower.offload().counts(call.id);
@@ -85,8 +87,10 @@ TEST_CASE("a peer's datagram leaves as ChannelData from the listener, over every
         CHECK(out.traffic_class == 0x2e);
         CHECK(out.to == client_mac);
         CHECK(out.from == inside_mac);
-        if (client_v4) CHECK_FALSE(out.dont_fragment);
-        else CHECK(out.flow_label == 0);
+        if (client_v4)
+          CHECK_FALSE(out.dont_fragment);
+        else
+          CHECK(out.flow_label == 0);
         sent += size;
       }
       const offload::Counts counts = tower.offload().counts(call.id);
@@ -97,7 +101,8 @@ TEST_CASE("a peer's datagram leaves as ChannelData from the listener, over every
   }
 }
 
-TEST_CASE("every value of the UDP checksum is updated right, 0 never leaves, and one in 65,536 looks partial and goes up") {
+TEST_CASE(
+    "every value of the UDP checksum is updated right, 0 never leaves, and one in 65,536 looks partial and goes up") {
   NEEDS_NAMESPACE();
   for (const bool v4 : {true, false}) {
     for (const bool up : {true, false}) {
@@ -112,8 +117,10 @@ TEST_CASE("every value of the UDP checksum is updated right, 0 never leaves, and
         const Result result = tower.run_uncounted(up ? tower.inside_index() : tower.outside_index(), frame(d));
         std::string why;
         const auto out = result.action == XDP_REDIRECT ? read(result.frame, why) : std::nullopt;
-        if (result.action == XDP_PASS) ++partial;
-        else if (!out || out->checksum != Checksum::whole) ++wrong;
+        if (result.action == XDP_PASS)
+          ++partial;
+        else if (!out || out->checksum != Checksum::whole)
+          ++wrong;
       }
       CHECK(partial <= 1);
       CHECK(wrong == 0);
@@ -192,7 +199,8 @@ TEST_CASE("a peer may send what looks like ChannelData; it is told from a client
   NEEDS_NAMESPACE();
   Tower tower;
   const Call call = tower.call();
-  for (const Octets& payload : {channel_data(channel, bytes(9)), channel_data(channel, {}), Octets{0x40, 0x01}, Octets{0x40, 0x01, 0, 9}}) {
+  for (const Octets& payload :
+       {channel_data(channel, bytes(9)), channel_data(channel, {}), Octets{0x40, 0x01}, Octets{0x40, 0x01, 0, 9}}) {
     const Datagram out = read_or_fail(tower.outside(call.from_peer(payload)));
     CHECK(out.payload == channel_data(channel, payload));
   }
@@ -201,7 +209,8 @@ TEST_CASE("a peer may send what looks like ChannelData; it is told from a client
 TEST_CASE("two channels of one client go two ways, by their numbers") {
   NEEDS_NAMESPACE();
   Tower tower;
-  const Call one = tower.call("10.0.0.2:5000", "10.0.1.2:6000", 0x4000), two = tower.call("10.0.0.2:5000", "10.0.1.2:6001", 0x7FFF);
+  const Call one = tower.call("10.0.0.2:5000", "10.0.1.2:6000", 0x4000),
+             two = tower.call("10.0.0.2:5000", "10.0.1.2:6001", 0x7FFF);
   CHECK(read_or_fail(tower.inside(one.from_client(bytes(5)))).destination == one.flow.peer);
   CHECK(read_or_fail(tower.inside(two.from_client(bytes(5)))).destination == two.flow.peer);
   CHECK(read_or_fail(tower.outside(two.from_peer(bytes(5)))).payload == channel_data(0x7FFF, bytes(5)));

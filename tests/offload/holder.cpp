@@ -1,4 +1,5 @@
-// Holds an Offload for tests/offload/run: started with interfaces, addresses and --alive MILLISECONDS, then obeys one command a line and answers each with one.
+// Holds an Offload for tests/offload/run: started with interfaces, addresses and --alive MILLISECONDS, then obeys one
+// command a line and answers each with one.
 //
 //   add CLIENT LISTENER RELAY PEER CHANNEL [BYTES PACKETS]   -> "flow N", or "no flow"
 //   until N MILLISECONDS     from now        remove N        counts N        outcomes
@@ -25,7 +26,9 @@ using namespace radiotower::offload;
 // How long a beat of keep_alive lasts; there are eight in that time, so that a busy machine may miss some.
 constexpr int beats = 8;
 
-Time now() { return Time(std::chrono::duration_cast<nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())); }
+Time now() {
+  return Time(std::chrono::duration_cast<nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()));
+}
 
 [[noreturn]] void fail(const std::string& sentence) {
   std::fprintf(stderr, "offload-holder: %s\n", sentence.c_str());
@@ -42,8 +45,8 @@ void answer(const std::string& line) { std::cout << line << std::endl; }
 
 std::string text_of(const Counts& c) {
   std::ostringstream out;
-  out << "counts " << c.packets_to_peer << ' ' << c.bytes_to_peer << ' ' << c.packets_to_client << ' ' << c.bytes_to_client << ' '
-      << c.dropped_over_limit;
+  out << "counts " << c.packets_to_peer << ' ' << c.bytes_to_peer << ' ' << c.packets_to_client << ' '
+      << c.bytes_to_client << ' ' << c.dropped_over_limit;
   return out.str();
 }
 
@@ -51,7 +54,11 @@ FlowId add(Offload& offload, std::istringstream& words) {
   std::string client, listener, relay, peer, channel;
   std::uint64_t bytes = 0, packets = 0;
   words >> client >> listener >> relay >> peer >> channel >> bytes >> packets;
-  Flow flow{address(client), address(listener), address(relay), address(peer), static_cast<std::uint16_t>(std::stoul(channel, nullptr, 16)),
+  Flow flow{address(client),
+            address(listener),
+            address(relay),
+            address(peer),
+            static_cast<std::uint16_t>(std::stoul(channel, nullptr, 16)),
             nullptr};
   if (bytes != 0 || packets != 0) {
     Bucket* bucket = offload.buckets().take();
@@ -118,11 +125,16 @@ int main(int count, char** values) {
       continue;
     }
     ++i;
-    if (option == "--interface") settings.interfaces.push_back({value, false});
-    else if (option == "--generic") settings.interfaces.push_back({value, true});
-    else if (option == "--address") settings.addresses.push_back(net::IpAddress::parse(value).value_or(net::IpAddress{}));
-    else if (option == "--alive") alive = milliseconds(std::stol(value));
-    else fail("unknown option " + option);
+    if (option == "--interface")
+      settings.interfaces.push_back({value, false});
+    else if (option == "--generic")
+      settings.interfaces.push_back({value, true});
+    else if (option == "--address")
+      settings.addresses.push_back(net::IpAddress::parse(value).value_or(net::IpAddress{}));
+    else if (option == "--alive")
+      alive = milliseconds(std::stol(value));
+    else
+      fail("unknown option " + option);
   }
   if (!test::keep_capabilities(test::net_admin | test::bpf)) fail("needs CAP_NET_ADMIN and CAP_BPF");
   std::string why;

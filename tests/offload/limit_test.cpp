@@ -106,8 +106,10 @@ TEST_CASE("program and user space together never take more than the bucket holds
       const std::int64_t t = now();
       std::int64_t was = user.bucket.packets_full_at;
       const std::int64_t next = std::max(was, t) + second / rate;
-      if (next > t + second && was > t) std::this_thread::yield();
-      else if (user.bucket.packets_full_at.compare_exchange_weak(was, next)) ++taken;
+      if (next > t + second && was > t)
+        std::this_thread::yield();
+      else if (user.bucket.packets_full_at.compare_exchange_weak(was, next))
+        ++taken;
     }
   });
   for (int i = 0; i < 20000; ++i) user.up(10);

@@ -26,7 +26,8 @@ std::uint16_t fold(std::uint32_t total) {
 
 std::uint32_t pseudo_header(const net::IpAddress& a, const net::IpAddress& b, std::size_t length) {
   const std::size_t skip = a.is_v4() ? 12 : 0;
-  return sum(a.bytes.data() + skip, 16 - skip) + sum(b.bytes.data() + skip, 16 - skip) + udp + static_cast<std::uint32_t>(length);
+  return sum(a.bytes.data() + skip, 16 - skip) + sum(b.bytes.data() + skip, 16 - skip) + udp +
+         static_cast<std::uint32_t>(length);
 }
 
 }  // namespace
@@ -136,8 +137,10 @@ std::optional<Datagram> read(const Octets& v, std::string& why) {
   d.source.port = load_be16(u);
   d.destination.port = load_be16(u + 2);
   if (load_be16(u + 4) != length) return wrong("UDP length");
-  if (load_be16(u + 6) == 0) d.checksum = Checksum::none;
-  else if (fold(pseudo_header(d.source.ip, d.destination.ip, length) + sum(u, length)) != 0xffff) return wrong("UDP checksum");
+  if (load_be16(u + 6) == 0)
+    d.checksum = Checksum::none;
+  else if (fold(pseudo_header(d.source.ip, d.destination.ip, length) + sum(u, length)) != 0xffff)
+    return wrong("UDP checksum");
   d.payload.assign(v.begin() + static_cast<std::ptrdiff_t>(head + udp_size), v.end());
   return d;
 }

@@ -55,7 +55,8 @@ Octets cut(Octets frame, std::size_t size) {
 
 }  // namespace
 
-TEST_CASE("everything that is not certain goes up unchanged, counted by its reason, and there is a case for each reason") {
+TEST_CASE(
+    "everything that is not certain goes up unchanged, counted by its reason, and there is a case for each reason") {
   NEEDS_NAMESPACE();
   Bench b;
   REQUIRE(b.v4.id != offload::no_flow);
@@ -63,8 +64,8 @@ TEST_CASE("everything that is not certain goes up unchanged, counted by its reas
   REQUIRE(b.up.id != offload::no_flow);
 
   SUBCASE("") {
-    b.passes("passed_not_ip", with(b.client(), 13, 0x06));            // ARP
-    b.passes("passed_not_ip", with4(b.client(), 0, 0x65));            // version 6 in an IPv4 frame
+    b.passes("passed_not_ip", with(b.client(), 13, 0x06));  // ARP
+    b.passes("passed_not_ip", with4(b.client(), 0, 0x65));  // version 6 in an IPv4 frame
     b.passes("passed_not_ip", with(b.client6(), ip_at, 0x45));
     Octets vlan = b.client();
     vlan.insert(vlan.begin() + 12, {0x81, 0x00, 0x00, 0x07});
@@ -78,12 +79,12 @@ TEST_CASE("everything that is not certain goes up unchanged, counted by its reas
 
     b.passes("passed_not_udp", with4(b.client(), 9, 6));
     b.passes("passed_not_udp", with(b.client6(), ip_at + 6, 6));
-    b.passes("passed_not_udp", with(b.client6(), ip_at + 6, 50));      // ESP
+    b.passes("passed_not_udp", with(b.client6(), ip_at + 6, 50));  // ESP
     b.passes("passed_ip_options", with4(b.client(), 0, 0x46));
     b.passes("passed_ip_options", with4(b.client(), 0, 0x44));
     for (const int next : {0, 43, 51, 60, 135}) b.passes("passed_extension_header", with(b.client6(), ip_at + 6, next));
-    b.passes("passed_fragment", with4(b.client(), 6, 0x20));           // more fragments
-    b.passes("passed_fragment", with4(b.client(), 7, 0x01));           // an offset
+    b.passes("passed_fragment", with4(b.client(), 6, 0x20));  // more fragments
+    b.passes("passed_fragment", with4(b.client(), 7, 0x01));  // an offset
     b.passes("passed_fragment", with(b.client6(), ip_at + 6, 44));
 
     b.passes("passed_not_ours", with4(b.client(), 19, 77));
@@ -104,7 +105,7 @@ TEST_CASE("everything that is not certain goes up unchanged, counted by its reas
     b.passes("passed_ip_length", with(with(b.client6(), ip_at + 4, 0), ip_at + 5, 7));
     b.passes("passed_ip_length", with(with(b.client6(), ip_at + 4, 0), ip_at + 5, 0));  // a jumbogram says so
     b.passes("passed_ip_length", with4(with4(b.client(), 2, 0xff), 3, 0xff));
-    for (const int length : {0, 7, 8, 111, 113, 255}) {       // 112 is right
+    for (const int length : {0, 7, 8, 111, 113, 255}) {  // 112 is right
       b.passes("passed_udp_length", with(b.client(), ip_at + 20 + 5, length));
       b.passes("passed_udp_length", with(b.client6(), ip_at + 40 + 5, length));
     }
@@ -154,7 +155,8 @@ TEST_CASE("everything that is not certain goes up unchanged, counted by its reas
 
     // An entry that points to a slot of another generation, and one beyond the table.
     Call stale = b.v4;
-    for (const std::uint64_t id : {b.v4.id + (std::uint64_t{1} << 32), b.v4.id & 0xffffffff, std::uint64_t{1} << 32 | 4000}) {
+    for (const std::uint64_t id :
+         {b.v4.id + (std::uint64_t{1} << 32), b.v4.id & 0xffffffff, std::uint64_t{1} << 32 | 4000}) {
       ++stale.flow.channel;
       offload::ClientKey key{};
       std::memcpy(&key.path.source, stale.flow.client.ip.bytes.data(), 16);
@@ -227,14 +229,18 @@ TEST_CASE("everything that is not certain goes up unchanged, counted by its reas
     const Call aside = b.tower.call("10.0.0.2:5005", "10.0.2.2:6000", 0x4014);
     b.passes("passed_not_attached", aside.from_client(bytes(5)));
 
-    // 256 bytes of headroom less the frame's own record and the metadata; kernels before 6.4 take no more than 32 of these.
+    // 256 bytes of headroom less the frame's own record and the metadata; kernels before 6.4 take no more than 32 of
+    // these.
     constexpr std::uint32_t most_metadata = 212;
     const Result narrow = b.tower.run_on(b.tower.inside_index(), frame(b.up.from_client(bytes(5))), most_metadata);
-    if (narrow.action == XDP_PASS) CHECK(narrow.outcome == "passed_no_room");
-    else MESSAGE("passed_no_room: this kernel takes no long metadata: " << narrow.outcome);
+    if (narrow.action == XDP_PASS)
+      CHECK(narrow.outcome == "passed_no_room");
+    else
+      MESSAGE("passed_no_room: this kernel takes no long metadata: " << narrow.outcome);
 
     // And after all that each still goes.
-    for (const Call* call : {&b.v4, &b.v6, &b.up}) CHECK(b.tower.inside(call->from_client(bytes(50))).outcome == "forwarded");
+    for (const Call* call : {&b.v4, &b.v6, &b.up})
+      CHECK(b.tower.inside(call->from_client(bytes(50))).outcome == "forwarded");
     b.seen.insert("forwarded");
     Bucket* empty = b.tower.offload().buckets().take();
     empty->packet_rate = 1;

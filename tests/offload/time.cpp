@@ -2,8 +2,9 @@
 //
 //     build/tests/offload/offload-time [ROUNDS]
 //
-// The kernel gives each run the frame that the run before has made. So two flows send to each other: their ChannelData is nested forty
-// times towards the peers, and grows by a header a run towards the clients. The first run of each round is a cold one among forty.
+// The kernel gives each run the frame that the run before has made. So two flows send to each other: their ChannelData
+// is nested forty times towards the peers, and grows by a header a run towards the clients. The first run of each round
+// is a cold one among forty.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -23,8 +24,8 @@ void measure(const char* name, Tower& tower, const Octets& frame, int rounds) {
   std::vector<unsigned> times;
   for (int i = 0; i < rounds; ++i) times.push_back(tower.time(frame, repeat));
   std::sort(times.begin(), times.end());
-  std::printf("%-40s median %4u ns, p10 %4u ns, p90 %4u ns (%d rounds of %u)\n", name, times[times.size() / 2], times[times.size() / 10],
-              times[times.size() * 9 / 10], rounds, repeat);
+  std::printf("%-40s median %4u ns, p10 %4u ns, p90 %4u ns (%d rounds of %u)\n", name, times[times.size() / 2],
+              times[times.size() / 10], times[times.size() * 9 / 10], rounds, repeat);
 }
 
 void measure_family(bool v4, bool limited, int rounds) {
@@ -33,8 +34,8 @@ void measure_family(bool v4, bool limited, int rounds) {
   const auto address = [](const char* ip, std::uint16_t port) {
     return net::TransportAddress{net::IpAddress::parse(ip).value(), port, 0};
   };
-  // Each flow's output is the other's input, which only a test can arrange: one's relay and peer are the other's client and listener, and
-  // both lie with neighbours.
+  // Each flow's output is the other's input, which only a test can arrange: one's relay and peer are the other's client
+  // and listener, and both lie with neighbours.
   Tower tower({address(host, 1).ip, address(other, 1).ip});
   offload::Program& program = tower.offload().program();
   offload::BucketPool buckets(program.buckets());
@@ -74,7 +75,8 @@ void measure_family(bool v4, bool limited, int rounds) {
   if (after[offload::outcome_forwarded] - before[offload::outcome_forwarded] != expected) {
     std::printf("not all of them were forwarded:");
     for (const auto& outcome : tower.offload().outcomes())
-      if (outcome.packets != 0) std::printf(" %s=%llu", std::string(outcome.name).c_str(), static_cast<unsigned long long>(outcome.packets));
+      if (outcome.packets != 0)
+        std::printf(" %s=%llu", std::string(outcome.name).c_str(), static_cast<unsigned long long>(outcome.packets));
     std::printf("\n");
     std::exit(1);
   }
@@ -92,7 +94,8 @@ int main(int count, char** values) {
     std::fprintf(stderr, "offload-time: %s\n", why.c_str());
     return 77;
   }
-  for (const char* host : {"10.0.0.3", "fd00:1::3"}) run(std::string("ip neigh replace ") + host + " lladdr 02:00:00:00:01:02 dev inside0 nud permanent");
+  for (const char* host : {"10.0.0.3", "fd00:1::3"})
+    run(std::string("ip neigh replace ") + host + " lladdr 02:00:00:00:01:02 dev inside0 nud permanent");
   const int rounds = count > 1 ? std::max(std::atoi(values[1]), 10) : 5000;
   // With CAP_PERFMON the kernel trusts the program not to speculate, and leaves its barriers out.
   for (const bool trusted : {true, false}) {

@@ -22,9 +22,11 @@ bool build() {
   for (int i = 1; i <= 3; ++i) {
     const std::string name = interfaces[i - 1], n = std::to_string(i), net = std::to_string(i - 1);
     const std::string lines[] = {
-        "ip link add " + name + "0 address 02:00:00:00:0" + n + ":01 type veth peer name " + name + "1 address 02:00:00:00:0" + n + ":02",
+        "ip link add " + name + "0 address 02:00:00:00:0" + n + ":01 type veth peer name " + name +
+            "1 address 02:00:00:00:0" + n + ":02",
         "ethtool -K " + name + "1 gro on",  // the other end polls, as a network card would
-        "echo 1 > /proc/sys/net/ipv6/conf/" + name + "1/disable_ipv6",  // it says nothing by itself that the program would count
+        "echo 1 > /proc/sys/net/ipv6/conf/" + name +
+            "1/disable_ipv6",  // it says nothing by itself that the program would count
         "ip link set " + name + "0 up",
         "ip link set " + name + "1 up",
         "ip addr add 10.0." + net + ".1/24 dev " + name + "0",
@@ -62,7 +64,8 @@ bool run(const std::string& command) {
 }
 
 void set_forwarding(bool v4, bool on) {
-  std::ofstream(v4 ? "/proc/sys/net/ipv4/conf/lo/forwarding" : "/proc/sys/net/ipv6/conf/lo/forwarding") << (on ? '1' : '0');
+  std::ofstream(v4 ? "/proc/sys/net/ipv4/conf/lo/forwarding" : "/proc/sys/net/ipv6/conf/lo/forwarding")
+      << (on ? '1' : '0');
 }
 
 Time steady_now() {
@@ -146,8 +149,8 @@ Result Tower::run_uncounted(unsigned interface_index, const Octets& frame, std::
   xdp_md context_out{};
   LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = in.data(), .data_out = result.frame.data(),
               .data_size_in = static_cast<std::uint32_t>(in.size()),
-              .data_size_out = static_cast<std::uint32_t>(result.frame.size()), .ctx_in = &context, .ctx_out = &context_out,
-              .ctx_size_in = sizeof context, .ctx_size_out = sizeof context_out, .repeat = 1);
+              .data_size_out = static_cast<std::uint32_t>(result.frame.size()), .ctx_in = &context,
+              .ctx_out = &context_out, .ctx_size_in = sizeof context, .ctx_size_out = sizeof context_out, .repeat = 1);
   if (bpf_prog_test_run_opts(offload_->program().descriptor(), &options) != 0) {
     result.outcome = std::string("BPF_PROG_TEST_RUN: ") + std::strerror(errno);
     return result;
@@ -163,9 +166,11 @@ unsigned Tower::time(const Octets& frame, unsigned repeat) {
   context.data_end = static_cast<std::uint32_t>(frame.size());
   context.ingress_ifindex = inside_;
   LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(), .data_out = out.data(),
-              .data_size_in = static_cast<std::uint32_t>(frame.size()), .data_size_out = static_cast<std::uint32_t>(out.size()),
-              .ctx_in = &context, .ctx_size_in = sizeof context, .repeat = static_cast<int>(repeat));
-  if (bpf_prog_test_run_opts(offload_->program().descriptor(), &options) != 0) throw std::runtime_error("BPF_PROG_TEST_RUN");
+              .data_size_in = static_cast<std::uint32_t>(frame.size()),
+              .data_size_out = static_cast<std::uint32_t>(out.size()), .ctx_in = &context,
+              .ctx_size_in = sizeof context, .repeat = static_cast<int>(repeat));
+  if (bpf_prog_test_run_opts(offload_->program().descriptor(), &options) != 0)
+    throw std::runtime_error("BPF_PROG_TEST_RUN");
   return options.duration;
 }
 
