@@ -209,7 +209,6 @@ static __always_inline enum Verdict check_lengths(void* data, void* end, __u64 f
 static __always_inline enum Verdict find_flow(void* data, void* end, bool ipv4, struct Packet* packet, FlowWord* id,
                                               bool* to_peer) {
   enum Verdict nothing = outcome_passed_not_channel_data;
-  FlowWord* entry = 0;
   const __u32 payload = packet->udp_length - sizeof(struct udphdr);
   *to_peer = false;
   if (payload >= channel_header_size) {
@@ -220,14 +219,18 @@ static __always_inline enum Verdict find_flow(void* data, void* end, bool ipv4, 
       if (bpf_ntohs(header[1]) + channel_header_size == payload) {
         nothing = outcome_passed_no_flow;
         packet->key.channel = header[0];
-        entry = bpf_map_lookup_elem(&from_client, &packet->key);
-        *to_peer = entry != 0;
+        const FlowWord* of_client = bpf_map_lookup_elem(&from_client, &packet->key);
+        if (of_client) {
+          *id = *(volatile const FlowWord*)of_client;
+          *to_peer = true;
+          return outcome_forwarded;
+        }
       }
     }
   }
-  if (!entry) entry = bpf_map_lookup_elem(&from_peer, &packet->key.path);
-  if (!entry) return nothing;
-  *id = *(volatile FlowWord*)entry;
+  const FlowWord* of_peer = bpf_map_lookup_elem(&from_peer, &packet->key.path);
+  if (!of_peer) return nothing;
+  *id = *(volatile const FlowWord*)of_peer;
   return outcome_forwarded;
 }
 
