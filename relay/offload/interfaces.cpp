@@ -91,7 +91,7 @@ Link::~Link() {
   if (descriptor_ >= 0) close(descriptor_);
 }
 
-bool Link::attach(int program, const Interface& interface, std::string& why) {
+bool Link::attach(int program, const Interface& interface, bool automatic, std::string& why) {
   const auto refuse = [&](const std::string& reason) {
     why = interface.name + ": " + reason;
     return false;
@@ -118,7 +118,7 @@ bool Link::attach(int program, const Interface& interface, std::string& why) {
   // A veth takes frames for the other end only if that end polls (NAPI); they would be lost without a sign, which is
   // worse than slow.
   is_veth_ = nature.driver == "veth";
-  if (is_veth_ && native && !transmits_) {
+  if (is_veth_ && native && (!transmits_ || (automatic && !features))) {
     close(std::exchange(descriptor_, -1));
     return refuse("a veth whose other end would lose the frames; turn GRO on there (ethtool -K NAME gro on)");
   }

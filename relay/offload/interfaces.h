@@ -22,7 +22,9 @@ class Link {
 
   /// In the driver, or in generic mode if that is allowed and the driver cannot. Never in place of another program.
   /// false, and in `why` what stands in the way ("eth0: the driver has no native XDP").
-  bool attach(int program, const Interface& interface, std::string& why);
+  /// `automatic`: nobody has named it, so that a veth is refused where the kernel (before 6.3) does not tell of its
+  /// other end.
+  bool attach(int program, const Interface& interface, bool automatic, std::string& why);
 
   const Attached& attached() const { return attached_; }
   /// Frames that came in by another interface may leave by this one.

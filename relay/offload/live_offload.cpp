@@ -78,7 +78,7 @@ std::string LiveOffload::attach(const OffloadSettings& settings) {
     if (std::any_of(attached_.begin(), attached_.end(), same)) continue;
     Link link;
     std::string why;
-    if (!link.attach(program_->descriptor(), interface, why)) {
+    if (!link.attach(program_->descriptor(), interface, settings.automatic, why)) {
       if (!settings.automatic) return why;
       notes_.push_back(std::move(why));
       continue;
@@ -134,7 +134,10 @@ std::unique_ptr<Offload> start(const OffloadSettings& settings, std::string& why
   constexpr std::size_t automatic_interfaces = 256;  // more than any host has addresses on
   const std::size_t interfaces = std::max(settings.interfaces.size(), automatic_interfaces);
   auto program = Program::load({settings.max_flows, settings.max_users, settings.addresses.size(), interfaces}, why);
-  if (!program) return nullptr;
+  if (!program) {
+    if (!is_trusted()) why += "; kernels before 6.8 need CAP_PERFMON besides";
+    return nullptr;
+  }
   auto offload = std::make_unique<LiveOffload>(std::move(program), settings.addresses);
   why = offload->attach(settings);
   if (!why.empty()) return nullptr;

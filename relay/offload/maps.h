@@ -69,7 +69,7 @@ struct ClientKey {
 
 // The value of both maps is the flow's id alone, one word, so that a reader sees one flow or another and never half of
 // each: the kernel uses a deleted entry's memory again at once.
-typedef __u64 FlowWord; // generation << 32 | slot
+typedef __u64 FlowWord;  // generation << 32 | slot
 
 // One direction of a flow: how its packets leave, and how many have. A cache line of its own: RSS keeps a direction on
 // one CPU, where an atomic add to a line that nobody else writes costs a few nanoseconds. In a PERCPU map the daemon
@@ -78,14 +78,14 @@ struct Direction {
   struct Path path;
   __u16 channel;
   __u16 unused;
-  __u64 packets, bytes; // payload
+  __u64 packets, bytes;  // payload
   __u64 dropped;
 } __attribute__((aligned(64)));
 
 struct Slot {
-  __s64 until;  // CLOCK_MONOTONIC, nanoseconds; 0 ends a flow with one store, before its entries are gone
-  FlowWord id;  // 0: free, or waiting to be
-  __u32 bucket; // index, or no_bucket
+  __s64 until;   // CLOCK_MONOTONIC, nanoseconds; 0 ends a flow with one store, before its entries are gone
+  FlowWord id;   // 0: free, or waiting to be
+  __u32 bucket;  // index, or no_bucket
   __u32 generation;
 } __attribute__((aligned(32)));
 

@@ -65,7 +65,7 @@ std::string verdict() {
 std::string refusal(int error) {
   std::string text = std::string("the kernel refuses BPF: ") + std::strerror(error);
   if (error == EPERM)
-    return text + "; the unit needs CAP_BPF and CAP_NET_ADMIN, see systemd/radiotower-relay-offload.conf";
+    return text + "; the unit needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, see systemd/radiotower-relay-offload.conf";
   const std::string said = verdict();
   return said.empty() ? text : text + " (" + said + ")";
 }

@@ -117,11 +117,16 @@ void serve(Offload& offload, std::atomic<bool>& beating) {
 int main(int count, char** values) {
   OffloadSettings settings;
   milliseconds alive{80};
+  bool trusted = true;
   for (int i = 1; i < count; ++i) {
     const std::string option = values[i];
     const std::string value = i + 1 < count ? values[i + 1] : "";
     if (option == "--automatic") {
       settings.automatic = true;
+      continue;
+    }
+    if (option == "--without-perfmon") {
+      trusted = false;
       continue;
     }
     ++i;
@@ -136,7 +141,10 @@ int main(int count, char** values) {
     else
       fail("unknown option " + option);
   }
-  if (!test::keep_capabilities(test::net_admin | test::bpf)) fail("needs CAP_NET_ADMIN and CAP_BPF");
+  if (!test::keep_capabilities(test::net_admin | test::bpf | (trusted ? test::perfmon : 0))) {
+    answer("not permitted: needs CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON");
+    return 1;
+  }
   std::string why;
   const auto offload = start(settings, why);
   if (!offload) {

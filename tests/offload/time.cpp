@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <vector>
 
 #include "capabilities.h"
@@ -101,9 +102,13 @@ int main(int count, char** values) {
   for (const bool trusted : {true, false}) {
     std::printf("%s CAP_PERFMON\n", trusted ? "with" : "without");
     if (!keep_capabilities(net_admin | bpf | (trusted ? perfmon : 0))) return 77;
-    measure_family(true, false, rounds);
-    measure_family(true, true, rounds);
-    measure_family(false, false, rounds);
+    try {
+      measure_family(true, false, rounds);
+      measure_family(true, true, rounds);
+      measure_family(false, false, rounds);
+    } catch (const std::exception& refusal) {
+      std::printf("%s\n", refusal.what());
+    }
   }
   return 0;
 }

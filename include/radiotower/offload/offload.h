@@ -91,10 +91,10 @@ class Offload {
 };
 
 /// Loads, fills and attaches. nullptr and a sentence for the operator in `why` ("the kernel refuses BPF: Operation not
-/// permitted; the unit needs CAP_BPF and CAP_NET_ADMIN, see systemd/radiotower-relay-offload.conf"). Built without libbpf
-/// it says so.
-/// Needs CAP_BPF and CAP_NET_ADMIN; nothing else here does, so that the process may drop both afterwards. With CAP_PERFMON
-/// besides, at the start alone, a packet costs a third (the kernel leaves out its barriers against speculation).
+/// permitted; the unit needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, see systemd/radiotower-relay-offload.conf"). Built
+/// without libbpf it says so.
+/// Needs these three; nothing else here does, so that the process may drop them afterwards. From Linux 6.8 it starts
+/// without CAP_PERFMON too, and a packet costs three times as much (the kernel's barriers against speculation).
 /// Needs net.ipv4.conf.lo.forwarding = 1 and net.ipv6.conf.lo.forwarding = 1, which make the host no router: the kernel
 /// tells a program the way of a packet only for an interface that forwards, and the program asks as if from lo.
 /// A veth is taken only if its other end polls (`ethtool -K NAME gro on` there).
