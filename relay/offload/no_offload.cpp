@@ -1,10 +1,12 @@
-// What stands in for the offload in a build without it: it never starts, and says so.
+// Built without libbpf or clang.
 #include "radiotower/offload/offload.h"
 
 namespace radiotower::offload {
 
 std::unique_ptr<Offload> start(const OffloadSettings&, std::string& why) {
-  why = "this radiotower-relay was built without it";
+  why =
+      "this build has no XDP offload (it needs libbpf-dev and clang; meson configure -Doffload=enabled says what is "
+      "missing)";
   return nullptr;
 }
 

@@ -68,7 +68,9 @@ class Offload {
   virtual const std::vector<Attached>& attached() const = 0;
   virtual const std::vector<std::string>& notes() const = 0;
 
-  /// Forwards until `until`. no_flow: the tables are full, or a flow with these addresses is there already; user space then does it.
+  /// Forwards until `until`. no_flow: the tables are full, a flow with these addresses is there already, or they are none
+  /// that can be forwarded (listener or relay not among the settings' addresses, a peer or client that is, loopback,
+  /// link-local); user space then does it. A slot rests a second after remove(), so that a table may be full for so long.
   virtual FlowId add(const Flow& flow, Time until) = 0;
   /// Moves the end, forwards or back; one store. Unknown ids are ignored.
   virtual void extend(FlowId flow, Time until) = 0;
@@ -88,9 +90,15 @@ class Offload {
   virtual std::size_t flows() const = 0;
 };
 
-/// Loads, fills and attaches. nullptr and a sentence for the operator in `why` ("the kernel refuses BPF: Operation not permitted; the unit
-/// needs CAP_BPF and CAP_NET_ADMIN, see systemd/radiotower-relay-offload.conf"). Built without libbpf it says so.
-/// Needs CAP_BPF and CAP_NET_ADMIN; nothing else here does, so that the process may drop both afterwards.
+/// Loads, fills and attaches. nullptr and a sentence for the operator in `why` ("the kernel refuses BPF: Operation not
+/// permitted; the unit needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, see systemd/radiotower-relay-offload.conf"). Built
+/// without libbpf it says so.
+/// Needs these three; nothing else here does, so that the process may drop them afterwards. From Linux 6.8 it starts
+/// without CAP_PERFMON too, and a packet costs three times as much (the kernel's barriers against speculation).
+/// Needs net.ipv4.conf.lo.forwarding = 1 and net.ipv6.conf.lo.forwarding = 1, which make the host no router: the kernel
+/// tells a program the way of a packet only for an interface that forwards, and the program asks as if from lo.
+/// A veth is taken only if its other end polls (`ethtool -K NAME gro on` there).
+/// The first beat of keep_alive is the caller's: until then everything goes up.
 std::unique_ptr<Offload> start(const OffloadSettings& settings, std::string& why);
 
 /// "libbpf 1.1, program compiled in", "not compiled in".
