@@ -21,14 +21,12 @@ import subprocess
 import tempfile
 import time
 
+from cases import Failure
+
 REALM = "interop.example"
 USER, PASSWORD = "tester", "correct-horse"
 SECRET = "interop-secret"
 START_SECONDS, STOP_SECONDS = 5.0, 2.0
-
-
-class Failure(Exception):
-    """A promise that was not kept; its text is the line of the case."""
 
 
 def rest_credential(name, lifetime=3600):
@@ -80,6 +78,8 @@ class Relay:
     def __init__(self, path):
         self.path = path
         self.port = free_port()
+        self.namespace = None  # the network namespace it runs in; None: this one
+        self.servers = {"127.0.0.1": "127.0.0.1", "::1": "::1"}  # where it listens, for a client of either address
         self.process = None
         self.folder = None
         self.exit_status = None
@@ -92,7 +92,8 @@ class Relay:
         try:
             command = self.command()
             with open(self.log_path(), "wb") as log:
-                self.process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                self.process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                                preexec_fn=self.namespace.enter if self.namespace else None)
             self.wait_until_it_answers()
         except BaseException:
             self.clean()
@@ -114,10 +115,13 @@ class Relay:
         while time.monotonic() < end:
             if self.process.poll() is not None:
                 raise Failure(f"relay ended at its start with {self.process.returncode}: {self.log().strip()[-2000:]}")
-            if answers_binding("127.0.0.1", self.port) and answers_binding("::1", self.port):
+            if self.answers():
                 return
             time.sleep(0.05)
         raise Failure(f"relay answers no Binding request after {START_SECONDS:.0f} s: {self.log().strip()[-2000:]}")
+
+    def answers(self):
+        return all(answers_binding(server, self.port) for server in self.servers.values())
 
     def stop(self):
         """SIGTERM; anything but a prompt and clean end is a failure."""
@@ -165,8 +169,8 @@ class Relay:
     def kernel_drops(self):
         """Datagrams the kernel threw away in front of the listeners, their queue being full."""
         drops = 0
-        for table in ("/proc/net/udp", "/proc/net/udp6"):
-            with open(table) as f:
+        for table in ("udp", "udp6"):
+            with open(f"/proc/{self.process.pid}/net/{table}") as f:
                 for line in f.readlines()[1:]:
                     fields = line.split()
                     if int(fields[1].rpartition(":")[2], 16) == self.port:
@@ -179,6 +183,8 @@ class Radiotower(Relay):
     # A packet the relay was asked to carry, or an answer it owed, lost for want of room. All are to be 0 here.
     congestion = ("truncated", "send_full", "send_too_large", "send_failed", "receive_failed", "dropped_user_limit",
                   "dropped_answer_limit")
+
+    users = ()  # further lines of users_file
 
     def __init__(self, path, workers=2, settings=None):
         """`settings` are further lines of the configuration, "table.key" -> TOML text, and win over the ones here."""
@@ -207,10 +213,18 @@ class Radiotower(Relay):
 
     def command(self):
         write_private(os.path.join(self.folder, "secrets"), SECRET + "\n")
-        write_private(os.path.join(self.folder, "users"), f"{USER}:{PASSWORD}\n")
+        write_private(os.path.join(self.folder, "users"), "".join(line + "\n" for line in (f"{USER}:{PASSWORD}", *self.users)))
         config = os.path.join(self.folder, "relay.toml")
         write_private(config, self.configuration())
         return [self.path, "--config", config]
+
+    def reload(self, **settings):
+        """Other settings, as in the constructor but with `__` for the dot, and SIGHUP. Does not wait."""
+        self.settings.update({key.replace("__", "."): value for key, value in settings.items()})
+        config = os.path.join(self.folder, "relay.toml")
+        os.unlink(config)
+        write_private(config, self.configuration())
+        self.process.send_signal(signal.SIGHUP)
 
     def counters(self):
         """SIGUSR1 puts the counters of each worker into the log; the line about ports ends them."""
