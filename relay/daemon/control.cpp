@@ -63,16 +63,18 @@ std::string bind_failure(const net::TransportAddress& address, int error) {
   }
 }
 
-/// A sentence when the system's limit keeps receive buffers below what a burst takes, else nothing.
-std::string small_buffers(const RelayPlan& plan) {
-  const auto gets = [](int wanted) {
-    int error = 0;
-    return io::receive_buffer(io::open_udp({net::IpAddress::v4(0x7F000001), 0, 0}, {false, false, wanted, 0}, error));
-  };
-  const int listener = gets(plan.listener_receive_buffer), relay = gets(plan.relay_receive_buffer);
-  if (listener == 0 || (listener >= plan.listener_receive_buffer && relay >= plan.relay_receive_buffer)) return {};
-  return fmt::format("listeners have {} of {} bytes, relay ports {} of {}: a burst that is larger loses packets; raise net.core.rmem_max to {}", listener,
-                     plan.listener_receive_buffer, relay, plan.relay_receive_buffer, plan.listener_receive_buffer);
+/// A sentence when the system's limit keeps receive buffers below what a burst takes, else nothing. `listener` is what
+/// the listeners have got. A socket of a relay port is tried here and now: capabilities of the start are gone for them.
+std::string small_buffers(const RelayPlan& plan, int listener) {
+  int error = 0;
+  const net::TransportAddress anywhere{net::IpAddress::v4(std::uint32_t{0}), 0, 0};
+  const int relay = io::receive_buffer(io::open_udp(anywhere, {false, false, plan.relay_receive_buffer, 0}, error));
+  const bool listener_is_small = listener < plan.listener_receive_buffer;
+  if (!listener_is_small && relay >= plan.relay_receive_buffer) return {};
+  return fmt::format("listeners have {} of {} bytes, relay ports {} of {}: a burst that is larger loses packets; raise "
+                     "net.core.rmem_max to {}",
+                     listener, plan.listener_receive_buffer, relay, plan.relay_receive_buffer,
+                     listener_is_small ? plan.listener_receive_buffer : plan.relay_receive_buffer);
 }
 
 std::string joined(const std::vector<net::TransportAddress>& addresses) {
@@ -162,8 +164,9 @@ Relay::Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log
 
 Relay::~Relay() { stop(); }  // the workers' own destructors wait
 
-bool Relay::bind(std::vector<std::vector<Listener>>& listeners, std::string& why) const {
+bool Relay::bind(std::vector<std::vector<Listener>>& listeners, std::string& why) {
   listeners.clear();
+  listener_receive_buffer_ = plan_.listener_receive_buffer;
   listeners.resize(plan_.workers);
   int error = 0;
   for (const auto& address : plan_.listeners) {
@@ -185,6 +188,7 @@ bool Relay::bind(std::vector<std::vector<Listener>>& listeners, std::string& why
         why = bind_failure(address, error);
         return false;
       }
+      listener_receive_buffer_ = std::min(listener_receive_buffer_, io::receive_buffer(socket));
       list.push_back({std::move(socket), address});
     }
   }
@@ -336,7 +340,8 @@ bool Control::start() {
     log_.write(Priority::error, "not started", why);
     return false;
   }
-  if (const std::string said = small_buffers(relay_.plan()); !said.empty()) log_.write(Priority::warning, "small receive buffers", said);
+  if (const std::string said = small_buffers(relay_.plan(), relay_.listener_receive_buffer());
+      !said.empty()) log_.write(Priority::warning, "small receive buffers", said);
   watches_.assign(relay_.workers().size(), StallWatch(looks_until_stalled));
   const Worker::Started& started = relay_.started();
   const std::string range = fmt::format("{}-{}", settings.first_port, settings.last_port);

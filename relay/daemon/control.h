@@ -57,9 +57,11 @@ class Relay {
   const turn::Settings& settings() const { return *settings_; }
   const turn::Shared& shared() const { return *shared_; }  // once started
   FastPath* fast_path() { return fast_path_.get(); }       // nullptr: there is none
+  /// The smallest that a listener got, in bytes: those of the start may be granted more than sockets of later.
+  int listener_receive_buffer() const { return listener_receive_buffer_; }
 
  private:
-  bool bind(std::vector<std::vector<Listener>>& listeners, std::string& why) const;
+  bool bind(std::vector<std::vector<Listener>>& listeners, std::string& why);
   bool start_fast_path(std::string& why);
 
   RelayPlan plan_;
@@ -73,6 +75,7 @@ class Relay {
   std::shared_ptr<turn::Shared> shared_;
   std::vector<std::unique_ptr<Worker>> workers_;
   Worker::Started started_;
+  int listener_receive_buffer_ = 0;
 };
 
 /// Tells a stalled worker from a living one by counting looks, not by a clock: when the whole process was stopped for a

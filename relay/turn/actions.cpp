@@ -11,6 +11,7 @@ std::string_view name(EndReason reason) {
     case EndReason::relay_failed: return "relay failed";
     case EndReason::shutdown: return "shutdown";
     case EndReason::credentials_gone: return "credentials gone";
+    case EndReason::client_denied: return "client denied";
   }
   return "";
 }

@@ -101,9 +101,7 @@ void Server::Impl::allocate(Request& request, Actions& out) {
   if (const auto error = read_wish(m, *settings, *shared, wish)) return refuse(request, *error, out);
 
   const net::IpAddress& client = request.five_tuple.client.ip;
-  bool denied = is_tunnel(client);
-  for (const auto& range : settings->denied_clients) denied = denied || range.contains(client);
-  if (denied) return refuse(request, ErrorCode::forbidden, out);
+  if (is_tunnel(client) || is_denied(client)) return refuse(request, ErrorCode::forbidden, out);
 
   // Step 11: a relay that drains sends new clients away.
   if (settings->draining) {

@@ -177,6 +177,11 @@ void Server::Impl::end(std::uint32_t index, EndReason reason, Now now, Actions& 
   out.events.push_back(std::move(e));
 }
 
+bool Server::Impl::is_denied(const net::IpAddress& client) const {
+  const auto& denied = settings->denied_clients;
+  return std::any_of(denied.begin(), denied.end(), [&](const auto& range) { return range.contains(client); });
+}
+
 void Server::Impl::expire(Now now, Actions& out) {
   shared->expire(now.steady);
   while (!expiries.empty() && expiries.top().at <= now.steady) {
@@ -224,8 +229,11 @@ Time Server::next_expiry() const { return impl_->expiries.empty() ? never : impl
 void Server::apply(std::shared_ptr<const Settings> settings, Now now, Actions& out) {
   impl_->adopt(std::move(settings));
   impl_->shared->apply_limits(impl_->settings->limits);
-  // Live calls stay; what the new rules deny stops at once (P36), and what they allow again goes on.
-  impl_->table.for_each([&](std::uint32_t, Allocation& allocation) {
+  // Live calls stay; what the new rules deny stops at once (P36), and what they allow again goes on. A client that is denied has
+  // nothing left: refreshes would keep its allocation for as long as it likes.
+  std::vector<std::uint32_t> denied;
+  impl_->table.for_each([&](std::uint32_t index, Allocation& allocation) {
+    if (impl_->is_denied(allocation.five_tuple.client.ip)) return denied.push_back(index);
     const net::PeerPolicy& peers = *impl_->settings->peers;
     for (auto& permission : allocation.permissions)
       permission.forbidden = !peers.permit({permission.ip, 0}, permission.ip.family(), false);
@@ -238,6 +246,7 @@ void Server::apply(std::shared_ptr<const Settings> settings, Now now, Actions& o
     allocation.last_peer.reset();
     impl_->settle_shortcuts(allocation, now.steady);
   });
+  for (const auto index : denied) impl_->end(index, EndReason::client_denied, now, out);
   impl_->expire(now, out);
 }
 

@@ -50,6 +50,7 @@ struct Server::Impl {
     return kind == stun::FirstByte::other && old_channel ? stun::FirstByte::channel_data : kind;
   }
   bool is_impossible_source(const net::TransportAddress& client) const;
+  bool is_denied(const net::IpAddress& client) const;  // by the settings
   void adopt(std::shared_ptr<const Settings> settings);
   void end(std::uint32_t index, EndReason reason, Now now, Actions& out);
   void close_relay(Allocation& allocation, Relay& relay, Now now, Actions& out);

@@ -27,8 +27,6 @@ Time Server::Impl::shortcut_end(const Allocation& allocation, const Channel& cha
   const Relay& relay = allocation.relay(peer.family());
   const Permission* permission = allocation.find_permission(peer.ip);
   if (relay.state != Relay::State::open || !permission || permission->forbidden) return not_at_all;
-  for (const auto& range : settings->denied_clients)
-    if (range.contains(five_tuple.client.ip)) return not_at_all;
   return std::min({channel.expires_at, permission->expires_at, relay.expires_at});
 }
 

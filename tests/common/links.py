@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import re
 import struct
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -18,7 +19,8 @@ def bpf(command, attributes):
 
 def hold(namespace):
     """A descriptor of each XDP link on the tower's interfaces."""
-    wanted = {int(line.split(":")[0]) for line in namespace.ip("-o", "link").splitlines() if "side" in line}
+    # Numbers of interfaces are not unique among namespaces, those of programs are.
+    wanted = {int(number) for number in re.findall(r"prog/xdp id (\d+)", namespace.ip("-d", "link"))}
     held, number = [], 0
     while True:
         result, memory = bpf(LINK_GET_NEXT_ID, struct.pack("II", number, 0))
@@ -30,8 +32,8 @@ def hold(namespace):
             continue
         info = ctypes.create_string_buffer(128)
         bpf(OBJ_GET_INFO_BY_FD, struct.pack("IIQ", descriptor, 128, ctypes.addressof(info)))
-        kind, _, _, _, index = struct.unpack_from("5I", info.raw)
-        if kind == 6 and index in wanted:  # BPF_LINK_TYPE_XDP
+        kind, _, program = struct.unpack_from("3I", info.raw)
+        if kind == 6 and program in wanted:  # BPF_LINK_TYPE_XDP
             held.append(descriptor)
         else:
             os.close(descriptor)

@@ -71,13 +71,22 @@ HOME = Home()
 
 
 class Network:
-    def __init__(self):
-        self.client, self.tower, self.peer = Namespace("client"), Namespace("tower"), Namespace("peer")
+    """`bridged`: the tower's interfaces are bridges, which have no driver for a program, and the veths their ports."""
+
+    made = 0
+
+    def __init__(self, bridged=False):
+        Network.made += 1
+        self.client, self.tower, self.peer = (Namespace(f"{place}-{Network.made}") for place in ("client", "tower", "peer"))
         for place, near, far, mac in (("client", "inside", "listener", 1), ("peer", "outside", "relay", 2)):
             end = getattr(self, place)
             here, there = f"02:00:00:00:0{mac}:01", f"02:00:00:00:0{mac}:02"
-            self.tower.ip("link", "add", near, "address", here, "type", "veth",
+            veth = near + "-port" if bridged else near
+            self.tower.ip("link", "add", veth, "address", f"02:00:00:00:0{mac}:03" if bridged else here, "type", "veth",
                           "peer", "name", "eth0", "address", there, "netns", end.name)
+            if bridged:
+                self.tower.ip("link", "add", near, "address", here, "type", "bridge")
+                self.tower.ip("link", "set", veth, "master", near, "up")
             # A veth takes what a program sends only while its other end polls; and the sums have to be in the packets.
             end.do("ethtool", "-K", "eth0", "gro", "on", "tx", "off")
             for family, length in ((4, 24), (6, 64)):

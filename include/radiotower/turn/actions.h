@@ -66,7 +66,7 @@ struct OpenRelay {  // answer with Server::relay_opened or relay_failed
   net::TransportAddress address;
 };
 
-enum class EndReason : std::uint8_t { refreshed_to_zero, expired, relay_failed, shutdown, credentials_gone };
+enum class EndReason : std::uint8_t { refreshed_to_zero, expired, relay_failed, shutdown, credentials_gone, client_denied };
 std::string_view name(EndReason reason);
 
 struct Event {
