@@ -80,6 +80,7 @@ class Relay:
         self.port = free_port()
         self.namespace = None  # the network namespace it runs in; None: this one
         self.servers = {"127.0.0.1": "127.0.0.1", "::1": "::1"}  # where it listens, for a client of either address
+        self.peers, self.peer_namespace = ("127.0.0.1", "::1"), None  # where a peer may stand
         self.process = None
         self.folder = None
         self.exit_status = None

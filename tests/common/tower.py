@@ -5,7 +5,7 @@ import re
 import time
 
 from cases import Failure
-from namespaces import ADDRESS
+from namespaces import ADDRESS, Network
 from relay import Radiotower
 
 LISTENERS = {ADDRESS["client", family]: ADDRESS["listener", family] for family in (4, 6)}
@@ -23,6 +23,7 @@ class Tower(Radiotower):
         self.network, self.namespace, self.users = network, network.tower, users
         self.port = 3478
         self.servers = LISTENERS
+        self.peers, self.peer_namespace = tuple(ADDRESS["peer", family] for family in (4, 6)), network.peer
         listen = ", ".join(f'"[{a}]:{self.port}"' if ":" in a else f'"{a}:{self.port}"' for a in LISTENERS.values())
         relays = ", ".join(f'"{address}"' for address in relays or RELAYS)
         self.settings.update({
@@ -53,6 +54,17 @@ class Tower(Radiotower):
         """Without a word about how: for a relay that was killed or frozen."""
         self.process.kill()
         self.process.wait()
+
+
+def run_as_client(path):
+    """Makes the namespaces and moves this program into the client's, where what it starts will be too."""
+    network = Network()
+    with Tower(network, path) as tower:
+        if tower.offload() == "off":
+            raise Failure(tower.log().strip().splitlines()[0])
+    network.client.ip("link", "set", "lo", "up")
+    network.client.enter()
+    return network
 
 
 def skipped(why):

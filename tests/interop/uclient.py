@@ -21,14 +21,15 @@ AT_A_TIME = 2
 
 
 class Peer:
-    """turnutils_peer: an echo on loopback, a separate one for each case."""
+    """turnutils_peer: an echo, a separate one for each case."""
 
-    def __init__(self, address):
-        self.address, self.port = address, free_port()
+    def __init__(self, address, namespace=None):
+        self.address, self.port, self.namespace = address, free_port(), namespace
 
     def __enter__(self):
         self.process = subprocess.Popen(["turnutils_peer", "-L", self.address, "-p", str(self.port)], stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                        preexec_fn=self.namespace.enter if self.namespace else None)
         end = time.monotonic() + 3
         while not self.listens():
             if self.process.poll() is not None or time.monotonic() > end:
@@ -38,7 +39,7 @@ class Peer:
         return self
 
     def listens(self):
-        with open("/proc/net/udp6" if ":" in self.address else "/proc/net/udp") as f:
+        with open(f"/proc/{self.process.pid}/net/" + ("udp6" if ":" in self.address else "udp")) as f:
             return any(line.split()[1].endswith(f":{self.port:04X}") for line in f.readlines()[1:])
 
     def __exit__(self, *_):
@@ -57,7 +58,8 @@ def statistics(output):
 
 
 def run_client(relay, options):
-    server = "::1" if "-x" in options and "-W" in options else "127.0.0.1"  # -x over IPv4 too: the families are independent
+    ipv4, ipv6 = relay.servers.values()
+    server = ipv6 if "-x" in options and "-W" in options else ipv4  # -x over IPv4 too: the families are independent
     command = ["turnutils_uclient", "-m", str(CLIENTS), "-n", str(MESSAGES), "-z", str(INTERVAL_MS), "-l", str(MESSAGE_BYTES),
                "-p", str(relay.port), *options, server]
     try:
@@ -78,7 +80,7 @@ def run_client(relay, options):
 def run_case(relay, options, external):
     if not external:
         return run_client(relay, [*options, "-y"])
-    with Peer("::1" if "-x" in options else "127.0.0.1") as peer:
+    with Peer(relay.peers["-x" in options], relay.peer_namespace) as peer:
         return run_client(relay, [*options, "-e", peer.address, "-r", str(peer.port)])
 
 
@@ -92,9 +94,21 @@ def check_pairs(relay, cases):
     return numbers
 
 
-def run_group(relay, group, rest, report):
+def check_driver(relay, cases):
+    """That what the driver can forward, channels to peers, was forwarded there, but for what came before the first beat."""
+    counters, messages = relay.counters(), cases * CLIENTS * MESSAGES
+    shortcuts = counters["shortcut_packets_to_peer"], counters["shortcut_packets_to_client"]
+    numbers = f"{shortcuts[0]} + {shortcuts[1]} of {messages} each way, in user space {counters['received']} datagrams"
+    if min(shortcuts) < 0.98 * messages:
+        raise Failure(numbers)
+    return numbers
+
+
+def run_group(relay, group, rest, report, forwarded_alone):
     with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
         for number, (send, external, ipv6) in enumerate(itertools.product((False, True), repeat=3)):
+            if forwarded_alone and (send or not external):
+                continue
             # A name of its own: a case that failed leaves allocations behind that count for its user.
             options = ["-u", f"case{number}", "-W", SECRET] if rest else ["-u", USER, "-w", PASSWORD]
             options += ["-s"] * send + ["-x"] * ipv6
@@ -103,13 +117,16 @@ def run_group(relay, group, rest, report):
                 options.append("-c")
                 name += " no-rtcp"
             pool.submit(report.case, name, functools.partial(run_case, relay, options, external))
-    if relay.relayed_addresses():
+    if relay.peer_namespace:
+        report.case(f"{group}: in the driver", lambda: check_driver(relay, 2))
+    if relay.relayed_addresses() and not forwarded_alone:
         report.case(f"{group}: even ports and the next ones", lambda: check_pairs(relay, 8 if rest else 4))
 
 
-def run(make_relay, report):
+def run(make_relay, report, forwarded_alone=False):
+    """`forwarded_alone`: only the cases that a driver can forward."""
     for rest in (False, True):
         group = "uclient rest" if rest else "uclient user"
         # It takes channel numbers up to 0x7FFE as RFC 5766 let it; RFC 8656 ends at 0x4FFF.
         relay = make_relay(rest=rest, settings={"relay.rfc5766_channel_numbers": "true"})
-        report.with_relay(group, relay, lambda r, g=group, w=rest: run_group(r, g, w, report))
+        report.with_relay(group, relay, lambda r, g=group, w=rest: run_group(r, g, w, report, forwarded_alone))
