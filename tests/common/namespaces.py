@@ -100,6 +100,8 @@ class Network:
                 end.ip("neigh", "replace", ADDRESS[far, family], "lladdr", here, *known)
                 known[1] = near
                 self.tower.ip("neigh", "replace", ADDRESS[place, family], "lladdr", there, *known)
+        # Two clients of one relay meet on its loopback interface.
+        self.tower.ip("link", "set", "lo", "up")
         # To the relayed address, for a peer on the client's side.
         self.client.ip("route", "add", "10.77.1.0/24", "via", ADDRESS["listener", 4])
         for version in ("ipv4", "ipv6"):

@@ -277,24 +277,24 @@ TEST_CASE("fast path: the first flow wakes the control thread, which beats while
   CHECK(woken == 1);
   path.beat(now, true);
   CHECK(offload.beats() == 1);
-  CHECK(offload.alive_until() == now + 100ms);
-  CHECK(path.next_beat() == now + 25ms);
-  path.beat(now + 24ms, true);  // woken for something else
+  CHECK(offload.alive_until() == now + FastPath::beat_lasts);
+  CHECK(path.next_beat() == now + FastPath::beat_interval);
+  path.beat(now + FastPath::beat_interval - 1ms, true);  // woken for something else
   CHECK(offload.beats() == 1);
-  now += 25ms;
+  now += FastPath::beat_interval;
   path.beat(now, true);
-  CHECK(offload.alive_until() == now + 100ms);
-  now += 25ms;
+  CHECK(offload.alive_until() == now + FastPath::beat_lasts);
+  now += FastPath::beat_interval;
   path.beat(now, false);  // a worker is stalled: what it has given ends soon
   CHECK(offload.beats() == 2);
-  CHECK(path.next_beat() == now + 25ms);
+  CHECK(path.next_beat() == now + FastPath::beat_interval);
 
   (void)path.take_back(first);
-  now += 25ms;
+  now += FastPath::beat_interval;
   path.beat(now, true);
   CHECK(offload.beats() == 3);
   (void)path.take_back(second);
-  now += 25ms;
+  now += FastPath::beat_interval;
   path.beat(now, true);
   CHECK(offload.beats() == 3);
   CHECK(path.next_beat() == never);

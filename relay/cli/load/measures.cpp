@@ -3,9 +3,12 @@
 #include <unistd.h>
 
 #include <ctime>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <system_error>
+#include <vector>
 
 namespace radiotower::load {
 namespace {
@@ -42,6 +45,25 @@ std::int64_t machine_busy_ns() {
   std::int64_t user = 0, nice = 0, system = 0, idle = 0, io_wait = 0, irq = 0, soft_irq = 0;
   in >> cpu >> user >> nice >> system >> idle >> io_wait >> irq >> soft_irq;
   return (user + nice + system + irq + soft_irq) * (1'000'000'000 / sysconf(_SC_CLK_TCK));
+}
+
+std::int64_t softirq_threads_cpu_ns() {
+  static const std::vector<std::string> files = [] {
+    std::vector<std::string> found;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
+      std::ifstream in(entry.path() / "comm");
+      std::string name;
+      if (std::getline(in, name) && name.starts_with("ksoftirqd/")) found.push_back(entry.path() / "schedstat");
+    }
+    return found;
+  }();
+  std::int64_t sum = 0;
+  for (const std::string& file : files) {
+    std::int64_t on_cpu = 0;  // the first of three numbers
+    if (std::ifstream(file) >> on_cpu) sum += on_cpu;
+  }
+  return sum;
 }
 
 ProcessMemory process_memory(pid_t pid) {

@@ -18,6 +18,10 @@ std::int64_t process_cpu_ns(pid_t pid);
 /// Time the CPUs were not idle (user, system, interrupts; not stolen time), in steps of a clock tick (10 ms).
 std::int64_t machine_busy_ns();
 
+/// CPU time of the kernel's threads for packets that were put off (ksoftirqd), to the nanosecond. All other work on a packet is
+/// done in whoever happens to run: with virtual interfaces that is who has sent it. 0 where the kernel does not show them.
+std::int64_t softirq_threads_cpu_ns();
+
 struct ProcessMemory {
   std::int64_t rss_kb = 0;   // VmRSS
   std::int64_t anon_kb = 0;  // RssAnon: what the process itself has written, without the pages of files

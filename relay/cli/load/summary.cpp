@@ -49,12 +49,12 @@ std::string json_of(const TrafficResult& r) {
   const Histogram &l = r.latency, &late = r.lateness;
   return fmt::format(
       R"({{"sent": {}, "delivered": {}, "arrived": {}, "loss": {:.6f}, "wrong": {}, "send_errors": {}, "own_drops": {}, )"
-      R"("elapsed_ns": {}, "server_cpu_ns": {}, "load_cpu_ns": {}, "machine_cpu_ns": {}, )"
+      R"("elapsed_ns": {}, "server_cpu_ns": {}, "load_cpu_ns": {}, "machine_cpu_ns": {}, "softirq_cpu_ns": {}, )"
       R"("latency_p50_us": {:.2f}, "latency_p99_us": {:.2f}, "latency_p999_us": {:.2f}, "latency_max_us": {:.2f}, )"
       R"("late_p99_us": {:.2f}, "late_max_us": {:.2f}}})",
       r.sent, r.delivered, r.arrived, r.loss(), r.wrong, r.send_errors, r.own_drops, r.elapsed_ns, r.server_cpu_ns,
-      r.load_cpu_ns, r.machine_cpu_ns, us(l.percentile(0.5)), us(l.percentile(0.99)), us(l.percentile(0.999)),
-      us(l.max()), us(late.percentile(0.99)), us(late.max()));
+      r.load_cpu_ns, r.machine_cpu_ns, r.softirq_cpu_ns, us(l.percentile(0.5)), us(l.percentile(0.99)),
+      us(l.percentile(0.999)), us(l.max()), us(late.percentile(0.99)), us(late.max()));
 }
 
 std::string json_of(const StormResult& r) {

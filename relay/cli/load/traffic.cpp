@@ -45,6 +45,7 @@ void TrafficResult::merge(const TrafficResult& o) {
   server_cpu_ns += o.server_cpu_ns;
   load_cpu_ns += o.load_cpu_ns;
   machine_cpu_ns += o.machine_cpu_ns;
+  softirq_cpu_ns += o.softirq_cpu_ns;
   latency.merge(o.latency);
   lateness.merge(o.lateness);
 }
@@ -288,7 +289,7 @@ TrafficResult Traffic::run(const Plan& plan, const Progress& progress) {
   result_ = {};
   is_counting_ = false;
   const pid_t server = sessions_.options().server_pid;
-  std::int64_t idle = 0, server_cpu = 0, load_cpu = 0, machine_cpu = 0;
+  std::int64_t idle = 0, server_cpu = 0, load_cpu = 0, machine_cpu = 0, softirq_cpu = 0;
   std::uint64_t drops = 0;
   const std::int64_t start = steady_ns(), opens = start + static_cast<std::int64_t>(plan.warm_up * 1e9),
                      closes = opens + static_cast<std::int64_t>(plan.seconds * 1e9);
@@ -301,6 +302,7 @@ TrafficResult Traffic::run(const Plan& plan, const Progress& progress) {
       idle = 0;
       drops = sessions_.own_drops();
       machine_cpu = machine_busy_ns();
+      softirq_cpu = softirq_threads_cpu_ns();
       load_cpu = own_thread_cpu_ns();
       server_cpu = process_cpu_ns(server);
       opened = told = steady_ns();
@@ -323,6 +325,7 @@ TrafficResult Traffic::run(const Plan& plan, const Progress& progress) {
   const std::int64_t server_took = process_cpu_ns(server) - server_cpu;
   const std::int64_t load_took = own_thread_cpu_ns() - load_cpu - idle;
   const std::int64_t machine_took = machine_busy_ns() - machine_cpu - idle;
+  const std::int64_t softirq_took = softirq_threads_cpu_ns() - softirq_cpu;
   is_counting_ = false;
   empty_queues();
   TrafficResult result = result_;
@@ -330,6 +333,7 @@ TrafficResult Traffic::run(const Plan& plan, const Progress& progress) {
   result.server_cpu_ns = server_took;
   result.load_cpu_ns = load_took;
   result.machine_cpu_ns = machine_took;
+  result.softirq_cpu_ns = softirq_took;
   result.own_drops = sessions_.own_drops() - drops;
   return result;
 }

@@ -26,6 +26,7 @@ struct TrafficResult {
   std::int64_t server_cpu_ns = 0;
   std::int64_t load_cpu_ns = 0;     // of this program's thread, less the time it span with nothing to do
   std::int64_t machine_cpu_ns = 0;  // of all CPUs, less the same
+  std::int64_t softirq_cpu_ns = 0;  // of ksoftirqd
   Histogram latency;                // from the send to the receipt of a packet
   Histogram lateness;               // of the load: from when a packet was due to its send
 
