@@ -54,7 +54,8 @@ class Veth:
         self._in(self.peer, "ip", "address", "add", "10.82.0.1/16", "dev", "p0")
         self._in(self.tower, "ip", "address", "add", f"{self.listen}/16", "dev", "t0")
         self._in(self.tower, "ip", "address", "add", f"{self.relay}/16", "dev", "t1")
-        ends = ((self.client, "c0"), (self.tower, "t0"), (self.tower, "t1"), (self.peer, "p0"))
+        # The tower's last: a veth notices when it comes up, and not later, that its other end polls.
+        ends = ((self.client, "c0"), (self.peer, "p0"), (self.tower, "t0"), (self.tower, "t1"))
         for namespace, device in ends:
             if not whole_trains:
                 self._in(namespace, "ip", "link", "set", device, "gso_max_segs", "1")

@@ -108,6 +108,9 @@ backend = "{self.backend}"
                 out.write(f"[offload]\nxdp = {json.dumps(self.net.interfaces)}\n")
         return [self.options.relay, "--config", config]
 
+    def _is_listening(self):
+        return " ready: " in self.said()  # later than its sockets: the program has to be attached
+
     def version(self):
         return first_line([self.options.relay, "--version"])
 

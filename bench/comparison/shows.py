@@ -81,10 +81,11 @@ def check_offload(c, rate):
             continue
 
         def beyond(results, name):
-            return max(figures.SMALL, figures.machine(results[name]) - figures.machine(results["direct"]))
+            return max(figures.SMALL, figures.accounted(results[name]) - figures.accounted(results["direct"]))
 
-        s = figures.Spread([max(0.0, beyond(r, ME)) / beyond(r, COTURN) for r in rounds])
-        c.add(what, s.median <= 0.1, f"{s.median:.3f} ({s.values[0]:.3f}-{s.values[-1]:.3f})")
+        s = figures.Spread([beyond(r, ME) / beyond(r, COTURN) for r in rounds])
+        mine, theirs = (figures.Spread([beyond(r, name) for r in rounds]).median for name in (ME, COTURN))
+        c.add(what, s.median <= 0.1, f"{s.median:.3f} ({s.values[0]:.3f}-{s.values[-1]:.3f}), {mine:,.0f} of {theirs:,.0f} ns a packet")
         added = [{**r, ME: {**r[ME], "added": r[ME]["latency_p99_us"] - r["direct"]["latency_p99_us"]},
                   COTURN: {**r[COTURN], "added": r[COTURN]["latency_p99_us"] - r["direct"]["latency_p99_us"]}} for r in rounds]
         c.at_most(f"offload, {cell}: added p99 below 100 us", added, ME, lambda r: r["added"], 100, "{:.0f} us", [COTURN])
