@@ -120,7 +120,10 @@ bool Link::attach(int program, const Interface& interface, bool automatic, std::
   is_veth_ = nature.driver == "veth";
   if (is_veth_ && native && (!transmits_ || (automatic && !features))) {
     close(std::exchange(descriptor_, -1));
-    return refuse("a veth whose other end would lose the frames; turn GRO on there (ethtool -K NAME gro on)");
+    // The kernel notices when the other end turns GRO on while it is up, or when this one comes up; not when it was turned
+    // on before the other end came up.
+    return refuse("a veth whose other end would lose the frames; turn GRO on there (ethtool -K NAME gro on; if it is on "
+                  "already, off and on again)");
   }
   return true;
 }
