@@ -165,7 +165,8 @@ class UringLoop final : public Loop {
     flush();
     const std::size_t lent_before = lent_.size();
     cancel_removed();
-    if (lent_before * 2 > buffers_.count()) {
+    const bool sends_only = lent_before * 2 > buffers_.count();
+    if (sends_only) {
       // Most buffers wait for what is queued from them to leave. This turn only sends, and gives them back: to receive now would end
       // one multishot receive after the other for want of a buffer.
       if (!submit()) return false;
@@ -186,7 +187,7 @@ class UringLoop final : public Loop {
       flushed_ = 0;
     }
     complete_all(receiver);
-    gather_.after_turn(monotonic_ns(), lent_.size() - lent_before);
+    if (!sends_only) gather_.after_turn(monotonic_ns(), lent_.size() - lent_before);
     if (all_left) give_back(lent_before);
     close_removed();
     if (leaving_ > 0) counters_.sent += static_cast<std::uint64_t>(std::exchange(leaving_, 0));
