@@ -8,9 +8,9 @@ SMALL = 1e-9
 
 
 def allocate_p99_ms(result):
-    """An Allocate that failed took for ever: where more than one in a hundred did, so did the slowest hundredth."""
+    """An Allocate that failed took all the eight seconds it was given: where more than one in a hundred did, so did the slowest hundredth."""
     probe = result["probe"]
-    return float("inf") if probe["failures"] * 100 > probe["tries"] else probe["latency_p99_us"] / 1000
+    return 8000.0 if probe["failures"] * 100 > probe["tries"] else probe["latency_p99_us"] / 1000
 
 
 def cost(r):
