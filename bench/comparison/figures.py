@@ -7,6 +7,12 @@ from .measure import others
 SMALL = 1e-9
 
 
+def allocate_p99_ms(result):
+    """An Allocate that failed took all the eight seconds it was given: where more than one in a hundred did, so did the slowest hundredth."""
+    probe = result["probe"]
+    return 8000.0 if probe["failures"] * 100 > probe["tries"] else probe["latency_p99_us"] / 1000
+
+
 def cost(r):
     """CPU ns of the server process a delivered packet."""
     return r["server_cpu_ns"] / max(1, r["delivered"])
@@ -94,7 +100,7 @@ FLOOD = [
     ("p99_us", "calls p99 us", lambda r: r["latency_p99_us"], "{:,.0f}"),
     ("junk", "junk k/s", lambda r: r["flood"]["sent"] * 1e6 / max(1, r["flood"]["elapsed_ns"]), "{:.0f}"),
     ("allocate_p50_ms", "Allocate p50 ms", lambda r: r["probe"]["latency_p50_us"] / 1000, "{:.2f}"),
-    ("allocate_p99_ms", "Allocate p99 ms", lambda r: r["probe"]["latency_p99_us"] / 1000, "{:.2f}"),
+    ("allocate_p99_ms", "Allocate p99 ms", lambda r: allocate_p99_ms(r), "{:.2f}"),
     ("allocate_failures", "failed", lambda r: r["probe"]["failures"], "{:.0f}"),
     ("allocates", "of", lambda r: r["probe"]["tries"], "{:.0f}"),
     ("busy", "core busy %", busy, "{:.0f}"),

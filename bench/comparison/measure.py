@@ -29,8 +29,8 @@ def rotated(items, by):
 
 def measure_cell(load, cell, options):
     if cell.kind == "flood":
-        rate, train = cell.flood.split()
-        load(f"flood {rate} {train} {options.flood_core}")
+        rate, train, addresses = cell.flood.split()
+        load(f"flood {rate} {train} {options.flood_core} {addresses}")
         traffic = load(cell.command.format(seconds=options.seconds * cell.length))
         strangers = load("calm")
         flood = strangers["flood"]

@@ -70,12 +70,14 @@ def all_profiles(options):
         Profile("screen", "50 sessions, bursts of 60 to 100 x 1150 bytes every 200 ms and a trickle", 50, [scheduled("screen", "up")]),
         Profile("mixed", "100 sessions, 70 audio and 30 video, both ways", 100, [scheduled("mixed", "both")]),
         Profile("flood", "100 mixed calls while strangers send junk", 100,
-                [scheduled("mixed", "both"), flood(options.flood_rate, 1), flood(0, 40)], direct=False),
+                [scheduled("mixed", "both"), flood(0, 1), flood(0, 40), flood(0, 40, 4000)], direct=False),
         Profile("storm", "1,000 clients make and give back allocations, 64 at a time", 1000, kind="storm", direct=False),
         Profile("idle", f"{idle:,} allocations, 100 beside them for comparison", idle, kind="idle", direct=False),
     ]
 
 
-def flood(rate, train):
-    title = f"junk {rate:,}/s" if rate else f"junk in trains of {train}, as much as goes"
-    return Cell(title, "profile flood both 0 1 {seconds}", kind="flood", length=3.0, flood=f"{rate} {train}")
+def flood(rate, train, addresses=8):
+    title = f"junk {rate:,}/s" if rate else f"junk in trains of {train}, as much as goes" if train > 1 else "junk one by one, as much as goes"
+    if addresses != 8:
+        title += f", from {addresses:,} addresses"
+    return Cell(title, "profile flood both 0 1 {seconds}", kind="flood", length=3.0, flood=f"{rate} {train} {addresses}")

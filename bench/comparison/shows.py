@@ -125,7 +125,7 @@ def check_flood(c, cells):
         rounds = c.rounds("flood", cell, ME)
         c.at_most(f"flood, {cell}: calls lose less than 0.1 %", rounds, ME, figures.loss, 0.1, "{:.3f} %", [COTURN])
         c.at_most(f"flood, {cell}: Allocate p99 below 50 ms", rounds, ME,
-                  lambda r: r["probe"]["latency_p99_us"] / 1000, 50, "{:.1f} ms", [COTURN])
+                  figures.allocate_p99_ms, 50, "{:.1f} ms", [COTURN])
 
 
 def all_shows(options):

@@ -26,7 +26,7 @@ struct Flags {
   std::string profile, direction, method = "channel", clients, peers, json;
   std::string client_netns, peer_netns;
   std::uint32_t sessions = 0, size = 1000, train = 1, peer_count = 4, clients_per_address = 4000, window = 64;
-  std::uint32_t flood_train = 1;
+  std::uint32_t flood_train = 1, flood_addresses = 8;
   int flood_core = -1;
   double rate = 0, seconds = 5, warm_up = 0.5, flood_rate = 0;
   int pid = 0;
@@ -191,6 +191,7 @@ class Job {
                                                                .rate = flags_.flood_rate,
                                                                .train = flags_.flood_train,
                                                                .core = flags_.flood_core,
+                                                               .addresses = flags_.flood_addresses,
                                                                .netns = options_.client_netns});
       probe = std::make_unique<load::Probe>(options_.server, options_.users.front(), options_.client_netns);
     }
@@ -440,6 +441,10 @@ void add_load_command(CLI::App& app, Run& run) {
       ->type_name("N");
   c->add_option("--flood-train", f->flood_train, "profile flood: datagrams in one send (UDP GSO)")
       ->check(CLI::Range(1, 64))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--flood-addresses", f->flood_addresses, "profile flood, over loopback: how many addresses it comes from")
+      ->check(CLI::Range(1, 10000))
       ->capture_default_str()
       ->type_name("N");
   c->add_option("--flood-core", f->flood_core, "profile flood: the core that makes it (default: any of this process)")

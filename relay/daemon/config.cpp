@@ -181,6 +181,7 @@ const Key keys[] = {
     {"limits.binding_answers_per_second", [](Config& c) -> Slot { return &c.limits.binding_answers_per_second; }},
     {"workers.count", [](Config& c) -> Slot { return &c.workers; }, nullptr, false, 1024},
     {"workers.backend", [](Config& c) -> Slot { return &c.backend; }, check_backend, false},
+    {"workers.gather_microseconds", [](Config& c) -> Slot { return &c.gather_microseconds; }, nullptr, false, 10'000},
     {"offload.xdp", [](Config& c) -> Slot { return &c.xdp; }, check_interface, false},
     {"log.format", [](Config& c) -> Slot { return &c.log_format; }, check_format, false},
     {"log.level", [](Config& c) -> Slot { return &c.log_level; }, check_level},
@@ -241,7 +242,9 @@ bool wrong_kind(const Key& key, const Slot& slot, const Place& place) {
 }
 
 bool set_number(const Key& key, std::int64_t value, const Slot& slot, const Place& place) {
-  const std::string none = key.name == "workers.count" ? "0 makes one a core, which is what nearly everybody wants" : "0 means no limit";
+  const std::string none = key.name == "workers.count"                 ? "0 makes one a core, which is what nearly everybody wants"
+                           : key.name == "workers.gather_microseconds" ? "400 are less than half a millisecond; 0 wakes for every packet"
+                                                                       : "0 means no limit";
   if (value < 0) return place.wrong(fmt::format("{} is negative", value), none);
   const auto number = static_cast<std::uint64_t>(value);
   if (number > key.largest) return place.wrong(fmt::format("{} is out of range 0-{}", number, key.largest), none);

@@ -61,6 +61,7 @@ struct Config {
   // [workers], [offload], [log]
   unsigned workers = 0;
   std::string backend = "auto";
+  std::uint32_t gather_microseconds = 400;
   Xdp xdp;
   std::string log_format = "text";
   std::string log_level = "info";

@@ -233,6 +233,7 @@ bool Relay::start(std::string& why) {
   shared_ = std::make_shared<turn::Shared>(*settings_, system_random(), hash_key_, buckets);
   WorkerOptions options;
   options.backend = plan_.backend;
+  options.loop.gather = plan_.gather;
   options.relay_receive_buffer = plan_.relay_receive_buffer;
   const std::size_t ports = std::size_t{settings_->last_port} - settings_->first_port + 1;
   // Never more than there can be descriptors: the kernel refuses a larger table to io_uring.

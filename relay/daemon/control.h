@@ -25,6 +25,7 @@ namespace radiotower::daemon {
 struct RelayPlan {
   std::string version;
   Backend backend = Backend::automatic;
+  nanoseconds gather{0};  // see io::LoopSettings
   unsigned workers = 0;                          // 0: one a core we may run on
   std::vector<net::TransportAddress> listeners;  // each is opened once a worker (SO_REUSEPORT)
   int listener_receive_buffer = 8 << 20;

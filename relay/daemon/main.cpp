@@ -105,6 +105,7 @@ int run(const Flags& flags, const Config& config) {
   RelayPlan plan;
   plan.version = version;
   plan.backend = backend_of(config);
+  plan.gather = microseconds(config.gather_microseconds);
   plan.workers = config.workers;
   plan.listeners = built->listeners;
   plan.offload = offload_settings(config);

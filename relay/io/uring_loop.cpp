@@ -21,6 +21,7 @@
 #include <utility>
 
 #include "buffers.h"
+#include "gather.h"
 #include "loop_common.h"
 
 namespace radiotower::io {
@@ -60,6 +61,7 @@ class UringLoop final : public Loop {
   explicit UringLoop(const LoopSettings& settings)
       : completions_(settings.completions),
         max_sockets_(settings.max_sockets),
+        gather_(settings.gather),
         sockets_(settings.max_sockets),
         buffers_(std::bit_ceil(std::clamp<std::size_t>(settings.buffers, 8, most_buffers))) {
     receive_.msg_namelen = name_size;
@@ -163,7 +165,8 @@ class UringLoop final : public Loop {
     flush();
     const std::size_t lent_before = lent_.size();
     cancel_removed();
-    if (lent_before * 2 > buffers_.count()) {
+    const bool sends_only = lent_before * 2 > buffers_.count();
+    if (sends_only) {
       // Most buffers wait for what is queued from them to leave. This turn only sends, and gives them back: to receive now would end
       // one multishot receive after the other for want of a buffer.
       if (!submit()) return false;
@@ -184,6 +187,7 @@ class UringLoop final : public Loop {
       flushed_ = 0;
     }
     complete_all(receiver);
+    if (!sends_only) gather_.after_turn(monotonic_ns(), lent_.size() - lent_before);
     if (all_left) give_back(lent_before);
     close_removed();
     if (leaving_ > 0) counters_.sent += static_cast<std::uint64_t>(std::exchange(leaving_, 0));
@@ -311,6 +315,12 @@ class UringLoop final : public Loop {
   bool submit_and_wait(nanoseconds timeout) {
     if (timeout.count() < 0) return after_enter(io_uring_submit_and_wait(&ring_, 1));
     if (timeout.count() == 0) return after_enter(io_uring_submit_and_get_events(&ring_));
+    if (const nanoseconds time = std::min(gather_.wait(), timeout); time.count() > 0) {
+      __kernel_timespec limit{0, time.count()};
+      io_uring_cqe* cqe = nullptr;
+      ++counters_.gathered;
+      return after_enter(io_uring_submit_and_wait_timeout(&ring_, &cqe, Gather::enough, &limit, nullptr));
+    }
     // Without a timer nothing would end the wait in time: then there is none.
     return after_enter(arm_timer(timeout) ? io_uring_submit_and_wait(&ring_, 1) : io_uring_submit_and_get_events(&ring_));
   }
@@ -625,6 +635,7 @@ class UringLoop final : public Loop {
   const unsigned completions_;
   const std::size_t max_sockets_;
   bool has_files_ = false;
+  Gather gather_;
   io_uring ring_{};
   bool has_ring_ = false;
   SocketTable sockets_;

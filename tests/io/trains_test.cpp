@@ -1,7 +1,11 @@
 // Trains through the kernel, over loopback, by both loops: in (UDP_GRO), out (UDP_SEGMENT), and where they are refused.
+#include <net/if.h>
 #include <netinet/udp.h>
+#include <sched.h>
+#include <sys/ioctl.h>
 
 #include <cerrno>
+#include <thread>
 
 #include "failing_calls.h"
 #include "harness.h"
@@ -270,6 +274,55 @@ TEST_CASE("segments larger than the path's MTU leave one by one, and the destina
     CHECK(hear_all(bed.peer).size() == 8);
     CHECK(bed.loop->counters().send_too_large == 0);
   }
+}
+
+TEST_CASE("a path with a small MTU: trains of larger datagrams leave one by one, in fragments, and are not tried again; smaller ones leave as trains") {
+  std::thread elsewhere([] {  // a network namespace of this thread's own, where loopback may have any MTU
+    if (unshare(CLONE_NEWNET) != 0) {
+      MESSAGE("no network namespace here: ", std::strerror(errno));
+      return;
+    }
+    const int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    ifreq lo{};
+    std::memcpy(lo.ifr_name, "lo", 3);
+    lo.ifr_flags = IFF_UP;
+    const bool is_up = ioctl(control, SIOCSIFFLAGS, &lo) == 0;
+    lo.ifr_mtu = 1500;
+    const bool is_small = ioctl(control, SIOCSIFMTU, &lo) == 0;
+    close(control);
+    REQUIRE(is_up);
+    REQUIRE(is_small);
+    for (const char* backend : backends) {
+      CAPTURE(backend);
+      Bed bed(backend, "127.0.0.1", false);
+      if (!bed.loop) continue;
+      std::string large = letters(8000), small = letters(4000);
+      const auto arrive = [&](const std::string& text, std::size_t size) {
+        std::vector<std::string> got;
+        turns(*bed.loop, *bed.ear, [&] {
+          for (auto& one : hear_all(bed.peer)) got.push_back(one);
+          return got.size() >= text.size() / size;
+        });
+        REQUIRE(got.size() == text.size() / size);
+        for (std::size_t k = 0; k < got.size(); ++k) CHECK(got[k] == text.substr(k * size, size));
+      };
+      for (int i = 0; i < 3; ++i) {
+        bed.send(large, 2000);
+        arrive(large, 2000);
+        bed.send(small, 1000);
+        arrive(small, 1000);
+      }
+      for (int i = 0; i < 2; ++i) REQUIRE(bed.loop->turn(nanoseconds(0), *bed.ear));
+      CHECK(bed.loop->counters().trains_refused == 1);
+      CHECK(bed.loop->counters().sent == 24);
+      CHECK(bed.loop->counters().send_too_large == 0);
+      const auto refusal = bed.loop->first_refusal();
+      REQUIRE(refusal);
+      CHECK((refusal->error == EMSGSIZE || refusal->error == EINVAL));
+      CHECK(refusal->segment == 2000);
+    }
+  });
+  elsewhere.join();
 }
 
 TEST_CASE("what the kernel drops since a receive buffer is full is counted for its socket") {

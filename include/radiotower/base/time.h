@@ -6,6 +6,7 @@
 
 namespace radiotower {
 
+using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;

@@ -80,7 +80,7 @@ class Receiver {
 /// Written by the loop's thread alone; others read through std::atomic_ref, relaxed.
 struct LoopCounters {
 #define RADIOTOWER_LOOP_COUNTERS(X)                                                                            \
-  X(turns) X(received) X(sent)     /* datagrams, each of a train counted */                                       \
+  X(turns) X(gathered) /* turns that let packets gather */ X(received) X(sent)     /* datagrams, each of a train counted */                                       \
   X(trains_received)                                                                                           \
   X(trains_sent)                                                                                               \
   X(trains_refused)       /* by a path whose MTU is smaller, or a device that cannot; sent one by one */       \
@@ -151,6 +151,7 @@ class Loop {
 struct LoopSettings {
   std::size_t max_sockets = 70000;
   unsigned buffers = 512;  // receive buffers of the loop, rounded up to a power of two; a turn hands over no more datagrams than that
+  nanoseconds gather{0};   // how long packets may wait for others once they come by the thousand; see relay/io/gather.h
   unsigned completions = 16384;  // io_uring: length of the completion queue, which tests make short
 };
 

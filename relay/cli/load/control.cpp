@@ -103,6 +103,7 @@ class Servant {
     if (!(words_ >> options.rate >> options.train >> options.core) || options.rate < 0 || options.train < 1 ||
         options.train > 64)
       return {};
+    if (std::uint32_t addresses = 0; words_ >> addresses && addresses >= 1 && addresses <= 10000) options.addresses = addresses;
     flood_ = std::make_unique<Flood>(options);
     probe_ = std::make_unique<Probe>(o.server, o.users.front(), o.client_netns);
     return "{}";

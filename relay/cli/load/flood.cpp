@@ -82,8 +82,11 @@ std::vector<Junk> make_junk(std::uint32_t train) {
 Flood::Flood(const FloodOptions& options) : options_(options) {
   const InNamespace in(options.netns);
   const Name server(options.server);
-  for (std::uint32_t i = 0; i < options.sources; ++i) {
-    sockets_.push_back(open_socket(options.server.family(), std::nullopt, 1));
+  const bool on_loopback = options.server.ip.is_v4() && options.server.ip.is_loopback();
+  for (std::uint32_t i = 0; i < std::max(options.sources, options.addresses); ++i) {
+    std::optional<net::TransportAddress> local;
+    if (on_loopback) local = net::TransportAddress{net::IpAddress::v4(0x7F420001u + i % options.addresses), 0, 0};  // 127.66.0.1 and on
+    sockets_.push_back(open_socket(options.server.family(), local, 1));
     if (connect(sockets_.back(), &server.value.any, server.length) != 0) break;
   }
   thread_ = std::thread([this] { run(); });

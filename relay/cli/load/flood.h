@@ -20,6 +20,7 @@ struct FloodOptions {
   std::uint32_t train = 1;  // datagrams a send (UDP GSO): one core then makes many times what a server's core can take
   int core = -1;            // -1: where the rest of the program runs
   std::uint32_t sources = 64;
+  std::uint32_t addresses = 8;  // over loopback: sources come from so many, none of which is a client's
   std::string netns;
 };
 
