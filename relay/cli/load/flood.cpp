@@ -149,7 +149,9 @@ ProbeResult Probe::stop() {
 
 void Probe::run() {
   // It sleeps, and shares a core with threads that do not: what it waits for the core is not the server's time.
-  setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), -15);
+  const sched_param first{.sched_priority = 1};
+  if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &first) != 0)
+    setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), -20);
   const InNamespace in(netns_);
   while (!is_stopping_) {
     std::string why;
