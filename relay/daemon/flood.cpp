@@ -29,15 +29,7 @@ FloodWatch::Change FloodWatch::after_turn(Time now, std::uint64_t strangers, std
   const std::uint64_t with_those_kept_out = rate_ + a_second(out, window);
 
   if (!up_) {
-    const bool flood = count >= flood_at_least && rate_ >= flood_rate;
-    if (flood) {
-      up_ = true;
-      raised_at_ = busy_at_ = now;
-      suspects_.clear();
-      find_suspects(window);
-      // Without somebody to suspect, all of them are let in by a share; with suspects, what is left will tell.
-      share_ = suspects_.empty() ? static_cast<double>(wanted_rate) / static_cast<double>(rate_) : 1;
-    }
+    const bool flood = raise(now, count, window);
     start_window(now, strangers, kept_out);
     return flood ? Change::raise : Change::none;
   }
@@ -54,6 +46,28 @@ FloodWatch::Change FloodWatch::after_turn(Time now, std::uint64_t strangers, std
   else if (rate_ < wanted_rate / 2) share_ = std::min(1.0, share_ * 2);
   start_window(now, strangers, kept_out);
   return Change::renew;  // in any case: clients that have come since are to be known
+}
+
+FloodWatch::Change FloodWatch::amid_turn(Time now, Time turn, std::uint64_t strangers, std::uint64_t kept_out) {
+  if (!is_sudden(strangers)) return Change::none;
+  const std::uint64_t count = strangers - turn_strangers_;
+  turn_strangers_ = strangers;
+  if (!raise(now, count, now - turn)) return Change::none;
+  listening_ = true;
+  start_window(now, strangers, kept_out);
+  return Change::raise;
+}
+
+bool FloodWatch::raise(Time now, std::uint64_t count, nanoseconds window) {
+  rate_ = a_second(count, window);
+  if (count < flood_at_least || rate_ < flood_rate) return false;
+  up_ = true;
+  raised_at_ = busy_at_ = now;
+  suspects_.clear();
+  find_suspects(window);
+  // Without somebody to suspect, all of them are let in by a share; with suspects, what is left will tell.
+  share_ = suspects_.empty() ? static_cast<double>(wanted_rate) / static_cast<double>(rate_) : 1;
+  return true;
 }
 
 FloodWatch::Sample& FloodWatch::sample_of(const net::IpAddress& ip) {

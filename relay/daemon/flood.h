@@ -29,6 +29,12 @@ class FloodWatch {
   /// before the listeners since the start. `renew`: suspects() or share() have changed, or it is time to let new clients in.
   Change after_turn(Time now, std::uint64_t strangers, std::uint64_t kept_out);
 
+  /// In the midst of a turn that has brought more than `suddenly` of them since after_turn(): a turn of long trains takes ten milliseconds, in which
+  /// a receive buffer overflows. `now` is this moment, `turn` when the turn began. raise or none.
+  static constexpr std::uint64_t suddenly = 1'000;
+  bool is_sudden(std::uint64_t strangers) const { return !up_ && strangers - turn_strangers_ >= suddenly; }
+  Change amid_turn(Time now, Time turn, std::uint64_t strangers, std::uint64_t kept_out);
+
   /// True when `kept_out` will be looked at, so that nobody need count before.
   bool wants_drops(Time now) const { return up_ && now - window_ >= look; }
 
@@ -51,6 +57,7 @@ class FloodWatch {
   };
   Sample& sample_of(const net::IpAddress& ip);
   void find_suspects(nanoseconds window);
+  bool raise(Time now, std::uint64_t count, nanoseconds window);
   void start_window(Time now, std::uint64_t strangers, std::uint64_t kept_out);
 
   bool up_ = false, listening_ = false, sampled_ = false;

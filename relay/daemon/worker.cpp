@@ -220,14 +220,32 @@ void Worker::watch_for_floods() {
   const Now now = this_turn();
   if (flood_.wants_drops(now.steady))
     for (const io::SocketId id : listener_ids_) loop_->kernel_drops(id);
-  switch (flood_.after_turn(now.steady, server_->counters().strangers(), loop_->counters().kernel_drops)) {
+  carry_out(flood_.after_turn(now.steady, server_->counters().strangers(), loop_->counters().kernel_drops));
+}
+
+void Worker::note_strangers(const net::IpAddress& source, std::uint64_t datagrams) {
+  if (datagrams == 0) return;
+  flood_.saw(source, datagrams);
+  const std::uint64_t strangers = server_->counters().strangers();
+  if (!flood_.is_sudden(strangers)) return;
+  const Time turn = now_.steady;
+  const Now turn_now = now_;
+  read_clock();
+  const Time moment = now_.steady;
+  now_ = turn_now;  // a turn has one time
+  carry_out(flood_.amid_turn(moment, turn, strangers, loop_->counters().kernel_drops));
+}
+
+void Worker::carry_out(FloodWatch::Change change) {
+  const Time now = now_.steady;
+  switch (change) {
     case FloodWatch::Change::none: return;
     case FloodWatch::Change::renew: return set_gate(true);
     case FloodWatch::Change::raise: {
       kept_out_ = loop_->counters().kernel_drops;
       set_gate(true);
       std::uint64_t suppressed = 0;
-      if (!floods_.admit({}, now.steady, suppressed)) return;
+      if (!floods_.admit({}, now, suppressed)) return;
       std::string from;
       for (const auto& ip : flood_.suspects()) {
         if (from.size() > 200) break;
@@ -241,10 +259,10 @@ void Worker::watch_for_floods() {
     case FloodWatch::Change::lower: {
       set_gate(false);
       std::uint64_t suppressed = 0;
-      if (!floods_.admit(as_bytes("over"), now.steady, suppressed)) return;
+      if (!floods_.admit(as_bytes("over"), now, suppressed)) return;
       world_.log.write(Priority::notice, "flood over", "",
                        {{"worker", options_.number},
-                        {"seconds", static_cast<std::uint64_t>(std::chrono::duration_cast<seconds>(now.steady - flood_.raised_at()).count())},
+                        {"seconds", static_cast<std::uint64_t>(std::chrono::duration_cast<seconds>(now - flood_.raised_at()).count())},
                         {"datagrams_kept_out", loop_->counters().kernel_drops - kept_out_}, Field::if_any("suppressed", suppressed)});
       return;
     }
@@ -353,9 +371,10 @@ void Worker::on_datagram(const io::Datagram& datagram) {
   const turn::Train train{datagram.bytes, datagram.segment};
   if (datagram.cookie & listener_bit) {
     const net::FiveTuple five_tuple{datagram.from, listeners_[datagram.cookie & ~listener_bit].address, net::Transport::udp};
-    const std::uint64_t strangers = flood_.listening() ? server_->counters().strangers() : 0;
+    const bool look = flood_.listening() || datagram.segment != 0;
+    const std::uint64_t strangers = look ? server_->counters().strangers() : 0;
     server_->from_client(five_tuple, datagram.socket, train, this_turn(), out);
-    if (flood_.listening() && server_->counters().strangers() != strangers) flood_.saw(datagram.from.ip, server_->counters().strangers() - strangers);
+    if (look) note_strangers(datagram.from.ip, server_->counters().strangers() - strangers);
   } else {
     server_->from_peer(turn::RelayId::from_u64(datagram.cookie), datagram.from, train, this_turn(), out);
   }

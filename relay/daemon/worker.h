@@ -112,6 +112,8 @@ class Worker final : private io::Receiver {
   void note(const turn::Event& event);
   void note_refused_train();
   void watch_for_floods();
+  void note_strangers(const net::IpAddress& source, std::uint64_t datagrams);
+  void carry_out(FloodWatch::Change change);
   void set_gate(bool up);
   const Now& this_turn() {
     if (stale_) read_clock();

@@ -66,6 +66,29 @@ TEST_CASE("a flood from one address is seen within three milliseconds, and its s
   CHECK(play.watch.share() == 1);
 }
 
+TEST_CASE("a flood of trains is seen in the midst of the first turn that brings it") {
+  Play play;
+  play.plays(1s, 0, {});
+  const Time turn = play.now + 300ms;  // the loop has slept
+  for (int i = 0; i < 25; ++i) {
+    play.strangers += 40;
+    play.watch.saw(ip("203.0.113.66"), 40);
+  }
+  CHECK(play.watch.is_sudden(play.strangers));
+  CHECK(play.watch.amid_turn(turn + 1ms, turn, play.strangers, play.kept_out) == Change::raise);
+  CHECK(play.watch.suspects() == std::vector<net::IpAddress>{ip("203.0.113.66")});
+  CHECK(play.watch.amid_turn(turn + 2ms, turn, play.strangers + 5000, play.kept_out) == Change::none);  // it is up already
+  CHECK(play.watch.after_turn(turn + 1ms, play.strangers, play.kept_out) == Change::none);
+  CHECK(play.watch.listening());
+}
+
+TEST_CASE("as many in a turn that took long are no flood") {
+  Play play;
+  play.plays(1s, 0, {});
+  play.strangers += 1200;
+  CHECK(play.watch.amid_turn(play.now + 40ms, play.now, play.strangers, play.kept_out) == Change::none);
+}
+
 TEST_CASE("a flood from everywhere is let in by a share, which follows the flood") {
   Play play;
   std::vector<net::IpAddress> everywhere;
