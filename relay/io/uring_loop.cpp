@@ -9,13 +9,11 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -23,13 +21,12 @@
 #include "buffers.h"
 #include "gather.h"
 #include "loop_common.h"
+#include "uring_setup.h"
 
 namespace radiotower::io {
 
 namespace {
 
-constexpr unsigned submission_entries = 1024;
-constexpr std::uint16_t buffer_group = 1;
 constexpr std::size_t most_buffers = 32768;  // of a provided buffer ring
 constexpr std::size_t name_size = 32;
 static_assert(sizeof(io_uring_recvmsg_out) + name_size + control_size == Buffers::headroom);
@@ -42,19 +39,6 @@ constexpr std::uint64_t whole = 0xFF;
 enum class Kind : std::uint64_t { receive = 1, send = 2, cancel = 3, wake = 4, timer = 5 };
 constexpr std::uint64_t user_data(Kind kind, std::uint64_t rest) { return static_cast<std::uint64_t>(kind) << 56 | rest; }
 constexpr std::uint64_t epoch_mask = 0xFFFFFFFF;
-
-std::string sentence(const char* call, int error) {
-  std::string text = std::string(call) + ": " + std::strerror(error);
-  if (error == EPERM || error == EACCES || error == ENOSYS) {
-    if (std::FILE* f = std::fopen("/proc/sys/kernel/io_uring_disabled", "re")) {
-      const int value = std::fgetc(f);
-      std::fclose(f);
-      if (value == '1' || value == '2') return text + " (kernel.io_uring_disabled = " + static_cast<char>(value) + ")";
-    }
-    text += " (a container's seccomp profile refuses it, or the kernel was built without)";
-  }
-  return text;
-}
 
 class UringLoop final : public Loop {
  public:
@@ -72,44 +56,15 @@ class UringLoop final : public Loop {
   ~UringLoop() override {
     sockets_.for_each([](SocketId, SocketTable::Slot& slot) { close(slot.descriptor); });
     for (const int descriptor : closing_) close(descriptor);
-    if (has_ring_) io_uring_queue_exit(&ring_);
-    if (buffer_ring_) munmap(buffer_ring_, buffer_ring_size_);
+    ring_setup_.close();  // before the buffers that the kernel writes to
   }
 
   bool open(std::string& why) {
     if (wake_.descriptor() < 0) {
-      why = sentence("eventfd", errno);
+      why = std::string("eventfd: ") + std::strerror(errno);
       return false;
     }
-    io_uring_params params{};
-    // What helps, then less: each flag is from another kernel (6.1 has them all).
-    const unsigned attempts[] = {
-        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED,
-        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED,
-    };
-    int error = 0;
-    for (const unsigned flags : attempts) {
-      params = {};
-      params.flags = flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
-      params.cq_entries = std::max(completions_, submission_entries);
-      error = -io_uring_queue_init_params(submission_entries, &ring_, &params);
-      if (error != EINVAL) break;
-    }
-    if (error != 0) {
-      why = sentence("io_uring_setup", error);
-      return false;
-    }
-    has_ring_ = true;
-    if (!register_buffers(why)) return false;
-    // A file of the ring's own table is found without a reference being taken and given back on every send. Registering room for all is
-    // refused beyond RLIMIT_NOFILE, and then plain descriptors do.
-    has_files_ = io_uring_register_files_sparse(&ring_, static_cast<unsigned>(std::min<std::size_t>(max_sockets_, SocketTable::index_mask))) == 0;
-    restrict_operations();
-    if (!register_with_kernel(IORING_REGISTER_ENABLE_RINGS, nullptr, 0)) {
-      why = sentence("io_uring_register (enable)", errno);
-      return false;
-    }
-    io_uring_register_ring_fd(&ring_);  // saves a look-up an enter; without it everything works as well
+    if (!ring_setup_.open(completions_, buffers_, std::min<std::size_t>(max_sockets_, SocketTable::index_mask), why)) return false;
     watch_for_wake_up();
     return probe(why);
   }
@@ -121,7 +76,7 @@ class UringLoop final : public Loop {
     if (id == no_socket) return no_socket;
     SocketTable::Slot& slot = *sockets_.find(id);
     slot.descriptor = socket.release();
-    if (has_files_) {
+    if (ring_setup_.has_files) {
       if (!closing_.empty()) submit();  // what is queued may name the socket that had this place before
       slot.registered = io_uring_register_files_update(&ring_, id & SocketTable::index_mask, &slot.descriptor, 1) == 1;
     }
@@ -213,51 +168,6 @@ class UringLoop final : public Loop {
     SegmentControl control;
   };
 
-  bool register_buffers(std::string& why) {
-    // liburing 2.3 has no io_uring_setup_buf_ring: the ring is made and registered by hand.
-    buffer_ring_size_ = buffers_.count() * sizeof(io_uring_buf);
-    void* memory = mmap(nullptr, buffer_ring_size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) {
-      why = sentence("mmap", errno);
-      return false;
-    }
-    buffer_ring_ = static_cast<io_uring_buf_ring*>(memory);
-    io_uring_buf_reg reg{};
-    reg.ring_addr = reinterpret_cast<std::uint64_t>(buffer_ring_);
-    reg.ring_entries = static_cast<std::uint32_t>(buffers_.count());
-    reg.bgid = buffer_group;
-    if (const int error = -io_uring_register_buf_ring(&ring_, &reg, 0); error != 0) {
-      why = sentence("io_uring_register (buffer ring; Linux 5.19 or later has it)", error);
-      return false;
-    }
-    io_uring_buf_ring_init(buffer_ring_);
-    for (std::size_t i = 0; i < buffers_.count(); ++i) add_buffer(static_cast<std::uint16_t>(i), static_cast<int>(i));
-    io_uring_buf_ring_advance(buffer_ring_, static_cast<int>(buffers_.count()));
-    return true;
-  }
-
-  /// seccomp cannot see what a ring is asked to do, so the ring itself is told what it may do (security.md, "Sandbox").
-  void restrict_operations() {
-    std::array<io_uring_restriction, 11> r{};
-    std::size_t n = 0;
-    for (const int op : {IORING_OP_RECVMSG, IORING_OP_SEND, IORING_OP_SENDMSG, IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_ADD, IORING_OP_TIMEOUT}) {
-      r[n].opcode = IORING_RESTRICTION_SQE_OP;
-      r[n++].sqe_op = static_cast<std::uint8_t>(op);
-    }
-    r[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
-    r[n++].sqe_flags = IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS | IOSQE_FIXED_FILE;
-    for (const int op : {IORING_REGISTER_ENABLE_RINGS, IORING_REGISTER_RING_FDS, IORING_UNREGISTER_RING_FDS, IORING_REGISTER_FILES_UPDATE}) {
-      r[n].opcode = IORING_RESTRICTION_REGISTER_OP;
-      r[n++].register_op = static_cast<std::uint8_t>(op);
-    }
-    register_with_kernel(IORING_REGISTER_RESTRICTIONS, r.data(), static_cast<unsigned>(n));  // a kernel without them is no reason not to start
-  }
-
-  /// liburing 2.3 as Debian has it declares, but does not export, the calls for restrictions and enabling.
-  bool register_with_kernel(unsigned operation, const void* argument, unsigned count) {
-    return syscall(__NR_io_uring_register, ring_.ring_fd, operation, argument, count) == 0;
-  }
-
   /// Sends a datagram to itself through the very operations the loop lives on: a kernel before 6.1 lacks one or the other.
   bool probe(std::string& why) {
     struct Ear final : Receiver {
@@ -348,7 +258,7 @@ class UringLoop final : public Loop {
     io_uring_prep_recvmsg_multishot(sqe, slot.descriptor, &receive_, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     by_file(sqe, id, slot);
-    sqe->buf_group = buffer_group;
+    sqe->buf_group = UringSetup::buffer_group;
     io_uring_sqe_set_data64(sqe, user_data(Kind::receive, id));
     slot.armed = true;
     ++armed_;
@@ -610,14 +520,10 @@ class UringLoop final : public Loop {
     errors_now_.clear();
   }
 
-  void add_buffer(std::uint16_t index, int place) {
-    io_uring_buf_ring_add(buffer_ring_, buffers_.at(index), static_cast<unsigned>(Buffers::headroom + Buffers::payload), index,
-                          static_cast<int>(buffers_.count() - 1), place);
-  }
   void give_back(std::size_t count) {
     if (count == 0) return;
-    for (std::size_t i = 0; i < count; ++i) add_buffer(lent_[i], static_cast<int>(i));
-    io_uring_buf_ring_advance(buffer_ring_, static_cast<int>(count));
+    for (std::size_t i = 0; i < count; ++i) ring_setup_.add_buffer(buffers_, lent_[i], static_cast<int>(i));
+    io_uring_buf_ring_advance(ring_setup_.buffer_ring, static_cast<int>(count));
     lent_.erase(lent_.begin(), lent_.begin() + static_cast<std::ptrdiff_t>(count));
   }
 
@@ -634,14 +540,11 @@ class UringLoop final : public Loop {
 
   const unsigned completions_;
   const std::size_t max_sockets_;
-  bool has_files_ = false;
   Gather gather_;
-  io_uring ring_{};
-  bool has_ring_ = false;
+  UringSetup ring_setup_;
+  io_uring& ring_ = ring_setup_.ring;
   SocketTable sockets_;
   Buffers buffers_;
-  io_uring_buf_ring* buffer_ring_ = nullptr;
-  std::size_t buffer_ring_size_ = 0;
   msghdr receive_{};                  // the form of every receive; the kernel reads it when a receive is armed
   std::array<SendQueue, 2> queues_;   // of this epoch and of the last, filled from the front to stay in the cache
   SendQueue beside_;                  // for what goes beyond
