@@ -23,7 +23,7 @@ FloodWatch::Change FloodWatch::after_turn(Time now, std::uint64_t strangers, std
     return Change::none;
   }
   const nanoseconds window = now - window_;
-  if (window < (up_ ? look : first_look)) return Change::none;
+  if (window < (up_ ? until_next_look(now) : first_look)) return Change::none;
   const std::uint64_t count = strangers - strangers_, out = kept_out - kept_out_;
   rate_ = a_second(count, window);
   const std::uint64_t with_those_kept_out = rate_ + a_second(out, window);
@@ -41,9 +41,7 @@ FloodWatch::Change FloodWatch::after_turn(Time now, std::uint64_t strangers, std
     start_window(now, strangers, kept_out);
     return Change::lower;
   }
-  find_suspects(window);
-  if (rate_ > wanted_rate) share_ = std::max(share_ * static_cast<double>(wanted_rate) / static_cast<double>(rate_), 1e-4);
-  else if (rate_ < wanted_rate / 2) share_ = std::min(1.0, share_ * 2);
+  settle_share(share_, count, window);
   start_window(now, strangers, kept_out);
   return Change::renew;  // in any case: clients that have come since are to be known
 }
@@ -64,9 +62,7 @@ bool FloodWatch::raise(Time now, std::uint64_t count, nanoseconds window) {
   up_ = true;
   raised_at_ = busy_at_ = now;
   suspects_.clear();
-  find_suspects(window);
-  // Without somebody to suspect, all of them are let in by a share; with suspects, what is left will tell.
-  share_ = suspects_.empty() ? static_cast<double>(wanted_rate) / static_cast<double>(rate_) : 1;
+  settle_share(1, count, window);
   return true;
 }
 
@@ -80,6 +76,7 @@ void FloodWatch::saw(const net::IpAddress& source, std::uint64_t datagrams) {
   net::IpAddress ip = source;
   if (!ip.is_v4()) std::fill(ip.bytes.begin() + 8, ip.bytes.end(), std::uint8_t{0});  // whoever has one address of a /64 has all
   sampled_ = true;
+  seen_ += datagrams;
   Sample& sample = sample_of(ip);
   if (sample.ip == ip || sample.datagrams == 0) {
     sample.ip = ip;
@@ -91,17 +88,31 @@ void FloodWatch::saw(const net::IpAddress& source, std::uint64_t datagrams) {
   }
 }
 
-void FloodWatch::find_suspects(nanoseconds window) {
+/// Finds whom to suspect, and lets of the others in what there is room for. What suspects have sent in this window does not count: the gate
+/// keeps it out from now on.
+void FloodWatch::settle_share(double share, std::uint64_t count, nanoseconds window) {
+  std::uint64_t of_suspects = 0;
   for (const Sample& sample : samples_) {
-    if (sample.datagrams < 16 || a_second(sample.datagrams, window) < suspect_rate) continue;
-    if (suspects_.size() < most_suspects && std::find(suspects_.begin(), suspects_.end(), sample.ip) == suspects_.end()) suspects_.push_back(sample.ip);
+    if (sample.datagrams == 0) continue;
+    bool suspected = std::find(suspects_.begin(), suspects_.end(), sample.ip) != suspects_.end();
+    if (!suspected && sample.datagrams >= 16 && a_second(sample.datagrams, window) >= suspect_rate && suspects_.size() < most_suspects) {
+      suspects_.push_back(sample.ip);
+      suspected = true;
+    }
+    if (suspected) of_suspects += sample.datagrams;
   }
+  // Those of the window's first turn came before anybody listened: taken to be from the same senders as the rest.
+  const double others = seen_ == 0 ? 1 : 1 - std::min(1.0, static_cast<double>(of_suspects) / static_cast<double>(seen_));
+  const auto rest = static_cast<std::uint64_t>(static_cast<double>(a_second(count, window)) * others);
+  // By eight at once when it grows: what comes in meanwhile is bounded by that, and the next look is near.
+  share_ = std::clamp(share * static_cast<double>(wanted_rate) / static_cast<double>(std::max(rest, wanted_rate / 8)), 1e-4, 1.0);
 }
 
 void FloodWatch::start_window(Time now, std::uint64_t strangers, std::uint64_t kept_out) {
   window_ = now;
   strangers_ = strangers;
   kept_out_ = kept_out;
+  seen_ = 0;
   if (std::exchange(sampled_, false))
     for (Sample& sample : samples_) sample.datagrams = 0;
 }

@@ -20,7 +20,7 @@ class FloodWatch {
   static constexpr std::uint64_t wanted_rate = 20'000;    // what is let in of them while it is up
   static constexpr std::uint64_t suspect_rate = 2'000;    // of one address
   static constexpr std::uint64_t calm_rate = 5'000;       // below which, for `calm`, the gate comes down
-  static constexpr nanoseconds first_look = milliseconds(2), look = milliseconds(50);
+  static constexpr nanoseconds first_look = milliseconds(2), look = milliseconds(50);  // more often in the first moments
   static constexpr nanoseconds calm = seconds(5);
 
   enum class Change : std::uint8_t { none, raise, renew, lower };
@@ -36,7 +36,7 @@ class FloodWatch {
   Change amid_turn(Time now, Time turn, std::uint64_t strangers, std::uint64_t kept_out);
 
   /// True when `kept_out` will be looked at, so that nobody need count before.
-  bool wants_drops(Time now) const { return up_ && now - window_ >= look; }
+  bool wants_drops(Time now) const { return up_ && now - window_ >= until_next_look(now); }
 
   /// True while it wants to hear of each stranger's datagram.
   bool listening() const { return listening_; }
@@ -56,7 +56,8 @@ class FloodWatch {
     std::uint64_t datagrams = 0;
   };
   Sample& sample_of(const net::IpAddress& ip);
-  void find_suspects(nanoseconds window);
+  void settle_share(double share, std::uint64_t count, nanoseconds window);
+  nanoseconds until_next_look(Time now) const { return now - raised_at_ < milliseconds(200) ? milliseconds(5) : look; }
   bool raise(Time now, std::uint64_t count, nanoseconds window);
   void start_window(Time now, std::uint64_t strangers, std::uint64_t kept_out);
 
@@ -66,6 +67,7 @@ class FloodWatch {
   Time window_{}, raised_at_{}, busy_at_{};
   std::uint64_t strangers_ = 0, kept_out_ = 0;      // at the start of the window
   std::uint64_t turn_strangers_ = 0;                // at the turn before
+  std::uint64_t seen_ = 0;                          // datagrams that saw() was told of in this window
   std::array<Sample, 256> samples_{};               // of this window, by a hash; the heavier of two that meet stays
   std::vector<net::IpAddress> suspects_;
 };

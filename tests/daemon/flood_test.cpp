@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <string>
+
 using namespace radiotower;
 using namespace radiotower::daemon;
 using namespace std::chrono_literals;
@@ -82,6 +84,21 @@ TEST_CASE("a flood of trains is seen in the midst of the first turn that brings 
   CHECK(play.watch.listening());
 }
 
+TEST_CASE("suspects that are found one after the other do not shut out the rest") {
+  Play play;
+  play.plays(1s, 0, {});
+  for (int i = 0; i < 25; ++i) {  // at first one of them is seen
+    play.strangers += 40;
+    play.watch.saw(ip("203.0.113.1"), 40);
+  }
+  CHECK(play.watch.amid_turn(play.now + 1ms, play.now, play.strangers, play.kept_out) == Change::raise);
+  std::vector<net::IpAddress> all;
+  for (int i = 1; i <= 8; ++i) all.push_back(ip(("203.0.113." + std::to_string(i)).c_str()));
+  play.plays(60ms, 300'000, all);
+  CHECK(play.watch.suspects().size() == 8);
+  CHECK(play.watch.share() == 1);
+}
+
 TEST_CASE("as many in a turn that took long are no flood") {
   Play play;
   play.plays(1s, 0, {});
@@ -128,6 +145,10 @@ TEST_CASE("while it is up the gate is renewed twenty times a second, so that new
   const std::vector<net::IpAddress> one{ip("203.0.113.66")};
   play.plays(5ms, 500'000, one);
   int renewals = 0;
+  for (int i = 0; i < 2000; ++i) renewals += play.turn(0, {}) == Change::renew;
+  CHECK(renewals >= 50);  // more often at first
+  CHECK(renewals <= 60);
+  renewals = 0;
   for (int i = 0; i < 2000; ++i) renewals += play.turn(0, {}) == Change::renew;
   CHECK(renewals >= 18);
   CHECK(renewals <= 21);
