@@ -43,11 +43,32 @@ TEST_CASE("packets that come by the thousand gather, until fewer come") {
 TEST_CASE("a loop that is behind waits for nothing") {
   Gather gather(microseconds(250));
   std::int64_t now = 1'000'000'000;
+  play(gather, now, 2, 100'000, 20);
+  CHECK(gather.wait() == microseconds(250));
   play(gather, now, Gather::enough, 300'000, 20);
   CHECK(gather.on());
   CHECK(gather.wait() == nanoseconds(0));
   gather.after_turn(now += 10'000, 3);
   CHECK(gather.wait() == microseconds(250));
+}
+
+TEST_CASE("bursts come together by themselves, and are not looked for in between") {
+  Gather gather(microseconds(250));
+  std::int64_t now = 1'000'000'000;
+  play(gather, now, 8, 30'000, 500);  // eight at a time without any help
+  CHECK_FALSE(gather.on());
+  play(gather, now, 1, 30'000, 10);
+  CHECK(gather.on());
+  for (int i = 0; i < 40; ++i) {  // a burst of twenty, then nothing twice
+    gather.after_turn(now += 250'000, 20);
+    gather.after_turn(now += 250'000, 0);
+    gather.after_turn(now += 250'000, 0);
+  }
+  CHECK_FALSE(gather.on());
+  play(gather, now, 1, 30'000, 100);
+  CHECK_FALSE(gather.on());  // it is not tried again at once
+  play(gather, now, 1, 30'000, 500);
+  CHECK(gather.on());
 }
 
 TEST_CASE("zero turns it off") {
