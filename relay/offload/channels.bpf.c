@@ -131,11 +131,12 @@ static __noinline bool checksum_holds(struct xdp_md* ctx, __u32 offset, __u32 le
     length -= sum_chunk;
   }
   if (length >= sum_chunk) return false;
-  barrier_var(length);  // or the compiler takes out the mask, from which the verifier learns the bound
-  length &= sum_chunk - 1;
   if (length) {
+    __u32 last = length - 1;  // 0 to sum_chunk - 2: before 6.8 the verifier learns nothing from `!= 0`, and a size of 0 is refused
+    barrier_var(last);        // or the compiler takes out the mask, from which the verifier learns the bound
+    last &= sum_chunk - 1;
     __builtin_memset(chunk, 0, sizeof(chunk));
-    if (bpf_xdp_load_bytes(ctx, offset, chunk, length)) return false;
+    if (bpf_xdp_load_bytes(ctx, offset, chunk, last + 1)) return false;
     sum = (__u32)bpf_csum_diff(0, 0, chunk, sum_chunk, sum);
   }
   return fold(sum) == 0xffff;

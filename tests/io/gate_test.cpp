@@ -80,22 +80,25 @@ TEST_CASE("the gate lets the known in, keeps suspects out, and everybody else pa
 }
 
 TEST_CASE("the gate's hash is the kernel's: of thousands of known sources none is kept out") {
-  std::mt19937 random(7);
   Door door("127.0.0.1");
-  Gate gate(net::Family::ipv4, 0xfedcba9876543211);
-  for (int i = 0; i < 16000; ++i)
-    gate.know({net::IpAddress::v4(static_cast<std::uint32_t>(random())), static_cast<std::uint16_t>(random()), 0});
   std::vector<Socket> known;
-  for (int i = 0; i < 300; ++i) {
-    known.push_back(udp(("127.0.3." + std::to_string(1 + i % 250)).c_str()));
-    gate.know(local_address(known.back()));
+  for (int i = 0; i < 300; ++i) known.push_back(udp(("127.0.3." + std::to_string(1 + i % 250)).c_str()));
+  // Kernels before 6.7 allow a socket's options 20 KiB, which is too little for all bits with so many known: fewer then do.
+  int error = ENOMEM;
+  for (unsigned bits = Gate::most_bits; error == ENOMEM && bits >= Gate::fewest_bits; --bits) {
+    Gate gate(net::Family::ipv4, 0xfedcba9876543211, bits);
+    std::mt19937 random(7);
+    for (int i = 0; i < 16000; ++i)
+      gate.know({net::IpAddress::v4(static_cast<std::uint32_t>(random())), static_cast<std::uint16_t>(random()), 0});
+    for (const auto& socket : known) gate.know(local_address(socket));
+    for (int i = 0; i < static_cast<int>(Gate::most_suspects); ++i) CHECK(gate.suspect(net::IpAddress::v4(0x0A000001u + static_cast<std::uint32_t>(i))));
+    CHECK(gate.suspect(net::IpAddress::v4(0x0A000001u)));  // known already
+    CHECK_FALSE(gate.suspect(net::IpAddress::v4(0x0B000001u)));
+    const auto program = gate.program(0);
+    CHECK(program.size() <= 4096);
+    error = door.loop->set_filter(door.id, program);
   }
-  for (int i = 0; i < static_cast<int>(Gate::most_suspects); ++i) CHECK(gate.suspect(net::IpAddress::v4(0x0A000001u + static_cast<std::uint32_t>(i))));
-  CHECK(gate.suspect(net::IpAddress::v4(0x0A000001u)));  // known already
-  CHECK_FALSE(gate.suspect(net::IpAddress::v4(0x0B000001u)));
-  const auto program = gate.program(0);
-  CHECK(program.size() <= 4096);
-  REQUIRE(door.loop->set_filter(door.id, program) == 0);
+  REQUIRE(error == 0);
   for (const auto& socket : known) CHECK(door.passed(socket) == 1);
 }
 
