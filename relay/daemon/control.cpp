@@ -19,6 +19,7 @@
 
 #include <fmt/format.h>
 
+#include "clock.h"
 #include "notify.h"
 #include "privileges.h"
 
@@ -32,8 +33,6 @@ constexpr nanoseconds look_interval = 500ms;
 constexpr unsigned looks_until_stalled = 10;
 constexpr nanoseconds reload_interval = 250ms;  // a storm of SIGHUP makes four reloads a second, and the last one counts
 constexpr nanoseconds drops_interval = 60s;
-
-Time steady_now() { return Time(std::chrono::steady_clock::now().time_since_epoch()); }
 
 HashKey make_hash_key() {
   HashKey key;

@@ -75,7 +75,6 @@ FloodWatch::Sample& FloodWatch::sample_of(const net::IpAddress& ip) {
 void FloodWatch::saw(const net::IpAddress& source, std::uint64_t datagrams) {
   net::IpAddress ip = source;
   if (!ip.is_v4()) std::fill(ip.bytes.begin() + 8, ip.bytes.end(), std::uint8_t{0});  // whoever has one address of a /64 has all
-  sampled_ = true;
   seen_ += datagrams;
   Sample& sample = sample_of(ip);
   if (sample.ip == ip || sample.datagrams == 0) {
@@ -112,8 +111,7 @@ void FloodWatch::start_window(Time now, std::uint64_t strangers, std::uint64_t k
   window_ = now;
   strangers_ = strangers;
   kept_out_ = kept_out;
-  seen_ = 0;
-  if (std::exchange(sampled_, false))
+  if (std::exchange(seen_, 0) != 0)
     for (Sample& sample : samples_) sample.datagrams = 0;
 }
 

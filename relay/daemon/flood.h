@@ -61,7 +61,7 @@ class FloodWatch {
   bool raise(Time now, std::uint64_t count, nanoseconds window);
   void start_window(Time now, std::uint64_t strangers, std::uint64_t kept_out);
 
-  bool up_ = false, listening_ = false, sampled_ = false;
+  bool up_ = false, listening_ = false;
   double share_ = 1;
   std::uint64_t rate_ = 0;
   Time window_{}, raised_at_{}, busy_at_{};

@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "../io/gate.h"
+#include "clock.h"
 
 namespace radiotower::daemon {
 
@@ -228,12 +229,8 @@ void Worker::note_strangers(const net::IpAddress& source, std::uint64_t datagram
   flood_.saw(source, datagrams);
   const std::uint64_t strangers = server_->counters().strangers();
   if (!flood_.is_sudden(strangers)) return;
-  const Time turn = now_.steady;
-  const Now turn_now = now_;
-  read_clock();
-  const Time moment = now_.steady;
-  now_ = turn_now;  // a turn has one time
-  carry_out(flood_.amid_turn(moment, turn, strangers, loop_->counters().kernel_drops));
+  // The turn keeps its one time; how long it has taken so far is this question's alone.
+  carry_out(flood_.amid_turn(steady_now(), now_.steady, strangers, loop_->counters().kernel_drops));
 }
 
 void Worker::carry_out(FloodWatch::Change change) {
@@ -273,6 +270,7 @@ void Worker::carry_out(FloodWatch::Change change) {
 void Worker::set_gate(bool up) {
   if (gate_bits_ == 0) return;
   for (const net::Family family : {net::Family::ipv4, net::Family::ipv6}) {
+    if (std::none_of(listeners_.begin(), listeners_.end(), [&](const Listener& l) { return l.address.family() == family; })) continue;
     int error = ENOMEM;
     while (error == ENOMEM && gate_bits_ != 0) {
       std::vector<io::FilterInstruction> program;
@@ -334,9 +332,7 @@ void Worker::end(State state) {
 }
 
 void Worker::read_clock() {
-  timespec t{};
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  now_ = {Time(seconds(t.tv_sec) + nanoseconds(t.tv_nsec)), ::time(nullptr)};
+  now_ = {steady_now(), ::time(nullptr)};
   stale_ = false;
 }
 

@@ -274,11 +274,7 @@ class EpollLoop final : public Loop {
     if (now.refused != 0) learn(entry, now.refused);
   }
 
-  void learn(const SendQueue::Entry& entry, int error) {
-    ++counters_.trains_refused;
-    SocketTable::Slot* slot = sockets_.find(entry.socket);
-    if (trains_.learn(entry, error) && slot) slot->no_trains = true;
-  }
+  void learn(const SendQueue::Entry& entry, int error) { learn_refusal(entry, error, trains_, sockets_, counters_); }
 
   int epoll_ = -1;
   int timer_ = -1;

@@ -143,6 +143,13 @@ inline std::uint64_t count_drops(SocketTable::Slot& slot, LoopCounters& counters
   return slot.dropped;
 }
 
+/// A train was refused with this errno: counted, and remembered for its destination or its socket.
+inline void learn_refusal(const SendQueue::Entry& entry, int error, Trains& trains, SocketTable& sockets, LoopCounters& counters) {
+  ++counters.trains_refused;
+  SocketTable::Slot* slot = sockets.find(entry.socket);
+  if (trains.learn(entry, error) && slot) slot->no_trains = true;
+}
+
 inline int attach_filter(int descriptor, const std::vector<FilterInstruction>& program) {
   static_assert(sizeof(FilterInstruction) == sizeof(sock_filter));
   if (program.empty()) {

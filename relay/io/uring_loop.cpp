@@ -391,11 +391,7 @@ class UringLoop final : public Loop {
     if (now.refused != 0) learn(entry, now.refused);
   }
 
-  void learn(const SendQueue::Entry& entry, int error) {
-    ++counters_.trains_refused;
-    SocketTable::Slot* slot = sockets_.find(entry.socket);
-    if (trains_.learn(entry, error) && slot) slot->no_trains = true;
-  }
+  void learn(const SendQueue::Entry& entry, int error) { learn_refusal(entry, error, trains_, sockets_, counters_); }
 
   /// Everything there is. Bounded by the buffers, of which none is given back meanwhile, and by the sends that those caused.
   void complete_all(Receiver& receiver) {
