@@ -13,13 +13,7 @@
 #include <limits>
 #include <variant>
 
-// toml++ 3.3 asserts what some malformed keys break. Such a file is a mistake like any other, and must not end a running relay at a reload.
-namespace {
-struct TomlAssertion {};
-[[noreturn, gnu::noinline]] void toml_assertion_failed() { throw TomlAssertion(); }
-}  // namespace
-#define TOML_ASSERT(expression) ((expression) ? static_cast<void>(0) : toml_assertion_failed())
-#include <toml++/toml.h>
+#include "radiotower/service/toml.h"
 
 namespace radiotower::daemon {
 
@@ -187,7 +181,6 @@ const Key keys[] = {
     {"log.level", [](Config& c) -> Slot { return &c.log_level; }, check_level},
 };
 
-constexpr const char* toml_in_short = "texts stand in quotes, lists in brackets, sections as [name], and no key or section twice";
 
 std::string_view last_part(std::string_view name) { return name.substr(name.rfind('.') + 1); }  // npos + 1 is 0
 std::string_view section_of(std::string_view name) { return name.substr(0, name.find('.') == name.npos ? 0 : name.find('.')); }
@@ -198,20 +191,6 @@ const Key* find_key(std::string_view name) {
   return nullptr;
 }
 
-std::size_t distance(std::string_view a, std::string_view b) {  // Levenshtein
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0]++;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t above = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
-
 /// "did you mean listen.udp?": the nearest key, or the same key of another section; for a section the nearest section.
 std::string suggestion(std::string_view unknown, bool is_section) {
   constexpr std::size_t longest = 64;  // of what is compared: the work stays small whatever a file holds
@@ -220,7 +199,7 @@ std::string suggestion(std::string_view unknown, bool is_section) {
   for (const Key& key : keys) {
     const std::string_view candidate = is_section ? section_of(key.name) : key.name;
     if (candidate.empty() || unknown.size() > longest) continue;
-    std::size_t d = distance(unknown, candidate);
+    std::size_t d = edit_distance(unknown, candidate);
     if (!is_section && last_part(unknown) == last_part(key.name)) d = std::min<std::size_t>(d, 1);
     if (d >= best_distance) continue;
     best_distance = d;
@@ -384,51 +363,9 @@ std::string written(const Slot& slot) {
 
 }  // namespace
 
-std::string ConfigError::text() const {
-  std::string text = where;
-  if (!key.empty()) text.append(text.empty() ? "" : ": ").append(key);
-  text.append(text.empty() ? "" : ": ").append(what);
-  if (!hint.empty()) text.append(" (hint: ").append(hint).append(")");
-  return text;
-}
-
 std::string_view Config::source(std::string_view key) const {
   const auto found = sources.find(key);
   return found == sources.end() ? "default" : std::string_view(found->second);
-}
-
-std::optional<FileText> read_file(const std::string& path, std::size_t limit, std::string& why) {
-  const auto failed = [&] {
-    why = fmt::format("cannot be read: {}", std::strerror(errno));
-    return std::nullopt;
-  };
-  struct Descriptor {
-    int number;
-    ~Descriptor() {
-      if (number >= 0) ::close(number);
-    }
-  };
-  // O_NONBLOCK: opening a pipe that nobody writes to would wait for ever. What is checked is what has been opened.
-  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)};
-  struct stat status {};
-  if (file.number < 0 || ::fstat(file.number, &status) != 0) return failed();
-  if (!S_ISREG(status.st_mode)) {
-    why = S_ISDIR(status.st_mode) ? "is a folder, not a file" : "is not a regular file";
-    return std::nullopt;
-  }
-  FileText read{"", static_cast<unsigned>(status.st_mode & 07777)};
-  char buffer[16384];
-  for (;;) {
-    const ssize_t got = ::read(file.number, buffer, sizeof buffer);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return failed();
-    if (got == 0) return read;
-    read.text.append(buffer, static_cast<std::size_t>(got));
-    if (read.text.size() > limit) {
-      why = fmt::format("is longer than {} bytes", limit);
-      return std::nullopt;
-    }
-  }
 }
 
 bool parse_ports(std::string_view text, std::uint16_t& first, std::uint16_t& last, std::string& what, std::string& hint) {

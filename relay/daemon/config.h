@@ -13,19 +13,10 @@
 
 #include "radiotower/net/address.h"
 #include "radiotower/net/peer_policy.h"
+#include "radiotower/service/configuration.h"
 #include "radiotower/turn/settings.h"
 
 namespace radiotower::daemon {
-
-/// One mistake. `where` is "relay.toml:12", or "--ports", or the name of a secrets or users file with its line.
-struct ConfigError {
-  std::string where;
-  std::string key;  // empty only where no key can be blamed: a file that is not TOML or cannot be read
-  std::string what;
-  std::string hint;
-  std::string text() const;  // "relay.toml:12: listen.udp: port 70000 is out of range 1-65535 (hint: ...)"
-};
-using ConfigErrors = std::vector<ConfigError>;
 
 /// A value as it was written, and where: lists keep a source for each entry, so that a later check can name the line.
 struct Text {
@@ -70,13 +61,6 @@ struct Config {
   std::map<std::string, std::string, std::less<>> sources;  // key -> "default", "relay.toml:12", "--realm"
   std::string_view source(std::string_view key) const;
 };
-
-/// A regular file in one piece. nullopt and a sentence in `why`; never waits, so a pipe under that name cannot hold up a reload.
-struct FileText {
-  std::string text;
-  unsigned mode = 0;  // permission bits
-};
-std::optional<FileText> read_file(const std::string& path, std::size_t limit, std::string& why);
 
 /// Reads a file over `config`. False: `errors` has grown.
 bool read_config_file(const std::string& path, Config& config, ConfigErrors& errors);

@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -20,7 +19,7 @@
 #include <fmt/format.h>
 
 #include "clock.h"
-#include "notify.h"
+#include "radiotower/service/notify.h"
 #include "privileges.h"
 
 namespace radiotower::daemon {
@@ -127,12 +126,6 @@ unsigned usable_cores() {
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof set, &set) == 0) return static_cast<unsigned>(std::max(1, CPU_COUNT(&set)));
   return std::max(1u, std::thread::hardware_concurrency());  // more cores than a cpu_set_t holds
-}
-
-void forbid_core_dumps() {
-  const rlimit none{0, 0};
-  setrlimit(RLIMIT_CORE, &none);
-  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
 std::uint64_t raise_descriptor_limit() {

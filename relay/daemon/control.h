@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "fast_path.h"
-#include "log.h"
+#include "radiotower/service/log.h"
 #include "worker.h"
 
 namespace radiotower::daemon {
@@ -96,9 +96,6 @@ class StallWatch {
 
 /// Every core we may run on (sched_getaffinity(2)).
 unsigned usable_cores();
-
-/// No core dumps: memory holds keys. Also keeps other processes of our user from reading it (prctl(2), PR_SET_DUMPABLE).
-void forbid_core_dumps();
 
 /// Raises RLIMIT_NOFILE to its hard limit; returns what it is then.
 std::uint64_t raise_descriptor_limit();

@@ -13,10 +13,12 @@
 #include "config.h"
 #include "control.h"
 #include "flags.h"
-#include "log.h"
-#include "notify.h"
+#include "privileges.h"
 #include "radiotower/io/loop.h"
 #include "radiotower/io/socket.h"
+#include "radiotower/service/log.h"
+#include "radiotower/service/notify.h"
+#include "radiotower/service/process.h"
 #include "settings_builder.h"
 
 namespace radiotower::daemon {
@@ -78,7 +80,12 @@ std::optional<Built> build(const Config& config, Log& log) {
 }
 
 int run(const Flags& flags, const Config& config) {
-  Log log({config.log_format == "json" ? LogFormat::json : LogFormat::text, priority_of(config), 2, 1024});
+  // Capabilities are a thread's own, and the log's exists before the offload that they are for: see privileges.h.
+  const auto give_up = [] {
+    std::string why;
+    drop_offload_capabilities(why);
+  };
+  Log log({config.log_format == "json" ? LogFormat::json : LogFormat::text, priority_of(config), 2, 1024, give_up});
   forbid_core_dumps();  // before the first secret is read
   const auto built = build(config, log);
   if (!built) {
@@ -117,6 +124,7 @@ int run(const Flags& flags, const Config& config) {
 }  // namespace radiotower::daemon
 
 int main(int argc, char** argv) {
+  using namespace radiotower;
   using namespace radiotower::daemon;
   try {
     int status = 0;

@@ -23,34 +23,6 @@ bool is_of_host(const net::IpAddress& ip, const std::vector<io::HostAddress>& ho
   return std::any_of(host.begin(), host.end(), [&](const auto& a) { return a.ip == ip; }) || (ip.is_v4() && ip.is_loopback());
 }
 
-bool has_control_character(std::string_view text) {
-  return std::any_of(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7F; });
-}
-
-/// Calls `line(text, number)` for each line that says something, without the blanks round it.
-void for_each_line(const std::string& path, std::string_view key, ConfigErrors& errors, const std::function<void(std::string_view, int)>& line) {
-  const auto wrong = [&](std::string what, std::string hint) { errors.push_back({path, std::string(key), std::move(what), std::move(hint)}); };
-  std::string why;
-  const auto file = read_file(path, longest_file, why);
-  if (!file) return wrong(why, "a file of the user the relay runs as; relative names are relative to the folder of the configuration file");
-  // The group may read: root:radiotower 0640 is how a service gets a file it cannot change.
-  if (file->mode & (S_IROTH | S_IWOTH | S_IWGRP))
-    return wrong(fmt::format("mode {:04o} lets others at the secrets in it", file->mode), fmt::format("chmod 0600 {}", path));
-  std::string_view left = file->text;
-  if (left.starts_with("\xEF\xBB\xBF")) return wrong("begins with a byte order mark", "save it as UTF-8 without one");
-  for (int number = 1; !left.empty(); ++number) {
-    const std::size_t end = std::min(left.find('\n'), left.size());
-    std::string_view text = left.substr(0, end);
-    left.remove_prefix(std::min(end + 1, left.size()));
-    while (!text.empty() && (text.back() == '\r' || text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-    while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-    if (text.empty() || text.front() == '#') continue;
-    if (has_control_character(text))
-      errors.push_back({fmt::format("{}:{}", path, number), std::string(key), "holds a control character", "is it a binary file? secrets and users are text, one a line"});
-    else line(text, number);
-  }
-}
-
 template <typename Number>
 bool parse_number(std::string_view text, Number& out) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
@@ -195,7 +167,7 @@ std::shared_ptr<const net::PeerPolicy> make_policy(const Config& config, const s
 std::vector<std::string> read_secrets(const std::string& path, std::string_view key, ConfigErrors& errors) {
   std::vector<std::string> secrets;
   const std::size_t before = errors.size();
-  for_each_line(path, key, errors, [&](std::string_view line, int number) {
+  for_each_secret_line(path, key, errors, [&](std::string_view line, int number) {
     const auto wrong = [&](std::string what, std::string hint) { errors.push_back({fmt::format("{}:{}", path, number), std::string(key), std::move(what), std::move(hint)}); };
     if (line.size() < 8) wrong(fmt::format("a secret of {} characters is guessed in no time", line.size()), make_a_secret);
     else if (std::find(secrets.begin(), secrets.end(), line) != secrets.end()) wrong("this secret stands there twice", "remove one of both");
@@ -211,7 +183,7 @@ std::vector<turn::User> read_users(const std::string& path, std::string_view key
   std::vector<turn::User> users;
   std::unordered_set<std::string> names;
   const std::size_t before = errors.size();
-  for_each_line(path, key, errors, [&](std::string_view line, int number) {
+  for_each_secret_line(path, key, errors, [&](std::string_view line, int number) {
     const std::string where = fmt::format("{}:{}", path, number);
     const auto wrong = [&](std::string what, std::string hint) { errors.push_back({where, std::string(key), std::move(what), std::move(hint)}); };
     const std::string form = "name:password or name:0xkey, then perhaps allocations=N and bytes_per_second=N";

@@ -18,9 +18,9 @@
 #include <vector>
 
 #include "flood.h"
-#include "log.h"
 #include "radiotower/io/loop.h"
 #include "radiotower/io/socket.h"
+#include "radiotower/service/log.h"
 #include "radiotower/turn/server.h"
 
 namespace radiotower::daemon {

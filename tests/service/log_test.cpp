@@ -1,4 +1,4 @@
-#include "daemon/log.h"
+#include "radiotower/service/log.h"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -15,7 +15,6 @@
 #include <vector>
 
 using namespace radiotower;
-using namespace radiotower::daemon;
 using namespace std::chrono_literals;
 
 namespace {

@@ -1,4 +1,4 @@
-#include "notify.h"
+#include "radiotower/service/notify.h"
 
 #if RADIOTOWER_HAVE_SYSTEMD
 #include <fmt/format.h>
@@ -6,7 +6,7 @@
 #include <time.h>
 #endif
 
-namespace radiotower::daemon::notify {
+namespace radiotower::notify {
 
 #if RADIOTOWER_HAVE_SYSTEMD
 
@@ -41,4 +41,4 @@ std::optional<nanoseconds> watchdog_interval() { return std::nullopt; }
 
 #endif
 
-}  // namespace radiotower::daemon::notify
+}  // namespace radiotower::notify

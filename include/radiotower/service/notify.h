@@ -6,7 +6,7 @@
 
 #include "radiotower/base/time.h"
 
-namespace radiotower::daemon::notify {
+namespace radiotower::notify {
 
 bool available();  // built with libsystemd
 
@@ -17,4 +17,4 @@ void watchdog();
 /// WatchdogSec= of our unit; nullopt when systemd does not watch us.
 std::optional<nanoseconds> watchdog_interval();
 
-}  // namespace radiotower::daemon::notify
+}  // namespace radiotower::notify

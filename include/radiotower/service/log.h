@@ -8,6 +8,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <span>
@@ -18,7 +19,7 @@
 #include "radiotower/base/siphash.h"
 #include "radiotower/base/time.h"
 
-namespace radiotower::daemon {
+namespace radiotower {
 
 enum class Priority : std::uint8_t { error = 3, warning = 4, notice = 5, info = 6, debug = 7 };  // syslog(3)'s numbers
 enum class LogFormat : std::uint8_t { text, json };
@@ -72,6 +73,7 @@ class Log {
     Priority level = Priority::info;  // what is less urgent is not written
     int descriptor = 2;
     std::size_t capacity = 1024;  // lines, a power of two
+    std::function<void()> on_thread_start{};  // called once by the thread of the log: what it is to give up
   };
   explicit Log(Options options);
   ~Log();  // close(300 ms)
@@ -124,4 +126,4 @@ class LineLimit {
   std::array<Seen, 256> seen_{};
 };
 
-}  // namespace radiotower::daemon
+}  // namespace radiotower

@@ -1,4 +1,4 @@
-#include "log.h"
+#include "radiotower/service/log.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -18,9 +18,7 @@
 #include <thread>
 #include <utility>
 
-#include "privileges.h"
-
-namespace radiotower::daemon {
+namespace radiotower {
 
 namespace {
 
@@ -277,10 +275,8 @@ struct Log::State {
   }
 
   void run() {
-    // Capabilities are a thread's own, and this one exists before the offload that they are for: see privileges.h.
+    if (options.on_thread_start) options.on_thread_start();
     std::string line;
-    drop_offload_capabilities(line);
-    line.clear();
     bool reader = true;
     while (reader) {
       while (reader && pop(line)) reader = write_out(line);
@@ -388,4 +384,4 @@ bool LineLimit::admit(Bytes source, Time now, std::uint64_t& suppressed) {
   return true;
 }
 
-}  // namespace radiotower::daemon
+}  // namespace radiotower
