@@ -26,7 +26,7 @@ Json render_digest(std::span<const Post> posts);
 Json render_details(const Post& post);
 
 /// What preview prints: the post as a person would read it, for a terminal of `width` columns; colours with ANSI where asked for.
-std::string for_terminal(const Json& payload, bool colours);
+std::string for_terminal(const Json& payload, bool colours);  // overloads text.h's
 
 /// True, or false with a sentence in `why`: the template is no Mustache.
 bool check_template(std::string_view template_text, std::string& why);
