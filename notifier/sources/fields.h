@@ -69,6 +69,8 @@ Parsed parse_forge(const Arrival& arrival);  // Gitea, Forgejo and GitHub
 Parsed parse_alertmanager(const Arrival& arrival);
 Parsed parse_slack(const Arrival& arrival);
 Parsed parse_generic(const Arrival& arrival);
+Event gitlab_common(const Json& body, const char* kind);  // project, actor, action, url
+Parsed gitlab_small(const Json& body);                    // the kinds of gitlab_small.cpp; Dropped for the others
 /// The small JSON for curl: {source?, project, branch, status, url, number, duration_s, commit, author, title, text, id?}. Is it one?
 bool is_small_json(const Json& body);
 Event from_small_json(const Json& body);

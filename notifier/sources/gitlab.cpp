@@ -1,7 +1,7 @@
 // GitLab: webhooks of projects and groups, and system hooks. What a body is stands in object_kind, or in event_name where there is none.
 //
 // Kinds made: pipeline, job, push, tag, merge_request, note, issue (also work items), deployment, release, wiki, feature_flag, emoji,
-// milestone, vulnerability (security), access_token, member, group, project.
+// milestone, vulnerability (security), access_token, member, group, project; the small ones are in gitlab_small.cpp.
 // Dropped: "unknown kind"; "child pipeline"; "no news": a merge request or an issue that was edited without a new commit, notes that GitLab
 // wrote itself, project_update; "push tells it": repository_update.
 // Of what is confidential nothing is taken over that somebody wrote: a channel has other readers than the issue.
@@ -12,33 +12,6 @@ namespace radiotower::notifier {
 namespace {
 
 const Json& attributes(const Json& body) { return at(body, "object_attributes"); }
-
-/// "https://gitlab.city.example/city/pump/-/issues/7" -> "https://gitlab.city.example/city/pump"; empty when it is not such a one.
-std::string project_of_url(const std::string& url) {
-  const auto dash = url.find("/-/");
-  return dash == url.npos ? std::string() : url.substr(0, dash);
-}
-
-std::string path_of_url(const std::string& url) {
-  const auto host = url.find("://");
-  const auto path = host == url.npos ? url.npos : url.find('/', host + 3);
-  return path == url.npos ? std::string() : url.substr(path + 1);
-}
-
-Event common(const Json& body, const char* kind) {
-  Event event;
-  event.kind = kind;
-  // Jobs have no project object before GitLab 15.11, vulnerabilities have none at all.
-  event.project_url = first_of({text(body, "project", "web_url"), text(body, "repository", "homepage"),
-                                project_of_url(text(body, "object_attributes", "url"))});
-  event.project = first_of({text(body, "project", "path_with_namespace"), text(body, "project_path_with_namespace"),
-                            path_of_url(event.project_url), text(body, "project", "name"), text(body, "project_name")});
-  event.actor = first_of({text(body, "user", "name"), text(body, "user", "username"), text(body, "user_name"), text(body, "user_username")});
-  event.actor_login = first_of({text(body, "user", "username"), text(body, "user_username")});
-  event.action = first_of({text(body, "object_attributes", "action"), text(body, "action")});
-  event.url = text(body, "object_attributes", "url");
-  return event;
-}
 
 void set_commit(Event& event, const Json& commit) {
   event.commit = text(commit, "id");
@@ -66,7 +39,7 @@ Parsed pipeline(const Json& body) {
   // One pipeline of a monorepo may have dozens of children, each with all its states: channels drown in them. The parent's own jobs
   // ("trigger" with strategy: depend) carry their outcome, so the parent tells.
   if (text(pipeline, "source") == "parent_pipeline") return Dropped{"child pipeline"};
-  Event event = common(body, "pipeline");
+  Event event = gitlab_common(body, "pipeline");
   const std::string number = id(pipeline, "id"), default_branch = text(body, "project", "default_branch");
   event.action.clear();
   event.status = lenient_status(text(pipeline, "status"));
@@ -91,7 +64,8 @@ Parsed pipeline(const Json& body) {
     event.branch = first_of({text(request, "source_branch"), event.branch});
     event.target_branch = text(request, "target_branch");
   }
-  if (detached || request.is_object() || text(pipeline, "source") == "merge_request_event") event.on_default_branch = false;
+  const bool of_request = detached || request.is_object() || text(pipeline, "source") == "merge_request_event";
+  if (of_request) event.on_default_branch = false;
   if (!request_number.empty()) add_fact(event, "Merge request", "!" + request_number);
 
   for (const Json& build : list(body, "builds")) {
@@ -108,12 +82,12 @@ Parsed pipeline(const Json& body) {
   add_fact(event, "Name", name);
   if (source != "push" && source != "merge_request_event") add_fact(event, "Trigger", lower_words(source));
   if (!number.empty()) event.subject = "pipeline/" + place(event) + number;
-  event.history_key = "pipeline/" + place(event) + (request_number.empty() ? "" : "!" + request_number + '/') + event.branch + '/' + name;
+  event.history_key = "pipeline/" + place(event) + (of_request ? "!" + request_number + '/' : "") + event.branch + '/' + name;
   return event;
 }
 
 Parsed job(const Json& body) {
-  Event event = common(body, "job");
+  Event event = gitlab_common(body, "job");
   const std::string name = text(body, "build_name"), number = id(body, "build_id"), stage = text(body, "build_stage");
   event.action.clear();
   event.status = lenient_status(text(body, "build_status"));
@@ -144,7 +118,7 @@ Parsed job(const Json& body) {
 Parsed push(const Json& body) {
   const std::string ref = text(body, "ref"), before = text(body, "before"), after = text(body, "after");
   const bool tag = text(body, "object_kind") == "tag_push" || text(body, "event_name") == "tag_push" || ref.starts_with("refs/tags/");
-  Event event = common(body, tag ? "tag" : "push");
+  Event event = gitlab_common(body, tag ? "tag" : "push");
   const std::size_t total = std::max(whole(number(body, "total_commits_count")), list(body, "commits").size());
   set_ref(event, ref, text(body, "project", "default_branch"));
   if (tag) event.is_tag = true, event.on_default_branch = false;
@@ -167,7 +141,7 @@ Parsed push(const Json& body) {
 
 Parsed merge_request(const Json& body) {
   const Json& request = attributes(body);
-  Event event = common(body, "merge_request");
+  Event event = gitlab_common(body, "merge_request");
   if (event.action == "update" && text(request, "oldrev").empty()) return Dropped{"no news"};
   event.title = numbered("!", request);
   set_commit(event, at(request, "last_commit"));
@@ -196,7 +170,7 @@ std::string topic(const Json& body, bool& confidential) {
 Parsed note(const Json& body) {
   const Json& note = attributes(body);
   if (flag(note, "system")) return Dropped{"no news"};
-  Event event = common(body, "note");
+  Event event = gitlab_common(body, "note");
   bool confidential = text(body, "event_type") == "confidential_note" || flag(note, "confidential") || flag(note, "internal");
   const std::string about = topic(body, confidential);
   event.title = "Comment on " + (about.empty() ? "something" : about);
@@ -217,7 +191,7 @@ Parsed note(const Json& body) {
 
 Parsed issue(const Json& body) {
   const Json& issue = attributes(body);
-  Event event = common(body, "issue");
+  Event event = gitlab_common(body, "issue");
   if (event.action == "update") return Dropped{"no news"};
   if (flag(issue, "confidential") || text(body, "event_type").starts_with("confidential")) {
     event.title = "Confidential issue #" + first_of({id(issue, "iid"), id(issue, "id"), "?"});
@@ -233,7 +207,7 @@ Parsed issue(const Json& body) {
 }
 
 Parsed deployment(const Json& body) {
-  Event event = common(body, "deployment");
+  Event event = gitlab_common(body, "deployment");
   const std::string environment = text(body, "environment"), number = id(body, "deployment_id"), commit_url = text(body, "commit_url");
   event.action.clear();
   event.status = lenient_status(text(body, "status"));
@@ -253,7 +227,7 @@ Parsed deployment(const Json& body) {
 }
 
 Parsed release(const Json& body) {
-  Event event = common(body, "release");
+  Event event = gitlab_common(body, "release");
   const std::string name = text(body, "name"), tag = text(body, "tag");
   event.title = "Release " + first_of({name, tag});
   event.url = text(body, "url");
@@ -265,7 +239,7 @@ Parsed release(const Json& body) {
 
 Parsed vulnerability(const Json& body) {
   const Json& finding = attributes(body);
-  Event event = common(body, "vulnerability");
+  Event event = gitlab_common(body, "vulnerability");
   const std::string state = text(finding, "state");
   event.security = true;
   event.action = state;
@@ -283,94 +257,13 @@ Parsed vulnerability(const Json& body) {
   return event;
 }
 
-/// Wiki pages, feature flags, emojis, milestones, access tokens: a title and a few facts each.
-Parsed small(const Json& body) {
-  const Json& object = attributes(body);
-  const std::string kind = text(body, "object_kind"), name = first_line(first_of({text(object, "title"), text(object, "name")}));
-  if (kind == "wiki_page") {
-    Event event = common(body, "wiki");
-    event.title = "Wiki page " + name;
-    event.text = text(object, "message");
-    return event;
-  }
-  if (kind == "feature_flag") {
-    Event event = common(body, "feature_flag");
-    event.title = "Feature flag " + name;
-    event.action = flag(object, "active") ? "on" : "off";
-    event.text = text(object, "description");
-    if (!event.project_url.empty()) event.url = event.project_url + "/-/feature_flags";
-    return event;
-  }
-  if (kind == "emoji") {
-    Event event = common(body, "emoji");
-    bool confidential = flag(body, "note", "confidential") || flag(body, "note", "internal");
-    const std::string about = topic(body, confidential);
-    event.title = "Emoji " + name + (confidential && !at(body, "issue").is_object() ? "" : " on " + about);
-    event.url = text(object, "awarded_on_url");
-    return event;
-  }
-  if (kind == "milestone") {
-    Event event = common(body, "milestone");
-    event.title = "Milestone " + name;
-    event.text = text(object, "description");
-    add_fact(event, "Due", text(object, "due_date"));
-    if (!event.project_url.empty() && !id(object, "iid").empty()) event.url = event.project_url + "/-/milestones/" + id(object, "iid");
-    return event;
-  }
-  Event event = common(body, "access_token");
-  event.title = "Access token " + name + " expires";
-  event.action = "expiring";
-  if (event.project.empty()) event.project = first_of({text(body, "group", "full_path"), text(body, "group", "group_path")});
-  add_fact(event, "Expires", text(object, "expires_at"));
+Parsed emoji(const Json& body) {
+  Event event = gitlab_common(body, "emoji");
+  bool confidential = flag(body, "note", "confidential") || flag(body, "note", "internal");
+  const std::string about = topic(body, confidential), name = text(body, "object_attributes", "name");
+  event.title = "Emoji " + name + (confidential && !at(body, "issue").is_object() ? "" : " on " + about);
+  event.url = text(body, "object_attributes", "awarded_on_url");
   return event;
-}
-
-struct EventName {
-  std::string_view name;
-  const char *kind, *action;
-};
-constexpr EventName event_names[] = {
-    {"user_add_to_group", "member", "added"}, {"user_add_to_team", "member", "added"},
-    {"user_update_for_group", "member", "updated"}, {"user_update_for_team", "member", "updated"},
-    {"user_remove_from_group", "member", "removed"}, {"user_remove_from_team", "member", "removed"},
-    {"user_access_request_to_group", "member", "access requested"}, {"user_access_request_to_project", "member", "access requested"},
-    {"user_access_request_denied_for_group", "member", "access denied"}, {"user_access_request_denied_for_project", "member", "access denied"},
-    {"user_access_request_revoked_for_group", "member", "request revoked"}, {"user_access_request_revoked_for_project", "member", "request revoked"},
-    {"subgroup_create", "group", "created"}, {"subgroup_destroy", "group", "deleted"},
-    {"group_create", "group", "created"}, {"group_destroy", "group", "deleted"}, {"group_rename", "group", "renamed"},
-    {"project_create", "project", "created"}, {"project_destroy", "project", "deleted"}, {"project_rename", "project", "renamed"},
-    {"project_transfer", "project", "transferred"},
-};
-
-Parsed by_event_name(const Json& body) {
-  const std::string name = text(body, "event_name");
-  if (name == "push" || name == "tag_push") return push(body);
-  if (name == "project_update") return Dropped{"no news"};
-  if (name == "repository_update") return Dropped{"push tells it"};
-  for (const EventName& row : event_names) {
-    if (row.name != name) continue;
-    Event event = common(body, row.kind);
-    event.action = row.action;
-    const std::string group = first_of({text(body, "full_path"), text(body, "group_path"), text(body, "path")});
-    if (event.kind == "member") {
-      event.title = "Member " + event.actor;
-      if (event.project.empty()) event.project = first_of({group, text(body, "group_name")});
-      add_fact(event, "Access", first_of({text(body, "group_access"), text(body, "access_level")}));
-      add_fact(event, "Expires", text(body, "expires_at"));
-    } else if (event.kind == "group") {
-      event.project = group;
-      event.title = "Group " + first_of({group, text(body, "name")});
-      add_fact(event, "Before", text(body, "old_full_path"));
-    } else {
-      event.project = first_of({text(body, "path_with_namespace"), text(body, "path"), text(body, "name")});
-      event.title = "Project " + first_of({text(body, "name"), event.project});
-      event.actor = text(body, "owner_name");
-      add_fact(event, "Before", text(body, "old_path_with_namespace"));
-      add_fact(event, "Visibility", text(body, "project_visibility"));
-    }
-    return event;
-  }
-  return Dropped{"unknown kind"};
 }
 
 struct ObjectKind {
@@ -379,8 +272,7 @@ struct ObjectKind {
 };
 constexpr ObjectKind object_kinds[] = {
     {"push", push}, {"tag_push", push}, {"pipeline", pipeline}, {"build", job}, {"job", job}, {"merge_request", merge_request},
-    {"note", note}, {"issue", issue}, {"work_item", issue}, {"deployment", deployment}, {"release", release}, {"wiki_page", small},
-    {"feature_flag", small}, {"emoji", small}, {"milestone", small}, {"access_token", small}, {"vulnerability", vulnerability},
+    {"note", note}, {"issue", issue}, {"work_item", issue}, {"deployment", deployment}, {"release", release}, {"emoji", emoji}, {"vulnerability", vulnerability},
 };
 
 /// Idempotency-Key (17.4) and webhook-id (19.0) are one a delivery, and the same when it is sent again. X-Gitlab-Event-UUID is shared by
@@ -398,12 +290,9 @@ std::string delivery_key(const Arrival& arrival) {
 }  // namespace
 
 Parsed parse_gitlab(const Arrival& arrival) {
-  const std::string kind = text(arrival.body, "object_kind");
-  if (kind.empty() && text(arrival.body, "event_name").empty()) {
-    return Malformed{"this is not a GitLab webhook: neither object_kind nor event_name"};
-  }
-  Parsed parsed = Dropped{"unknown kind"};
-  if (kind.empty()) parsed = by_event_name(arrival.body);
+  const std::string event_name = text(arrival.body, "event_name"), kind = first_of({text(arrival.body, "object_kind"), event_name});
+  if (kind.empty()) return Malformed{"this is not a GitLab webhook: neither object_kind nor event_name"};
+  Parsed parsed = gitlab_small(arrival.body);
   for (const ObjectKind& row : object_kinds) {
     if (row.name == kind) parsed = row.parse(arrival.body);
   }
