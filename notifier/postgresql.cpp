@@ -18,6 +18,7 @@ using Kind = SqlError::Kind;
 using Result = std::unique_ptr<PGresult, void (*)(PGresult*)>;
 
 Kind kind_of(std::string_view state, const PGconn* connection) {
+  if (state.empty()) return Kind::broken;  // libpq's own error: the connection, even where PQstatus() does not know yet
   if (state == "40001" || state == "40P01" || state == "55P03") return Kind::busy;  // serialisation, deadlock, lock timeout
   if (state == "53100") return Kind::full;
   if (state.starts_with("08") || state == "57P01" || state == "57P02" || state == "57P03" || state == "25P03") return Kind::broken;

@@ -136,6 +136,7 @@ Queue::Queue(std::unique_ptr<Sql> sql, std::string owner) : sql_(std::move(sql))
 
 std::vector<Queue::Result> Queue::store(std::span<const Event> events, UnixMilliseconds now, const RouteEvent& route) {
   if (events.empty()) return {};
+  sql_->expect_room();
   return in_transaction(*sql_, [&] {
     auto results = Batch(*sql_, events, now).store(route);
     const auto count_of = [&](Stored stored) { return std::count_if(results.begin(), results.end(), [&](const Result& r) { return r.stored == stored; }); };

@@ -114,4 +114,10 @@ inline std::int64_t counter(Queue& queue, const std::string& name) {
   return 0;
 }
 
+/// Four digits, so that texts sort as numbers do.
+inline std::string number_text(std::int64_t i) {
+  const auto digits = std::to_string(i);
+  return std::string(4 - std::min<std::size_t>(digits.size(), 4), '0') + digits;
+}
+
 }  // namespace queue_test
