@@ -134,8 +134,7 @@ TEST_CASE("queue: a full disk is said, loses nothing, and delivery makes room") 
 }
 
 TEST_CASE("measure: queue, 10,000 events in batches" * doctest::skip()) {
-  const char* const where = std::getenv("RADIOTOWER_MEASURE_FOLDER");  // the disk to be measured
-  if (where != nullptr) set_variable("TMPDIR", where);
+  if (const char* const where = std::getenv("RADIOTOWER_MEASURE_FOLDER")) set_variable("TMPDIR", where);  // of PostgreSQL, too
   const auto measure = [](Database& database) {
     for (const std::size_t size : {1U, 10U, 100U}) {
       auto queue = database.queue();
@@ -160,6 +159,8 @@ TEST_CASE("measure: queue, 10,000 events in batches" * doctest::skip()) {
                   static_cast<double>(all) / seconds, commits[commits.size() / 2], commits[commits.size() * 99 / 100], commits.back());
     }
     auto queue = database.queue();
+    std::vector<std::string> busy;
+    for (int i = 0; i < 10; ++i) busy.push_back("channel" + std::to_string(i));
     const std::vector<Event> fill(1000, event("full", std::string(1500, 'x')));
     while (queue.size() < 100'000) queue.store(fill, 1000, to_project);
     const auto took = [&](const char* what, const std::function<void()>& call) {
@@ -175,6 +176,10 @@ TEST_CASE("measure: queue, 10,000 events in batches" * doctest::skip()) {
       claim(queue, 1000, 10, 20);
       queue.release_all();
     });
+    took("claim() of a lane of 100,000, 20 posts", [&] {
+      claim(queue, 1000, 1, 20, busy);
+      queue.release_all();
+    });
     took("one post sent alone: claim, sending, delivered, release", [&] {
       const auto lane = claim(queue, 1000, 1, 1).at(0);
       queue.sending(ids(lane), 1000);
@@ -183,5 +188,10 @@ TEST_CASE("measure: queue, 10,000 events in batches" * doctest::skip()) {
     });
   };
   with_sqlite(measure);
-  with_postgresql(measure);
+  std::string why;
+  const auto server = PostgresServer::start(why, {"-c", "fsync=on"});
+  if (server == nullptr) return;
+  const auto url = server->make_database();
+  Database database{"postgresql", [&] { return open_queue_database(url, ""); }};
+  measure(database);
 }
