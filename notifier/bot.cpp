@@ -1,0 +1,1 @@
+#include "notifier/delivery.h"
