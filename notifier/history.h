@@ -23,7 +23,7 @@ std::string_view word(Turn turn);
 
 struct Change {
   Turn turn = Turn::none;
-  std::uint32_t streak = 0;      // still_failing: this is the 3rd failure in a row
+  std::uint32_t streak = 0;      // still_failing: this is the 3rd failure in a row; fixed: after so many failures; first, broken: 1
   std::int64_t lasted_s = 0;     // fixed: how long it was broken; still_failing: since when
 };
 

@@ -60,7 +60,7 @@ class Queue {
   /// are stored. Throws SqlError when none of it was stored. `why` gets the router's sentence for an unrouted one.
   struct Result { Stored stored; std::string why; };
   std::vector<Result> store(std::span<const Event> events, UnixMilliseconds now, const RouteEvent& route);
-  /// Posts waiting and dead: for the bound.
+  /// Posts waiting, being sent and dead: for the bound. A count over the narrowest index, so ask once a batch at most.
   std::int64_t size();
 
   // --- out: one thread of the notifier
@@ -70,24 +70,26 @@ class Queue {
     std::int64_t waiting = 0;       // all that are due in this lane, also beyond `most`
   };
   /// Lanes with something due that no other notifier works on, at most `lanes` of them, each leased to us for `lease`; those in `busy` are
-  /// left out. Also takes back lanes of owners whose lease is over: what they left `sending` is counted ambiguous and waits again, or is
-  /// dead after the second time.
+  /// left out. Also takes back lanes of owners whose lease is over, and ours that are not in `busy`: what was left `sending` there is
+  /// counted ambiguous and waits again, or is dead after the second time. The lane served longest ago comes first.
   std::vector<Lane> claim(UnixMilliseconds now, std::chrono::milliseconds lease, std::size_t lanes, std::size_t most, std::span<const std::string> busy);
   /// At start with SQLite: the lanes of a predecessor that was killed are ours at once (there is one process a state directory: it holds a lock).
   void take_over(UnixMilliseconds now);
-  /// On disk before the first byte leaves.
+  /// On disk before the first byte leaves; an attempt is counted and our lease on the lane begins anew. Throws SqlError (busy) when the
+  /// lane is not ours any more: another notifier took it after our lease, and nothing of it may be sent.
   void sending(std::span<const std::int64_t> ids, UnixMilliseconds now);
-  /// Mattermost has them.
+  /// Mattermost has them: they are removed, whoever the lane belongs to by now.
   void delivered(std::span<const std::int64_t> ids, std::string_view channel);
-  /// They wait again and the lane rests until `not_before`. With `ambiguous` the answer was lost: counted; a post for which that happens a
-  /// second time is buried instead. Returns how many were buried.
+  /// They wait again, the lane rests until `not_before` and is given back. With `ambiguous` the answer was lost: counted; a post for which
+  /// that happens a second time is buried instead. Returns how many were buried. Nothing happens in a lane that is not ours any more.
   std::size_t retry(std::span<const std::int64_t> ids, std::string_view channel, UnixMilliseconds not_before, bool ambiguous, std::string_view reason, UnixMilliseconds now);
   void bury(std::span<const std::int64_t> ids, std::string_view channel, std::string_view reason, UnixMilliseconds now);
   /// Gives a lane back; with `not_before` it rests until then (flood control).
   void release(std::string_view channel, UnixMilliseconds not_before);
   /// At the end: all of ours, at once.
   void release_all();
-  /// The next moment at which a resting lane or a held-back post is due; nullopt: nothing waits.
+  /// The next moment at which a resting lane or a held-back post is due; nullopt: nothing waits. A lane that anybody works on (also we)
+  /// counts with the end of its lease: whoever has it knows better.
   std::optional<UnixMilliseconds> next_due();
 
   // --- threads of a bot: which post tells about a subject
@@ -108,14 +110,20 @@ class Queue {
   std::optional<DeadLetter> dead_letter(std::int64_t id);
   /// Wait again, at the end of their lane, as if never tried. Empty ids: all. Returns how many.
   std::size_t retry_dead(std::span<const std::int64_t> ids, UnixMilliseconds now);
+  /// Those alone: empty ids are none.
   std::size_t drop_dead(std::span<const std::int64_t> ids);
 
   /// After an SqlError of kind broken.
   void reconnect();
 
  private:
+  struct Gone { std::int64_t ambiguous = 0, buried = 0; };
+  Gone take_back(const std::string* channel, UnixMilliseconds now);
+  void add(std::string_view name, std::int64_t n);
+
   std::unique_ptr<Sql> sql_;
   std::string owner_;
+  std::chrono::milliseconds lease_{60'000};  // as claim() was told last
 };
 
 }  // namespace radiotower::notifier
