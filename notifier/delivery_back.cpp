@@ -55,7 +55,8 @@ void Delivery::State::settle_delivered(const std::string& channel, Work& work) {
   }
   forget_troubles(channel, work);
   done.insert(work.ids.begin(), work.ids.end());
-  const UnixMilliseconds not_before = when_channel_may(channel, steady_now());
+  // A bot's next post may be an edit, which is no flood: say() looks.
+  const UnixMilliseconds not_before = bot ? 0 : when_channel_may(channel, steady_now());
   record(channel, [channel, not_before, work](Queue& q) {
     if (work.thread && !work.subject.empty()) q.set_thread(channel, work.subject, *work.thread, wall_now());
     q.delivered(work.ids, channel);
