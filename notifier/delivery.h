@@ -30,13 +30,16 @@ struct DeliveryCounters {  // relaxed; since the start of the process (those tha
 
 class Delivery {
  public:
-  Delivery(std::unique_ptr<Queue> queue, std::shared_ptr<const Settings> settings, Log& log, RandomSource random);
+  /// Throws std::runtime_error with a sentence (ca_file). `shortest_back_off`: for tests, which are in a hurry.
+  Delivery(std::unique_ptr<Queue> queue, std::shared_ptr<const Settings> settings, Log& log, RandomSource random,
+           std::chrono::milliseconds shortest_back_off = std::chrono::seconds(1));
   ~Delivery();  // stop()
   void start();
   void wake();  // something was stored
   /// Finishes the requests in flight (up to `patience`), gives back the lanes, ends the thread.
   void stop(std::chrono::milliseconds patience);
-  void apply(std::shared_ptr<const Settings> settings);  // before the next post
+  /// Before the next post, when those in flight are answered. Settings that can't be (ca_file) are refused in the log, and the old ones stay.
+  void apply(std::shared_ptr<const Settings> settings);
   const DeliveryCounters& counters() const;
   /// Beats of the thread: for the watchdog.
   std::uint64_t beats() const;
@@ -47,6 +50,6 @@ class Delivery {
 };
 
 /// The back-off before try number `attempts` + 1: pure. `random` in [0, 1).
-std::chrono::milliseconds back_off(std::uint32_t attempts, double random);
+std::chrono::milliseconds back_off(std::uint32_t attempts, double random, std::chrono::milliseconds shortest = std::chrono::seconds(1));
 
 }  // namespace radiotower::notifier

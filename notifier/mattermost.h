@@ -30,10 +30,11 @@ struct Answer {
   std::string reason;                  // a sentence for the operator, with what to do; no secret in it
   std::optional<std::chrono::seconds> retry_after;  // 429
   bool server_error = false;           // answered with 500: may be this post's own fault; bounded by the caller
-  Json body;                           // REST: what came back; null otherwise
+  bool tls_failure = false;            // the connection was refused, for its certificates or another reason of TLS
+  Json body;                           // REST: what came back; of a refusal {"id": ...} alone; null otherwise
 };
 
-/// What an answer of the webhook means. `hook_is_own`: of [mattermost.hooks]. Pure, for tests.
+/// What an answer means: pure, for tests. `channel`: empty where the hook posts to its own; `what`: the call, for the sentence.
 Answer judge_hook(unsigned status, std::string_view content_type, std::string_view body, std::string_view retry_after, std::string_view channel);
 Answer judge_rest(unsigned status, std::string_view content_type, std::string_view body, std::string_view retry_after, std::string_view what);
 
@@ -41,7 +42,7 @@ Answer judge_rest(unsigned status, std::string_view content_type, std::string_vi
 /// the end. False: `why` with a hint (a dash in the id, "/hooks" missing, a channel's page pasted, a trailing slash).
 bool check_hook(std::string_view url, std::string& why, std::string& hint);
 bool check_base_url(std::string_view url, std::string& why, std::string& hint);
-/// "https://host:port/…": what may be shown of a URL that ends in a secret.
+/// "https://host:port/…": what may be shown of a URL that ends in a secret. Also names a server: equal for all URLs of one.
 std::string without_secret(std::string_view url);
 
 class Client {
@@ -52,11 +53,13 @@ class Client {
   using Done = std::function<void(Answer)>;
   /// POST of a webhook payload ({channel?, text ...}). `done` is called by turn(), on the same thread.
   void post_hook(const std::string& channel, const Json& payload, Done done);
-  /// A REST call with the bot's token: method, path below /api/v4, a body or null.
+  /// A REST call with the bot's token: method, path below /api/v4, a body or null. Only a POST can be ambiguous.
   void rest(const char* method, const std::string& path, const Json& body, Done done);
   /// GET /api/v4/system/ping of the server behind `channel`'s hook: whether anybody is there, after an answer was lost. delivered: any HTTP
   /// answer below 500.
   void ping(const std::string& channel, Done done);
+  /// without_secret() of the server that takes this channel's posts.
+  std::string server_of(const std::string& channel) const;
 
   /// Moves transfers on, calls what is done, and waits up to `patience` for something to happen.
   void turn(std::chrono::milliseconds patience);
