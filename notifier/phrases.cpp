@@ -17,23 +17,52 @@ struct KindWords {
   std::string_view kind, one, many;
 };
 constexpr std::array<KindWords, 24> kinds{{
-    {"pipeline", "pipeline", "pipelines"}, {"job", "job", "jobs"}, {"push", "push", "pushes"}, {"tag", "tag", "tags"},
-    {"merge_request", "merge request", "merge requests"}, {"note", "comment", "comments"}, {"issue", "issue", "issues"},
-    {"deployment", "deployment", "deployments"}, {"release", "release", "releases"}, {"wiki", "wiki page", "wiki pages"},
-    {"feature_flag", "feature flag", "feature flags"}, {"emoji", "reaction", "reactions"}, {"milestone", "milestone", "milestones"},
-    {"vulnerability", "vulnerability", "vulnerabilities"}, {"access_token", "access token", "access tokens"},
-    {"member", "change of members", "changes of members"}, {"build", "build", "builds"}, {"gate", "quality gate", "quality gates"},
-    {"artifact", "artifact", "artifacts"}, {"image", "image", "images"}, {"bundle", "bundle", "bundles"}, {"alert", "alert", "alerts"},
-    {"message", "message", "messages"}, {"check", "check", "checks"},
+    {"pipeline", "pipeline", "pipelines"},
+    {"job", "job", "jobs"},
+    {"push", "push", "pushes"},
+    {"tag", "tag", "tags"},
+    {"merge_request", "merge request", "merge requests"},
+    {"note", "comment", "comments"},
+    {"issue", "issue", "issues"},
+    {"deployment", "deployment", "deployments"},
+    {"release", "release", "releases"},
+    {"wiki", "wiki page", "wiki pages"},
+    {"feature_flag", "feature flag", "feature flags"},
+    {"emoji", "reaction", "reactions"},
+    {"milestone", "milestone", "milestones"},
+    {"vulnerability", "vulnerability", "vulnerabilities"},
+    {"access_token", "access token", "access tokens"},
+    {"member", "change of members", "changes of members"},
+    {"build", "build", "builds"},
+    {"gate", "quality gate", "quality gates"},
+    {"artifact", "artifact", "artifacts"},
+    {"image", "image", "images"},
+    {"bundle", "bundle", "bundles"},
+    {"alert", "alert", "alerts"},
+    {"message", "message", "messages"},
+    {"check", "check", "checks"},
 }};
 
 struct Past {
   std::string_view action, past;
 };
-constexpr std::array<Past, 14> irregular{{
-    {"open", "opened"}, {"unapproved", "took back the approval of"}, {"unapproval", "took back an approval of"}, {"approval", "approved"},
-    {"synchronize", "updated"}, {"submit", "submitted"}, {"add", "added"}, {"reopen", "reopened"}, {"publish", "published"}, {"edit", "edited"},
-    {"revoke", "took back"}, {"award", "reacted to"}, {"create", "created"}, {"set", "set"},
+constexpr std::array<Past, 16> irregular{{
+    {"open", "opened"},
+    {"unapproved", "took back the approval of"},
+    {"unapproval", "took back an approval of"},
+    {"approval", "approved"},
+    {"synchronize", "updated"},
+    {"submit", "submitted"},
+    {"add", "added"},
+    {"reopen", "reopened"},
+    {"publish", "published"},
+    {"edit", "edited"},
+    {"revoke", "took back"},
+    {"award", "reacted to"},
+    {"create", "created"},
+    {"set", "set"},
+    {"on", "switched on"},
+    {"off", "switched off"},
 }};
 
 /// "merge" -> "merged". The actions of the sources are verbs, some already in the past.
@@ -48,12 +77,18 @@ std::string past(std::string_view action) {
 
 std::string ordinal(std::uint32_t n) {
   const std::uint32_t tens = n % 100;
-  const char* ending = tens >= 11 && tens <= 13 ? "th" : n % 10 == 1 ? "st" : n % 10 == 2 ? "nd" : n % 10 == 3 ? "rd" : "th";
+  const char* ending = tens >= 11 && tens <= 13 ? "th"
+                       : n % 10 == 1            ? "st"
+                       : n % 10 == 2            ? "nd"
+                       : n % 10 == 3            ? "rd"
+                                                : "th";
   return fmt::format("{}{}", n, ending);
 }
 
 std::string person(const Event& event, Place place) {
-  const std::string& name = !event.actor.empty() ? event.actor : !event.author.empty() ? event.author : event.actor_login;
+  const std::string& name = !event.actor.empty()    ? event.actor
+                            : !event.author.empty() ? event.author
+                                                    : event.actor_login;
   const std::string words = shown(place, name, longest_name);
   return words.empty() ? "Somebody" : words;
 }
@@ -72,15 +107,34 @@ std::string title_or_kind(const Event& event, Place place) {
   return title.empty() ? capitalised(kind_words(event.kind, 1)) : title;
 }
 
+std::string_view without(std::string_view beginning, std::string_view text) {
+  return text.starts_with(beginning) ? text.substr(beginning.size()) : text;
+}
+
+/// What somebody opened or deployed: "!7 Add the pump", "release v1.2", "feature flag slow-start".
+std::string object_of(const Event& event, Place place) {
+  std::string title = shown(place, event.title, longest_title);
+  if (title.empty()) return "the " + kind_words(event.kind, 1);
+  if (event.kind == "merge_request" || event.kind == "issue") return title;
+  if (event.title.find(' ') == std::string::npos) return kind_words(event.kind, 1) + " " + title;
+  // Several words: the first are the source's, and begin with a capital: "Feature flag ...".
+  if (title.size() > 1 && title[0] >= 'A' && title[0] <= 'Z' && title[1] >= 'a' && title[1] <= 'z')
+    title[0] = static_cast<char>(title[0] + 32);
+  return title;
+}
+
 std::string push_sentence(const Event& event, Place place) {
   const std::string who = person(event, place), branch = branch_words(event, place);
   const std::string_view where = event.is_tag || event.kind == "tag" ? "tag" : "branch";
-  const auto is = [&](std::string_view action) { return event.action == action || event.action == std::string(action) + "d"; };
+  const auto is = [&](std::string_view action) {
+    return event.action == action || event.action == std::string(action) + "d";
+  };
   if (is("delete") || event.action == "removed") return fmt::format("{} deleted {} {}", who, where, branch);
   if (where == "tag") return fmt::format("{} pushed tag {}", who, branch);
   const std::size_t commits = std::max(event.items_total, event.items.size());
   const std::string amount = commits == 0 ? "" : fmt::format(" {} {}", commits, commits == 1 ? "commit" : "commits");
-  if (is("create")) return fmt::format("{} pushed the new branch {}{}", who, branch, commits == 0 ? "" : " with" + amount);
+  if (is("create"))
+    return fmt::format("{} pushed the new branch {}{}", who, branch, commits == 0 ? "" : " with" + amount);
   return fmt::format("{} pushed{}{}", who, amount, branch.empty() ? "" : " to " + branch);
 }
 
@@ -128,6 +182,12 @@ std::string_view verdict(std::string_view kind, Status status) {
   return "";
 }
 
+std::string_view state(const Event& event) {
+  if (event.kind == "alert" && event.status == Status::failed) return "firing";
+  if (event.kind == "alert" && event.status == Status::success) return "resolved";
+  return event.status == Status::success ? verdict(event.kind, event.status) : word(event.status);
+}
+
 std::string kind_words(std::string_view kind, std::size_t count) {
   for (const KindWords& k : kinds)
     if (k.kind == kind) return std::string(count == 1 ? k.one : k.many);
@@ -140,7 +200,8 @@ std::optional<std::string> duration_words(double seconds) {
   if (!(seconds >= 0) || seconds > 1e9) return std::nullopt;
   const auto s = static_cast<std::int64_t>(std::llround(seconds));
   const auto pair = [](std::int64_t large, const char* large_unit, std::int64_t small, const char* small_unit) {
-    return small == 0 ? fmt::format("{} {}", large, large_unit) : fmt::format("{} {} {} {}", large, large_unit, small, small_unit);
+    return small == 0 ? fmt::format("{} {}", large, large_unit)
+                      : fmt::format("{} {} {} {}", large, large_unit, small, small_unit);
   };
   if (s < 60) return fmt::format("{} s", s);
   if (s < 3600) return pair(s / 60, "min", s % 60, "s");
@@ -149,7 +210,8 @@ std::optional<std::string> duration_words(double seconds) {
 }
 
 std::string change_words(const Change& change) {
-  const std::optional<std::string> lasted = change.lasted_s > 0 ? duration_words(static_cast<double>(change.lasted_s)) : std::nullopt;
+  const std::optional<std::string> lasted =
+      change.lasted_s > 0 ? duration_words(static_cast<double>(change.lasted_s)) : std::nullopt;
   switch (change.turn) {
     case Turn::broken: return "broken";
     case Turn::still_failing:
@@ -164,21 +226,22 @@ std::string change_words(const Change& change) {
 }
 
 std::string sentence(const Event& event, Place place) {
-  if (event.status != Status::none) return fmt::format("{} {}", title_or_kind(event, place), verdict(event.kind, event.status));
+  if (event.status != Status::none)
+    return fmt::format("{} {}", title_or_kind(event, place), verdict(event.kind, event.status));
   if (event.kind == "push" || event.kind == "tag") return push_sentence(event, place);
   if (event.kind == "message") return title_or_kind(event, place);
   const std::string who = person(event, place);
-  const bool somebody = who != "Somebody";
-  if (event.kind == "note") return fmt::format("{} commented on {}", who, title_or_kind(event, place));
-  if (event.action.empty()) return somebody ? fmt::format("{}: {}", who, title_or_kind(event, place)) : title_or_kind(event, place);
-  const bool has_title = !shown(place, event.title, 8).empty();
-  // "!7 Add the pump" says itself what it is; "v1.2" does not.
-  const bool names_itself = event.kind == "merge_request" || event.kind == "issue" || event.title.find(' ') != std::string::npos;
-  const std::string what = !has_title     ? "the " + kind_words(event.kind, 1)
-                           : names_itself ? title_or_kind(event, place)
-                                          : kind_words(event.kind, 1) + " " + title_or_kind(event, place);
+  const bool known = who != "Somebody";
+  if (event.kind == "note")
+    return fmt::format("{} commented on {}", who, shown(place, without("Comment on ", event.title), longest_title));
+  if (event.action.empty())
+    return known ? fmt::format("{}: {}", who, title_or_kind(event, place)) : title_or_kind(event, place);
+  const std::string what = object_of(event, place);
   const bool published = event.kind == "release" && event.action == "create";
-  return fmt::format("{} {} {}", who, published ? "published" : shown(place, past(event.action), 40), what);
+  const std::string did = published ? "published" : shown(place, past(event.action), 40);
+  if (known) return fmt::format("{} {} {}", who, did, what);
+  // What no person does: "Release bundle 1.0.0 created"; "Access token deploy expires" says all.
+  return event.action.ends_with("ing") ? title_or_kind(event, place) : fmt::format("{} {}", capitalised(what), did);
 }
 
 std::string headline(const Event& event, Place place) {
