@@ -60,7 +60,8 @@ class Queue {
   /// are stored. Throws SqlError when none of it was stored. `why` gets the router's sentence for an unrouted one.
   struct Result { Stored stored; std::string why; };
   std::vector<Result> store(std::span<const Event> events, UnixMilliseconds now, const RouteEvent& route);
-  /// Posts waiting, being sent and dead: for the bound. A count over the narrowest index, so ask once a batch at most.
+  /// Posts waiting, being sent and dead: for the bound. Ask once a batch at most: it counts over an index (see queue.cpp for what it costs),
+  /// and where that takes long, the answer is up to a second old but for what we stored ourselves.
   std::int64_t size();
 
   // --- out: one thread of the notifier
@@ -124,6 +125,8 @@ class Queue {
   std::unique_ptr<Sql> sql_;
   std::string owner_;
   std::chrono::milliseconds lease_{60'000};  // as claim() was told last
+  std::int64_t size_ = 0;                    // as counted, and what we stored since; holds until:
+  std::chrono::steady_clock::time_point counted_until_{};
 };
 
 }  // namespace radiotower::notifier

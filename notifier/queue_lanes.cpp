@@ -5,7 +5,7 @@
 #include "notifier/queue.h"
 #include "notifier/transaction.h"
 
-// post.state: 0 waiting, 1 sending, 2 dead. The statements say the numbers themselves, so that partial indices are used.
+// post.state: 0 waiting, 1 sending, 2 dead.
 
 namespace radiotower::notifier {
 
@@ -36,9 +36,20 @@ const std::string wait_ambiguous =
 const std::string bury_these = "UPDATE post SET state = 2, died = $17, reason = $18 WHERE state <> 2 AND id IN " + these_ids + " RETURNING id";
 const std::string remove_dead = "DELETE FROM post WHERE state = 2 AND id IN " + these_ids + " RETURNING id, channel, json";
 
+// The plus keeps the planner from taking all that is due (100,000 texts, perhaps) and sorting it: the lane is walked in its order.
+constexpr auto due_posts =
+    "SELECT id, attempts, ambiguous, made, json FROM post WHERE channel = $1 AND state = 0 AND +not_before <= $2 ORDER BY id LIMIT $3";
+
 constexpr auto is_ours = "UPDATE lane SET owner = owner WHERE channel = $1 AND owner = $2 RETURNING channel";  // and stays so until the commit
 constexpr auto give_back =
     "UPDATE lane SET owner = '', not_before = CASE WHEN not_before < $3 THEN $3 ELSE not_before END WHERE channel = $1 AND owner = $2 RETURNING channel";
+
+/// What Mattermost said, as both databases take it: UTF-8 without NUL, one that refused it would hold up the lane for ever.
+std::string clean(std::string_view reason) {
+  auto text = Json::parse(Json(reason.substr(0, 1000)).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
+  std::replace(text.begin(), text.end(), '\0', ' ');
+  return text;
+}
 
 std::int64_t size_of(const std::vector<Row>& rows) { return static_cast<std::int64_t>(rows.size()); }
 
@@ -79,9 +90,7 @@ std::vector<Queue::Lane> Queue::claim(UnixMilliseconds now, std::chrono::millise
       const auto [ambiguous, buried] = take_back(&lane.channel, now);
       gone.ambiguous += ambiguous;
       gone.buried += buried;
-      for (const auto& post : sql_->run("SELECT id, attempts, ambiguous, made, json FROM post WHERE channel = $1 AND state = 0 AND not_before <= $2"
-                                        " ORDER BY id LIMIT $3",
-                                        {lane.channel, now, static_cast<std::int64_t>(most)})) {
+      for (const auto& post : sql_->run(due_posts, {lane.channel, now, static_cast<std::int64_t>(most)})) {
         lane.posts.push_back({post.number(0), static_cast<std::uint32_t>(post.number(1)), static_cast<std::uint32_t>(post.number(2)), post.number(3),
                               post.text(4)});
       }
@@ -128,15 +137,16 @@ void Queue::delivered(std::span<const std::int64_t> ids, std::string_view) {
 
 std::size_t Queue::retry(std::span<const std::int64_t> ids, std::string_view channel, UnixMilliseconds not_before, bool ambiguous,
                          std::string_view reason, UnixMilliseconds now) {
+  const auto said = clean(reason);
   return in_transaction(*sql_, [&]() -> std::size_t {
     if (sql_->run(give_back, {channel, owner_, not_before}).empty()) return 0;
     if (!ambiguous) {
-      run_for(*sql_, wait_again, ids, reason);
+      run_for(*sql_, wait_again, ids, std::string_view(said));
       return 0;
     }
-    const auto why = std::string(lost_twice) + ": " + std::string(reason);
+    const auto why = std::string(lost_twice) + ": " + said;
     const auto buried = size_of(run_for(*sql_, bury_ambiguous, ids, now, std::string_view(why)));
-    const auto waiting = size_of(run_for(*sql_, wait_ambiguous, ids, reason));
+    const auto waiting = size_of(run_for(*sql_, wait_ambiguous, ids, std::string_view(said)));
     add("ambiguous", buried + waiting);
     add("buried", buried);
     return static_cast<std::size_t>(buried);
@@ -144,8 +154,9 @@ std::size_t Queue::retry(std::span<const std::int64_t> ids, std::string_view cha
 }
 
 void Queue::bury(std::span<const std::int64_t> ids, std::string_view channel, std::string_view reason, UnixMilliseconds now) {
+  const auto said = clean(reason);
   in_transaction(*sql_, [&] {
-    if (!sql_->run(is_ours, {channel, owner_}).empty()) add("buried", size_of(run_for(*sql_, bury_these, ids, now, reason)));
+    if (!sql_->run(is_ours, {channel, owner_}).empty()) add("buried", size_of(run_for(*sql_, bury_these, ids, now, std::string_view(said))));
     return true;
   });
 }

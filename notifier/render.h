@@ -5,6 +5,7 @@
 // such URL would cost Mattermost 5 s in a network without a way out. `text` of an attachment is our Markdown around defused values.
 #pragma once
 
+#include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,10 +26,13 @@ Json render_digest(std::span<const Post> posts);
 /// The details that go below the one post of a pipeline as a reply in its thread: failed jobs with their links. Null: nothing to add.
 Json render_details(const Post& post);
 
-/// What preview prints: the post as a person would read it, for a terminal of `width` columns; colours with ANSI where asked for.
-std::string for_terminal(const Json& payload, bool colours);
+/// What preview prints: the post as a person would read it, for a terminal of `width` columns; colours with ANSI where asked for. No
+/// control character but newline comes from the payload.
+std::string for_terminal(const Json& payload, bool colours, std::size_t width = 100);
 
-/// True, or false with a sentence in `why`: the template is no Mustache.
+/// True, or false with a sentence in `why`: the template is no Mustache, or asks for a variable that is not there. Variables, each defused:
+/// title url link status change project branch commit commit_title author actor duration text kind action source, and the lists
+/// items (name url link status detail) and facts (name value). `url` is for [label]({{url}}); what is empty is false.
 bool check_template(std::string_view template_text, std::string& why);
 
 }  // namespace radiotower::notifier

@@ -14,9 +14,9 @@ const char* const version_1[] = {
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value BIGINT NOT NULL)",
     "CREATE TABLE lane (channel TEXT PRIMARY KEY, owner TEXT NOT NULL DEFAULT '', lease_until BIGINT NOT NULL DEFAULT 0,"
     " not_before BIGINT NOT NULL DEFAULT 0)",
-    // In the order of the lane; and what is due of it, or when the first is.
-    "CREATE INDEX post_order ON post (channel, state, id)",
-    "CREATE INDEX post_due ON post (channel, not_before) WHERE state = 0",
+    // A lane in its order, without a look at what is held back; how much of it is due, or when the first is.
+    "CREATE INDEX post_order ON post (channel, state, id, not_before)",
+    "CREATE INDEX post_due ON post (channel, state, not_before)",
     // Counts and the oldest of a state, without the rows themselves.
     "CREATE INDEX post_state ON post (state, made)",
     "CREATE TABLE seen (key TEXT PRIMARY KEY, at BIGINT NOT NULL)",

@@ -28,6 +28,7 @@ struct Route {
   std::vector<std::string> source, project, branch, event, status;  // status: words of Status and of Turn
   bool only_on_change = false;
   std::optional<bool> default_branch;  // true: the default branch alone
+  std::optional<bool> security;        // true: security findings alone, whatever their kind
   std::string channel;                 // without "#"; "@user" is a direct message; "" drops what it matches
   std::string mention;                 // "@build-cop": as it is to stand in the post
   bool mention_author = false;         // by [people]

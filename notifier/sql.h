@@ -41,6 +41,8 @@ class Sql {
   virtual void commit() = 0;    // returned: on disk. Thrown: not committed as far as anyone can tell; roll back, and tell senders 503
   virtual void rollback() = 0;  // never throws
   virtual void reconnect() = 0; // closes and opens anew; throws SqlError when that fails
+  /// Before something is added: throws `full` when there would be no room left to take things out again.
+  virtual void expect_room() {}
   virtual bool skips_locked_rows() const = 0;  // PostgreSQL: "FOR UPDATE SKIP LOCKED" is understood
 };
 

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <filesystem>
 #include <unordered_map>
+#include <utility>
 
 #include "notifier/sql.h"
 
@@ -61,9 +62,13 @@ void make_file(const std::string& file) {
   if (!folder.empty()) sync_folder(folder);
 }
 
+// On a full disk posts must still get out, and taking one out needs room in the log too. So 8 MiB are kept in a file beside the queue;
+// when the disk is full it is removed, the log is written back, and only taking out goes on until it can be made again.
+constexpr off_t reserve_size = 8 << 20;  // twice the log before it is written back
+
 class Sqlite final : public Sql {
  public:
-  explicit Sqlite(std::string file) : file_(std::move(file)) { connect(); }
+  explicit Sqlite(std::string file) : file_(std::move(file)), reserve_(file_ + "-reserve") { connect(); }
   ~Sqlite() override { disconnect(); }
 
   std::vector<Row> run(const char* statement, std::initializer_list<Value> values) override {
@@ -90,17 +95,32 @@ class Sqlite final : public Sql {
     }
     const auto error = last_error(statement);
     sqlite3_reset(prepared);  // says the same error again
+    if (error.kind == Kind::full) unlink(reserve_.c_str()), is_full_ = true;
     throw error;
   }
 
   void begin() override { run("BEGIN IMMEDIATE", {}); }  // the write lock at once: an upgrade in the midst would be refused, not waited for
   void commit() override { run("COMMIT", {}); }
   void rollback() noexcept override {
-    if (database_ == nullptr || sqlite3_get_autocommit(database_) != 0) return;  // SQLite rolled back by itself
+    if (database_ == nullptr) return;
     try {
-      run("ROLLBACK", {});
+      if (sqlite3_get_autocommit(database_) == 0) run("ROLLBACK", {});  // else SQLite rolled back by itself
     } catch (...) {  // the next begin() says what is the matter
     }
+    // The log begins anew in its own place, if the file has room for it.
+    if (std::exchange(is_full_, false)) sqlite3_wal_checkpoint_v2(database_, nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+  }
+  void expect_room() override {
+    struct stat status{};
+    if (stat(reserve_.c_str(), &status) == 0) return;
+    const int descriptor = open(reserve_.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600);
+    const int error = descriptor < 0 ? errno : posix_fallocate(descriptor, 0, reserve_size);
+    if (descriptor >= 0) close(descriptor);
+    if (error == 0 || error == EEXIST) return;
+    unlink(reserve_.c_str());
+    // What was taken out makes room within the file.
+    if (run("PRAGMA freelist_count", {}).at(0).number(0) * 4096 >= reserve_size) return;
+    throw SqlError(error == ENOSPC || error == EDQUOT ? Kind::full : Kind::broken, file_ + ": no room for more posts: " + std::strerror(error));
   }
   void reconnect() override {
     disconnect();
@@ -179,7 +199,8 @@ class Sqlite final : public Sql {
   }
   [[noreturn]] void fail(const char* statement) const { throw last_error(statement); }
 
-  const std::string file_;
+  const std::string file_, reserve_;
+  bool is_full_ = false;
   sqlite3* database_ = nullptr;
   std::unordered_map<std::string, sqlite3_stmt*> prepared_;
 };

@@ -3,6 +3,8 @@
 // What is defused, and how it is known to hold, stands in docs/notifier.md ("Hostile text"): mentions (@all, @channel, @here, @user, also
 // behind HTML entities and Markdown), <!channel>, <url|label>, Markdown of every kind, line starts, autolinks, images, hashtags,
 // control characters (C0, C1), bidi controls (U+202A-202E, U+2066-2069, U+200E/F, U+061C), other invisible ones that hide text.
+//
+// A `limit` is one of code points of what is returned, escapes, fences and "…" included; of link() it is the label's.
 #pragma once
 
 #include <cstddef>
@@ -32,6 +34,8 @@ std::string code_span(std::string_view text, std::size_t limit);
 std::string link(std::string_view label, std::string_view url, std::size_t limit);
 /// The URL if it may stand in title_link (as above, at most 2,000 bytes); else empty.
 std::string safe_url(std::string_view url);
+/// safe_url() for "[label](here)": also without what would end a Markdown link, name a user or begin an entity.
+std::string markdown_url(std::string_view url);
 
 /// Markdown that somebody else wrote (Slack-shaped posts): its formatting stays; mentions, <!...>, images, bidi and control characters go.
 /// Slack's <url|label> becomes a Markdown link. At most `limit` characters.

@@ -1,1 +1,44 @@
-// stub
+// Alertmanager's webhook, version 4: one group of alerts a delivery.
+//
+// Kind made: alert. Nothing is dropped.
+#include "notifier/sources/fields.h"
+
+namespace radiotower::notifier {
+
+Parsed parse_alertmanager(const Arrival& arrival) {
+  const Json& body = arrival.body;
+  if (!at(body, "alerts").is_array()) return Malformed{"this is not a webhook of Alertmanager: no alerts"};
+  Event event;
+  event.kind = "alert";
+  std::size_t firing = 0, count = 0;
+  for (const Json& alert : list(body, "alerts")) {
+    if (!alert.is_object()) continue;
+    const Status status = lenient_status(text(alert, "status"));
+    const std::string name = text(alert, "labels", "alertname"), instance = first_of({text(alert, "labels", "instance"), text(alert, "labels", "host"),
+                                                                                      text(alert, "labels", "pod"), text(alert, "labels", "service")});
+    event.items.push_back({first_of({name, "alert"}) + (instance.empty() ? "" : " on " + instance), text(alert, "generatorURL"),
+                           first_line(first_of({text(alert, "annotations", "summary"), text(alert, "annotations", "description"),
+                                                text(alert, "annotations", "message")})), status});
+    ++count;
+    if (status == Status::failed) ++firing;
+  }
+  const std::string state = text(body, "status"), group = text(body, "groupKey");
+  event.status = state.empty() && count > 0 ? (firing > 0 ? Status::failed : Status::success) : lenient_status(state);
+  event.items_total = event.items.size() + whole(number(body, "truncatedAlerts"));
+  const Json& labels = at(body, "commonLabels");
+  event.title = first_of({text(labels, "alertname"), text(body, "groupLabels", "alertname"), counted(event.items_total, "alert")});
+  event.project = first_of({text(labels, "project"), text(labels, "namespace"), text(labels, "service"), text(labels, "job")});
+  event.url = text(body, "externalURL");
+  event.text = first_of({text(body, "commonAnnotations", "summary"), text(body, "commonAnnotations", "description")});
+  add_fact(event, "Severity", text(labels, "severity"));
+  if (firing > 0 && firing < count) add_fact(event, "Firing", std::to_string(firing) + " of " + std::to_string(count));
+  // A group comes again after repeat_interval with the same bytes, as it does after a lost answer; whoever looks at the one post of the
+  // group sees that it still fires. Anything new in it (another alert, another start) makes another key.
+  if (!group.empty()) {
+    event.subject = event.history_key = "alert/" + group;
+    event.dedup_key = sha256_hex(arrival.raw);
+  }
+  return event;
+}
+
+}  // namespace radiotower::notifier

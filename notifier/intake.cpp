@@ -1,0 +1,155 @@
+#include "notifier/intake.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+namespace radiotower::notifier {
+
+namespace {
+
+constexpr std::size_t most_in_a_commit = 500;
+constexpr std::size_t most_waiting = 5'000;  // beyond it the disk is far too slow, and senders are told to come back
+
+UnixMilliseconds now_ms() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+Intake::Intake(std::unique_ptr<Queue> queue, std::shared_ptr<const Settings> settings, Log& log, std::function<void()> stored)
+    : queue_(std::move(queue)), log_(log), stored_(std::move(stored)), settings_(std::move(settings)) {}
+
+Intake::~Intake() { stop(); }
+
+void Intake::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void Intake::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_one();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Intake::submit(Event event, Done done) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!stopping_ && waiting_.size() < most_waiting) {
+      waiting_.push_back({std::move(event), std::move(done)});
+      done = nullptr;
+    }
+  }
+  if (!done) return wake_.notify_one();
+  counters_.full.fetch_add(1, std::memory_order_relaxed);
+  done(Taken::full);
+}
+
+void Intake::apply(std::shared_ptr<const Settings> settings) {
+  const std::lock_guard lock(mutex_);
+  settings_ = std::move(settings);
+}
+
+std::optional<std::string> Intake::trouble() const {
+  const std::lock_guard lock(mutex_);
+  return trouble_;
+}
+
+void Intake::run() {
+  std::vector<Waiting> batch;
+  for (;;) {
+    std::shared_ptr<const Settings> settings;
+    {
+      std::unique_lock lock(mutex_);
+      // A beat a second, also when nothing comes: the watchdog watches it.
+      wake_.wait_for(lock, std::chrono::seconds(1), [&] { return stopping_ || !waiting_.empty(); });
+      beats_.fetch_add(1, std::memory_order_relaxed);
+      if (waiting_.empty() && stopping_) return;
+      const std::size_t n = std::min(waiting_.size(), most_in_a_commit);
+      batch.assign(std::make_move_iterator(waiting_.begin()), std::make_move_iterator(waiting_.begin() + static_cast<std::ptrdiff_t>(n)));
+      waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(n));
+      settings = settings_;
+    }
+    if (!batch.empty()) store(batch, *settings);
+    batch.clear();
+  }
+}
+
+void Intake::store(std::vector<Waiting>& batch, const Settings& settings) {
+  std::vector<Event> events;
+  events.reserve(batch.size());
+  for (auto& waiting : batch) events.push_back(std::move(waiting.event));
+  std::vector<Queue::Result> results;
+  try {
+    // The bound is looked at once a batch: it may be passed by one batch, which is less than one hundredth of it by default.
+    if (queue_->size() >= static_cast<std::int64_t>(settings.queue_limit)) {
+      counters_.full.fetch_add(batch.size(), std::memory_order_relaxed);
+      const std::string what = fmt::format("{} posts wait or are dead, as many as queue_limit allows", settings.queue_limit);
+      bool first;
+      {
+        const std::lock_guard lock(mutex_);
+        first = !trouble_;
+        trouble_ = what;
+      }
+      if (first) log_.write(Priority::error, "queue full", what + "; senders get 503 (`radiotower-notifier dead list` shows what can be dropped)");
+      for (auto& waiting : batch) waiting.done(Taken::full);
+      return;
+    }
+    results = queue_->store(events, now_ms(), [&](const Event& event, const Change& change, std::string& why) { return route(settings, event, change, why); });
+  } catch (const SqlError& error) {
+    failed(batch, error.what());
+    if (error.kind != SqlError::Kind::broken) return;
+    try {
+      queue_->reconnect();
+    } catch (const SqlError&) {  // the next batch fails, says why and tries again
+    }
+    return;
+  }
+  counters_.commits.fetch_add(1, std::memory_order_relaxed);
+  std::optional<std::string> over;
+  {
+    const std::lock_guard lock(mutex_);
+    over.swap(trouble_);
+  }
+  if (over) log_.write(Priority::notice, "queue works again", "events are stored again");
+  bool posts = false;
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    const Event& event = events[i];
+    switch (results[i].stored) {
+      case Stored::stored:
+        posts = true;
+        counters_.stored.fetch_add(1, std::memory_order_relaxed);
+        log_.write(Priority::debug, "event stored", "", {{"source", event.source}, {"kind", event.kind}, {"project", event.project}, {"status", word(event.status)}});
+        batch[i].done(Taken::stored);
+        break;
+      case Stored::duplicate:
+        counters_.duplicate.fetch_add(1, std::memory_order_relaxed);
+        log_.write(Priority::info, "duplicate dropped", "", {{"source", event.source}, {"kind", event.kind}, {"project", event.project}, {"key", event.dedup_key}});
+        batch[i].done(Taken::duplicate);
+        break;
+      case Stored::unrouted:
+        counters_.unrouted.fetch_add(1, std::memory_order_relaxed);
+        log_.write(Priority::debug, "event not posted", results[i].why, {{"source", event.source}, {"kind", event.kind}, {"project", event.project}});
+        batch[i].done(Taken::unrouted);
+        break;
+    }
+  }
+  if (posts) stored_();
+}
+
+void Intake::failed(std::vector<Waiting>& batch, const std::string& what) {
+  counters_.failed.fetch_add(batch.size(), std::memory_order_relaxed);
+  bool first;
+  {
+    const std::lock_guard lock(mutex_);
+    first = trouble_ != what;
+    trouble_ = what;
+  }
+  if (first) log_.write(Priority::error, "events not stored", what + "; senders get 503");
+  for (auto& waiting : batch) waiting.done(Taken::failed);
+}
+
+}  // namespace radiotower::notifier

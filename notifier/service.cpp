@@ -1,0 +1,271 @@
+#include "notifier/service.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <mutex>
+
+#include "notifier/config.h"
+#include "notifier/delivery.h"
+#include "notifier/http_server.h"
+#include "notifier/intake.h"
+#include "notifier/web.h"
+#include "radiotower/base/random.h"
+#include "radiotower/service/notify.h"
+
+namespace radiotower::notifier {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+UnixMilliseconds now_ms() { return std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+
+sigset_t signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, signal);
+  return set;
+}
+
+/// One process a state directory: who holds this may take what a predecessor left behind.
+class StateLock {
+ public:
+  explicit StateLock(const std::string& state) {
+    std::error_code error;
+    std::filesystem::create_directory(state, error);
+    if (!error) chmod(state.c_str(), 0700);
+    const std::string path = state + "/lock";
+    descriptor_ = open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    if (descriptor_ < 0) throw std::runtime_error(fmt::format("{} cannot be written: {} (state = \"...\" names a directory of the service's user)", path, std::strerror(errno)));
+    if (flock(descriptor_, LOCK_EX | LOCK_NB) != 0) throw std::runtime_error(fmt::format("another radiotower-notifier runs with the state in {}", state));
+  }
+  ~StateLock() {
+    if (descriptor_ >= 0) close(descriptor_);
+  }
+  StateLock(const StateLock&) = delete;
+  StateLock& operator=(const StateLock&) = delete;
+
+ private:
+  int descriptor_ = -1;
+};
+
+std::string make_owner(const RandomSource& random) {
+  char host[256] = "host";
+  gethostname(host, sizeof host - 1);
+  std::uint8_t bytes[8];
+  random({bytes, sizeof bytes});
+  std::string tail;
+  for (const std::uint8_t byte : bytes) tail += fmt::format("{:02x}", byte);
+  return fmt::format("{}:{}:{}", host, getpid(), tail);
+}
+
+/// What /metrics says of the queue: read by the main thread every few seconds, so that no scrape waits for the database.
+struct Gauges {
+  std::mutex mutex;
+  Depth depth;
+  std::vector<std::pair<std::string, std::int64_t>> counters;
+};
+
+class Running {
+ public:
+  Running(std::shared_ptr<const Settings> settings, std::string config_path, Log& log)
+      : settings_(std::move(settings)), config_path_(std::move(config_path)), log_(log), random_(system_random()), owner_(make_owner(random_)),
+        watcher_(open_queue()), intake_(open_queue(), settings_, log, [this] { delivery_->wake(); }), web_(settings_, intake_, log, [this] { return metrics(); }, [this] { return trouble(); }, hash_key()) {
+    if (settings_->queue == "sqlite") watcher_->take_over(now_ms());
+    delivery_ = std::make_unique<Delivery>(open_queue(), settings_, log_, system_random());
+    HttpServer::Options options;
+    options.listen = settings_->listen;
+    options.certificate = settings_->certificate;
+    options.private_key = settings_->private_key;
+    server_ = std::make_unique<HttpServer>(
+        options, [this](const HttpRequest& head) { return web_.on_head(head); }, [this](HttpRequest&& request, Responder respond) { web_.on_request(std::move(request), std::move(respond)); });
+    if (!settings_->metrics_listen.empty()) {
+      HttpServer::Options own;
+      own.listen = {settings_->metrics_listen};
+      own.connections = 64;
+      metrics_server_ = std::make_unique<HttpServer>(
+          own, [this](const HttpRequest& head) { return web_.on_metrics_head(head); }, [this](HttpRequest&& request, Responder respond) { web_.on_metrics_request(std::move(request), std::move(respond)); });
+    }
+  }
+
+  void run() {
+    watch();
+    delivery_->start();
+    intake_.start();
+    server_->start();
+    if (metrics_server_) metrics_server_->start();
+    log_.write(Priority::notice, "ready", "", {{"version", RADIOTOWER_VERSION}, {"listen", fmt::format("{}", fmt::join(server_->bound(), ","))}, {"tls", settings_->certificate.empty() ? "no" : "yes"},
+               {"queue", settings_->queue == "sqlite" ? "sqlite" : "postgresql"}, {"waiting", static_cast<std::uint64_t>(gauges_.depth.waiting)}, {"dead", static_cast<std::uint64_t>(gauges_.depth.dead)}});
+    notify::ready(fmt::format("listening on {}", fmt::join(server_->bound(), ", ")));
+    loop();
+    notify::stopping();
+    log_.write(Priority::notice, "stopping", "nothing more is taken; the posts in hand are finished");
+    server_->stop();
+    intake_.stop();
+    delivery_->stop(milliseconds(20'000));
+    if (metrics_server_) metrics_server_->stop(100);
+    watch();
+    log_.write(Priority::notice, "stopped", "", {{"waiting", static_cast<std::uint64_t>(gauges_.depth.waiting)}, {"dead", static_cast<std::uint64_t>(gauges_.depth.dead)}});
+  }
+
+ private:
+  std::unique_ptr<Queue> open_queue() { return std::make_unique<Queue>(open_queue_database(settings_->queue, settings_->state), owner_); }
+
+  HashKey hash_key() {
+    HashKey key;
+    random_({reinterpret_cast<std::uint8_t*>(&key), sizeof key});
+    return key;
+  }
+
+  void loop() {
+    const sigset_t set = signals();
+    const auto interval = notify::watchdog_interval();
+    auto looked = std::chrono::steady_clock::now(), beaten = looked;
+    std::uint64_t intake_beat = 0, delivery_beat = 0;
+    for (;;) {
+      const timespec second{1, 0};
+      const int signal = sigtimedwait(&set, nullptr, &second);
+      if (signal == SIGTERM || signal == SIGINT) return;
+      if (signal == SIGHUP) reload();
+      const auto now = std::chrono::steady_clock::now();
+      if (now - looked >= std::chrono::seconds(3)) {
+        watch();
+        looked = now;
+      }
+      // Only while both threads move on: a stuck one is for systemd to end, and the queue is on disk.
+      if (interval && now - beaten >= *interval / 4 && intake_.beats() != intake_beat && delivery_->beats() != delivery_beat) {
+        intake_beat = intake_.beats(), delivery_beat = delivery_->beats();
+        beaten = now;
+        notify::watchdog();
+      }
+    }
+  }
+
+  void reload() {
+    notify::reloading();
+    auto next = std::make_shared<Settings>();
+    ConfigErrors errors;
+    std::vector<std::string> notes;
+    std::string why;
+    if (!read_settings(config_path_, *next, errors, notes)) {
+      for (const auto& error : errors) log_.write(Priority::error, "configuration", error.text());
+      log_.write(Priority::error, "not reloaded", "the configuration has mistakes, named above; nothing has changed");
+    } else {
+      for (const auto& note : notes) log_.write(Priority::warning, "configuration", note);
+      for (const auto& key : keys_that_need_a_restart(*settings_, *next)) log_.write(Priority::warning, "configuration", fmt::format("{} has changed, which needs a restart; the rest is taken over", key));
+      next->metrics_listen = settings_->metrics_listen;
+      if (!server_->reload_certificate(why)) log_.write(Priority::error, "certificate", why + "; the one before stays");
+      settings_ = next;
+      log_.set_level(log_level(*settings_));
+      web_.apply(settings_);
+      intake_.apply(settings_);
+      delivery_->apply(settings_);
+      log_.write(Priority::notice, "reloaded", "", {{"sources", settings_->sources.size()}, {"routes", settings_->routes.size()}});
+    }
+    notify::ready(fmt::format("listening on {}", fmt::join(server_->bound(), ", ")));
+  }
+
+  void watch() {
+    try {
+      const Depth depth = watcher_->depth();
+      auto counters = watcher_->counters();
+      const std::lock_guard lock(gauges_.mutex);
+      gauges_.depth = depth;
+      gauges_.counters = std::move(counters);
+    } catch (const SqlError&) {  // the intake says it; here the figures are old for a while
+      try {
+        watcher_->reconnect();
+      } catch (const SqlError&) {
+      }
+    }
+  }
+
+  std::optional<std::string> trouble() const { return intake_.trouble(); }
+
+  std::string metrics() {
+    std::string out = web_.counters();
+    const auto line = [&](const char* kind, const char* name, const char* help, auto value) {
+      out += fmt::format("# HELP radiotower_notifier_{0} {1}\n# TYPE radiotower_notifier_{0} {2}\nradiotower_notifier_{0} {3}\n", name, help, kind, value);
+    };
+    const DeliveryCounters& d = delivery_->counters();
+    const auto read = [](const auto& counter) { return counter.load(std::memory_order_relaxed); };
+    line("counter", "posts_total", "Posts that Mattermost took.", read(d.posts));
+    line("counter", "digests_total", "Posts that told of several events.", read(d.digests));
+    line("counter", "digested_events_total", "Events told in digests.", read(d.digested));
+    line("counter", "edits_total", "Posts that were edited (bot).", read(d.edits));
+    line("counter", "replies_total", "Replies in threads (bot).", read(d.replies));
+    line("counter", "retries_total", "Tries that will be repeated.", read(d.retries));
+    line("counter", "rate_limited_total", "Answers 429 of Mattermost.", read(d.rate_limited));
+    line("counter", "refused_total", "Answers that no repetition would change (400, 403, 404 ...).", read(d.refused));
+    line("counter", "tls_failures_total", "Connections refused for their certificate.", read(d.tls_failures));
+    line("counter", "buried_total", "Posts that became dead letters.", read(d.buried));
+    line("gauge", "last_success_timestamp_seconds", "When Mattermost last took a post.", read(d.last_success));
+    line("gauge", "last_failure_timestamp_seconds", "When it last did not.", read(d.last_failure));
+    const HttpCounters& h = server_->counters();
+    line("counter", "http_requests_total", "HTTP requests read.", read(h.requests));
+    line("counter", "http_bad_requests_total", "What was no HTTP as RFC 9112 writes it, or too large.", read(h.bad_requests));
+    line("counter", "http_timeouts_total", "Connections closed for their slowness.", read(h.timeouts));
+    line("counter", "http_refused_connections_total", "Connections closed since there were too many.", read(h.refused));
+    line("gauge", "http_open_connections", "Connections open now.", read(h.open));
+    const IntakeCounters& i = intake_.counters();
+    line("counter", "commits_total", "Transactions that stored events.", read(i.commits));
+    const std::lock_guard lock(gauges_.mutex);
+    line("gauge", "queue_waiting", "Posts waiting.", gauges_.depth.waiting);
+    line("gauge", "queue_sending", "Posts in flight.", gauges_.depth.sending);
+    line("gauge", "queue_dead", "Dead letters.", gauges_.depth.dead);
+    line("gauge", "queue_oldest_timestamp_seconds", "When the oldest waiting post was made; 0: none waits.", gauges_.depth.oldest / 1000);
+    out += "# HELP radiotower_notifier_queue_total What happened in the queue since it exists; kept across restarts.\n# TYPE radiotower_notifier_queue_total counter\n";
+    for (const auto& [name, n] : gauges_.counters) out += fmt::format("radiotower_notifier_queue_total{{what=\"{}\"}} {}\n", name, n);
+    line("counter", "log_lines_dropped_total", "Log lines that nobody read.", log_.dropped());
+    return out;
+  }
+
+  std::shared_ptr<const Settings> settings_;
+  std::string config_path_;
+  Log& log_;
+  RandomSource random_;
+  std::string owner_;
+  Gauges gauges_;
+  std::unique_ptr<Queue> watcher_;
+  Intake intake_;
+  Web web_;
+  std::unique_ptr<Delivery> delivery_;
+  std::unique_ptr<HttpServer> server_, metrics_server_;
+};
+
+}  // namespace
+
+void block_signals() {
+  const sigset_t set = signals();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+}
+
+Priority log_level(const Settings& settings) {
+  if (settings.log_level == "error") return Priority::error;
+  if (settings.log_level == "warning") return Priority::warning;
+  if (settings.log_level == "notice") return Priority::notice;
+  return settings.log_level == "debug" ? Priority::debug : Priority::info;
+}
+
+int serve(std::shared_ptr<const Settings> settings, const std::string& config_path, Log& log) {
+  try {
+    // With PostgreSQL several may share a queue, and nothing is kept in the state directory.
+    std::unique_ptr<StateLock> lock;
+    if (settings->queue == "sqlite") lock = std::make_unique<StateLock>(settings->state);
+    Running(std::move(settings), config_path, log).run();
+    return 0;
+  } catch (const std::exception& error) {
+    log.write(Priority::error, "not started", error.what());
+    return 1;
+  }
+}
+
+}  // namespace radiotower::notifier
