@@ -1,15 +1,18 @@
-// HTTP(S) in: accepts, reads strictly, bounds everything, and hands whole requests to a function. Boost.Beast and Asio on one thread of its own.
+// HTTP(S) in: accepts, reads strictly, bounds everything, and hands whole requests to a function. Boost.Asio and Beast on one thread of its own.
 //
-// Bounds: `connections` at once (the oldest idle one is closed for a new one beyond it), headers 16 KiB and 100 fields, body 1 MiB, bodies of all
-// connections together 32 MiB (503 beyond). Deadlines: the header must be there 10 s after its first byte (and the TLS handshake in 10 s),
-// the body 30 s after the header, an idle connection is closed after 60 s, an answer nobody reads after 10 s.
+// Bounds: `connections` at once (beyond it the one that has been longest without a whole head is closed for the new one), heads 16 KiB and 100
+// fields, body 1 MiB, bodies of all connections together 32 MiB (503 beyond). Deadlines, each for the whole and not a single read: the TLS
+// handshake and the head 10 s (a head from its first byte on), the body 30 s after the head, an answer 60 s (503 then) and 10 s to be taken;
+// a connection without a request is closed after 60 s.
 // What is strict: one Host, one Content-Length or "chunked" alone, never both; origin-form targets without fragments, control characters or
-// percent-encoding in the path; CRLF alone; no obs-fold, no blank before a colon; HTTP/1.0 and 1.1. What is not so gets 400 and the
-// connection is closed; nothing behind it on that connection is read.
+// percent-encoding in the path; CRLF alone, no empty line in front; no obs-fold, no blank before a colon; no chunk extensions, no trailers;
+// HTTP/1.0 and 1.1. What is not so gets 400 (or 413, 414, 417, 431, 501, 505) and the connection is closed; nothing behind it on that
+// connection is read. One request at a time: pipelined ones wait, and are answered in order.
 // May not know: sources, queue, JSON. Owns its sockets and thread.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -42,7 +45,13 @@ struct HttpAnswer {
 using Responder = std::function<void(HttpAnswer)>;
 
 struct HttpCounters {  // relaxed; read by anyone
-  std::atomic<std::uint64_t> accepted{0}, refused{0}, requests{0}, bad_requests{0}, timeouts{0}, tls_failures{0}, open{0};
+  std::atomic<std::uint64_t> accepted{0};      // connections
+  std::atomic<std::uint64_t> refused{0};       // connections and bodies beyond a bound; also those closed for a newer one
+  std::atomic<std::uint64_t> requests{0};      // heads that are HTTP as we read it
+  std::atomic<std::uint64_t> bad_requests{0};  // those that are not, and bodies
+  std::atomic<std::uint64_t> timeouts{0};      // of deadlines, but not of idle connections
+  std::atomic<std::uint64_t> tls_failures{0};
+  std::atomic<std::uint64_t> open{0};          // connections now
 };
 
 class HttpServer {
@@ -53,8 +62,14 @@ class HttpServer {
     std::size_t connections = 16'000;
     std::size_t longest_body = 1 << 20;
     std::size_t all_bodies = 32 << 20;
+    // Deadlines: looked at every 250 ms, so they may be late by that.
+    std::chrono::milliseconds head_within{10'000}, body_within{30'000}, answer_within{60'000}, taken_within{10'000}, idle_for{60'000};
+    /// For the log: a sentence on what only an operator can mend (descriptors have run out, a client does not trust our certificate), and
+    /// whose connection it was, where there is one. At most one a second; called on the server's thread; may be empty.
+    std::function<void(std::string_view sentence, std::string_view client)> on_trouble;
   };
-  /// Of a request line and its headers, before the body: an answer refuses the request at once (the connection is closed when a body would follow).
+  /// Of a request line and its headers, before the body: an answer refuses the request at once (the connection is closed when a body would
+  /// follow). Both are called on the server's thread, which does nothing else meanwhile; what they throw costs the connection.
   using OnHead = std::function<std::optional<HttpAnswer>(const HttpRequest& head)>;
   using OnRequest = std::function<void(HttpRequest&& request, Responder respond)>;
 
@@ -62,9 +77,10 @@ class HttpServer {
   HttpServer(Options options, OnHead on_head, OnRequest on_request);
   ~HttpServer();  // stop()
   void start();   // the thread
-  /// No new connections and requests; those being answered have until `grace_ms`; then the thread ends.
+  /// No new connections and requests; those whose head is read have until `grace_ms`; then the thread ends. Not from the server's thread.
   void stop(unsigned grace_ms = 2000);
-  /// Reads certificate and key anew, for connections from now on. False with a sentence: the old ones stay.
+  /// Reads certificate and key anew, for connections from now on. False with a sentence: the old ones stay. True: `why` is empty, or a warning
+  /// (the certificate has expired, is not valid yet). From any thread.
   bool reload_certificate(std::string& why);
   const HttpCounters& counters() const;
   /// What it is bound to, with the port that the kernel chose for 0.
@@ -72,7 +88,7 @@ class HttpServer {
 
  private:
   struct State;
-  std::unique_ptr<State> state_;
+  std::shared_ptr<State> state_;  // Responders that outlive the server know it weakly
 };
 
 }  // namespace radiotower::notifier
