@@ -43,36 +43,42 @@ constexpr std::array<KindWords, 24> kinds{{
     {"check", "check", "checks"},
 }};
 
-struct Past {
-  std::string_view action, past;
+/// What an action is called in a sentence, where adding "ed" does not do: "Ada ACTIVE title", "title PASSIVE" when nobody is named.
+struct Action {
+  std::string_view action, active, passive;
 };
-constexpr std::array<Past, 16> irregular{{
-    {"open", "opened"},
-    {"unapproved", "took back the approval of"},
-    {"unapproval", "took back an approval of"},
-    {"approval", "approved"},
-    {"synchronize", "updated"},
-    {"submit", "submitted"},
-    {"add", "added"},
-    {"reopen", "reopened"},
-    {"publish", "published"},
-    {"edit", "edited"},
-    {"revoke", "took back"},
-    {"award", "reacted to"},
-    {"create", "created"},
-    {"set", "set"},
-    {"on", "switched on"},
-    {"off", "switched off"},
+constexpr std::array<Action, 26> actions{{
+    {"open", "opened", "was opened"}, {"reopen", "reopened", "was reopened"}, {"create", "created", "was created"}, {"publish", "published", "was published"},
+    {"edit", "edited", "was edited"}, {"add", "added", "was added"}, {"set", "set", "was set"}, {"submit", "submitted", "was submitted"},
+    {"approval", "approved", "was approved"}, {"unapproved", "took back the approval of", "is approved no more"},
+    {"unapproval", "took back an approval of", "lost an approval"}, {"changes_requested", "requested changes to", "is to be changed"},
+    {"synchronize", "updated", "was updated"}, {"ready", "marked as ready", "is ready"}, {"on", "switched on", "was switched on"},
+    {"off", "switched off", "was switched off"}, {"award", "reacted with", "was given"}, {"revoke", "took back", "was taken back"},
+    {"rejected", "requested changes to", "is to be changed"}, {"property_added", "added a property to", "got a property"},
+    {"property_deleted", "took a property from", "lost a property"}, {"property added", "added a property to", "got a property"},
+    {"property deleted", "took a property from", "lost a property"}, {"access_denied", "denied access to", "was denied access"},
+    {"access_requested", "asked for access for", "asked for access"}, {"transfer", "transferred", "was transferred"},
 }};
 
 /// "merge" -> "merged". The actions of the sources are verbs, some already in the past.
 std::string past(std::string_view action) {
-  for (const Past& p : irregular)
-    if (p.action == action) return std::string(p.past);
   std::string word(action.substr(0, 40));
   std::replace(word.begin(), word.end(), '_', ' ');
   if (word.ends_with("ed") || word.ends_with("en")) return word;
   return word + (word.ends_with('e') ? "d" : "ed");
+}
+
+const Action* find_action(std::string_view action) {
+  for (const Action& a : actions)
+    if (a.action == action) return &a;
+  return nullptr;
+}
+
+/// "Wiki page Priming" -> "wiki page Priming" in the middle of a sentence: only words that the sources put there themselves.
+std::string in_sentence(std::string title) {
+  for (const std::string_view word : {"Release ", "Wiki page ", "Milestone ", "Project ", "Group ", "Package ", "Feature flag ", "Build #", "Confidential ", "Access token "})
+    if (title.starts_with(word)) title[0] = static_cast<char>(title[0] + 32);
+  return title;
 }
 
 std::string ordinal(std::uint32_t n) {
@@ -105,22 +111,6 @@ std::string capitalised(std::string word) {
 std::string title_or_kind(const Event& event, Place place) {
   const std::string title = shown(place, event.title, longest_title);
   return title.empty() ? capitalised(kind_words(event.kind, 1)) : title;
-}
-
-std::string_view without(std::string_view beginning, std::string_view text) {
-  return text.starts_with(beginning) ? text.substr(beginning.size()) : text;
-}
-
-/// What somebody opened or deployed: "!7 Add the pump", "release v1.2", "feature flag slow-start".
-std::string object_of(const Event& event, Place place) {
-  std::string title = shown(place, event.title, longest_title);
-  if (title.empty()) return "the " + kind_words(event.kind, 1);
-  if (event.kind == "merge_request" || event.kind == "issue") return title;
-  if (event.title.find(' ') == std::string::npos) return kind_words(event.kind, 1) + " " + title;
-  // Several words: the first are the source's, and begin with a capital: "Feature flag ...".
-  if (title.size() > 1 && title[0] >= 'A' && title[0] <= 'Z' && title[1] >= 'a' && title[1] <= 'z')
-    title[0] = static_cast<char>(title[0] + 32);
-  return title;
 }
 
 std::string push_sentence(const Event& event, Place place) {
@@ -173,9 +163,9 @@ std::string_view verdict(std::string_view kind, Status status) {
     case Status::pending: return "is pending";
     case Status::running: return "is running";
     case Status::waiting: return "waits for a person";
-    case Status::success: return alert ? "is resolved" : kind == "deployment" ? "succeeded" : "passed";
+    case Status::success: return alert ? "is resolved" : kind == "vulnerability" ? "is closed" : kind == "deployment" ? "succeeded" : "passed";
     case Status::unstable: return "is unstable";
-    case Status::failed: return alert ? "fires" : "failed";
+    case Status::failed: return alert ? "fires" : kind == "vulnerability" ? "is open" : "failed";
     case Status::canceled: return "was canceled";
     case Status::skipped: return "was skipped";
   }
@@ -226,22 +216,30 @@ std::string change_words(const Change& change) {
 }
 
 std::string sentence(const Event& event, Place place) {
-  if (event.status != Status::none)
+  if (event.status != Status::none) {
+    const bool several = event.kind == "alert" && event.items_total != 1 && event.title.starts_with(std::to_string(event.items_total) + " ");
+    if (several && is_final(event.status)) return fmt::format("{} {}", title_or_kind(event, place), event.status == Status::failed ? "fire" : "are resolved");
     return fmt::format("{} {}", title_or_kind(event, place), verdict(event.kind, event.status));
+  }
   if (event.kind == "push" || event.kind == "tag") return push_sentence(event, place);
-  if (event.kind == "message") return title_or_kind(event, place);
+  if (event.kind == "message" || event.kind == "access_token") return title_or_kind(event, place);
   const std::string who = person(event, place);
-  const bool known = who != "Somebody";
-  if (event.kind == "note")
-    return fmt::format("{} commented on {}", who, shown(place, without("Comment on ", event.title), longest_title));
-  if (event.action.empty())
-    return known ? fmt::format("{}: {}", who, title_or_kind(event, place)) : title_or_kind(event, place);
-  const std::string what = object_of(event, place);
-  const bool published = event.kind == "release" && event.action == "create";
-  const std::string did = published ? "published" : shown(place, past(event.action), 40);
-  if (known) return fmt::format("{} {} {}", who, did, what);
-  // What no person does: "Release bundle 1.0.0 created"; "Access token deploy expires" says all.
-  return event.action.ends_with("ing") ? title_or_kind(event, place) : fmt::format("{} {}", capitalised(what), did);
+  const bool nobody = who == "Somebody";
+  if (event.kind == "note") return fmt::format("{} commented on {}", who, in_sentence(title_or_kind(event, place)));
+  if (event.action.empty()) return nobody ? title_or_kind(event, place) : fmt::format("{}: {}", who, title_or_kind(event, place));
+  const Action* action = find_action(event.action);
+  const bool has_title = !shown(place, event.title, 8).empty();
+  // "!7 Add the pump" says itself what it is; "v1.2" does not.
+  const bool names_itself = event.kind == "merge_request" || event.kind == "issue" || event.kind == "emoji" || event.kind == "member" ||
+                            event.title.find(' ') != std::string::npos;
+  const std::string what = !has_title     ? "the " + kind_words(event.kind, 1)
+                           : names_itself ? title_or_kind(event, place)
+                                          : kind_words(event.kind, 1) + " " + title_or_kind(event, place);
+  // Of a member the sender names nobody but the member.
+  if (nobody || event.kind == "member")
+    return capitalised(fmt::format("{} {}", what, action ? std::string(action->passive) : "was " + shown(place, past(event.action), 40)));
+  if (event.kind == "release" && event.action == "create") return fmt::format("{} published {}", who, in_sentence(what));
+  return fmt::format("{} {} {}", who, action ? std::string(action->active) : shown(place, past(event.action), 40), in_sentence(what));
 }
 
 std::string headline(const Event& event, Place place) {

@@ -137,7 +137,7 @@ Parsed comment(const Delivery& delivery) {
   event.action = "create";
   const Json& about = at(body, "issue").is_object() ? at(body, "issue") : at(body, "pull_request");
   event.commit = text(comment, "commit_id");
-  event.title = "Comment on " + (about.is_object() ? numbered(about) : "commit " + short_sha(event.commit));
+  event.title = about.is_object() ? numbered(about) : "commit " + short_sha(event.commit);
   event.url = first_of({text(comment, "html_url"), text(about, "html_url")});
   event.text = first_of({text(comment, "body"), text(body, "review", "content")});
   return event;
