@@ -370,6 +370,7 @@ void describe(const Settings& settings) {
     fmt::print("takes   {}://{}/v1/{} ({}{})\n", scheme, settings.listen.front(), source.name, name(source.format), source.open ? ", from anyone" : fmt::format(", {} secret{}", source.secrets.size(), source.secrets.size() == 1 ? "" : "s"));
   for (const Route& r : settings.routes) fmt::print("routes  {} -> {}\n", r.name, r.channel.empty() ? "dropped" : "#" + r.channel);
   if (settings.mattermost.bot()) fmt::print("posts   to {} as a bot of team {}\n", without_secret(settings.mattermost.url), settings.mattermost.team);
+  else if (settings.mattermost.hook == prints) fmt::print("posts   to stdout: hook = \"print\"\n");
   else if (!settings.mattermost.hook.empty()) fmt::print("posts   to {}\n", without_secret(settings.mattermost.hook));
   for (const auto& [channel, hook] : settings.mattermost.hooks) fmt::print("posts   #{} to {}\n", channel, without_secret(hook));
   fmt::print("keeps   {}\n", settings.queue == "sqlite" ? settings.state + "/queue.sqlite" : "its queue in PostgreSQL");
