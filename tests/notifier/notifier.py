@@ -47,7 +47,7 @@ def free_port():
 class Notifier:
     """`routes` and `extra` are TOML; `state` is kept when the caller gives one, for restarts on the same queue."""
 
-    def __init__(self, binary, hook="", routes=ALL_TO_BUILDS, extra=NO_FLOOD_CONTROL, state=None, queue="sqlite", mattermost="", root="", environment=None, port=None, wrapper=()):
+    def __init__(self, binary, hook="", routes=ALL_TO_BUILDS, extra=NO_FLOOD_CONTROL, state=None, queue="sqlite", mattermost="", root="", environment=None, port=None, wrapper=(), generic=""):
         self.binary, self.wrapper = os.path.abspath(binary), list(wrapper)
         self.folder = tempfile.mkdtemp(prefix="notifier-")
         self.state = state or os.path.join(self.folder, "state")
@@ -58,10 +58,10 @@ class Notifier:
         secret = os.path.join(self.folder, "secret")
         with open(os.open(secret, os.O_CREAT | os.O_WRONLY, 0o600), "w") as f:
             f.write(SECRET + "\n")
-        sources = "".join(f"[sources.{name}]\nsecrets_file = \"{secret}\"\n" for name in FORMATS)
+        sources = "".join(f"[sources.{name}]\nsecrets_file = \"{secret}\"\n" for name in FORMATS)  # generic is the last
         hook_line = f"hook = \"{hook}\"\n" if hook else ""
         with open(os.open(self.config, os.O_CREAT | os.O_WRONLY, 0o600), "w") as f:
-            f.write(f"listen = [\"127.0.0.1:{self.port}\"]\nstate = \"{self.state}\"\nqueue = \"{queue}\"\n{root}\n[mattermost]\n{hook_line}{mattermost}\n{sources}\n{extra}\n{routes}")
+            f.write(f"listen = [\"127.0.0.1:{self.port}\"]\nstate = \"{self.state}\"\nqueue = \"{queue}\"\n{root}\n[mattermost]\n{hook_line}{mattermost}\n{sources}{generic}\n{extra}\n{routes}")
 
     def start(self, wait=True):
         log = open(self.log_path, "ab")
