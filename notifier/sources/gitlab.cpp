@@ -272,7 +272,8 @@ struct ObjectKind {
 };
 constexpr ObjectKind object_kinds[] = {
     {"push", push}, {"tag_push", push}, {"pipeline", pipeline}, {"build", job}, {"job", job}, {"merge_request", merge_request},
-    {"note", note}, {"issue", issue}, {"work_item", issue}, {"deployment", deployment}, {"release", release}, {"emoji", emoji}, {"vulnerability", vulnerability},
+    {"note", note}, {"issue", issue}, {"work_item", issue}, {"deployment", deployment}, {"release", release},
+    {"emoji", emoji}, {"vulnerability", vulnerability},
 };
 
 /// Idempotency-Key (17.4) and webhook-id (19.0) are one a delivery, and the same when it is sent again. X-Gitlab-Event-UUID is shared by
