@@ -35,11 +35,13 @@ const char* const version_1[] = {
 // An id is never used twice, also after the newest row is gone: delivered() of a row that went must not meet another.
 constexpr auto post_columns_sqlite =
     "CREATE TABLE post (id INTEGER PRIMARY KEY AUTOINCREMENT, channel TEXT NOT NULL, state BIGINT NOT NULL DEFAULT 0,"
-    " attempts BIGINT NOT NULL DEFAULT 0, ambiguous BIGINT NOT NULL DEFAULT 0, not_before BIGINT NOT NULL, "
+    " attempts BIGINT NOT NULL DEFAULT 0,"
+    " ambiguous BIGINT NOT NULL DEFAULT 0, not_before BIGINT NOT NULL,"
     " made BIGINT NOT NULL, died BIGINT NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '', json TEXT NOT NULL)";
 constexpr auto post_columns_postgresql =
     "CREATE TABLE post (id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
-    " channel TEXT NOT NULL, state BIGINT NOT NULL DEFAULT 0, attempts BIGINT NOT NULL DEFAULT 0, ambiguous BIGINT NOT NULL DEFAULT 0, not_before BIGINT NOT NULL, "
+    " channel TEXT NOT NULL, state BIGINT NOT NULL DEFAULT 0, attempts BIGINT NOT NULL DEFAULT 0,"
+    " ambiguous BIGINT NOT NULL DEFAULT 0, not_before BIGINT NOT NULL,"
     " made BIGINT NOT NULL, died BIGINT NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '', json TEXT NOT NULL)";
 
 /// 0: there are none.
