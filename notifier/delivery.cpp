@@ -61,7 +61,6 @@ std::uint64_t Delivery::beats() const { return state_->beats.load(std::memory_or
 // --- the thread
 
 void Delivery::State::run() {
-  must_take_over = settings->queue == "sqlite";
   next_sweep = steady_now() + sweep_each;
   for (;;) {
     beats.fetch_add(1, std::memory_order_relaxed);

@@ -43,8 +43,6 @@ void Delivery::State::start_posts(SteadyTime now) {
   std::vector<Queue::Lane> lanes;
   try {
     const auto wall = wall_now();
-    if (must_take_over) queue->take_over(wall);
-    must_take_over = false;
     lanes = queue->claim(wall, lease(), room, posts_of_a_lane, busy);
     queue_works_again();
     if (lanes.empty()) {

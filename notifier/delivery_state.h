@@ -127,7 +127,7 @@ struct Delivery::State {
   std::set<std::int64_t> done;                 // of them: Mattermost has these
   std::uint64_t last_serial = 0;
   SteadyTime next_look{}, next_sweep{}, queue_rests_until{};
-  bool queue_is_failing = false, must_reconnect = false, must_take_over = false, look = true;
+  bool queue_is_failing = false, must_reconnect = false, look = true;
 
   std::mutex mutex;  // of what follows, and of `client` itself
   std::shared_ptr<const Settings> next_settings;

@@ -32,12 +32,8 @@ Parsed parse_alertmanager(const Arrival& arrival) {
   event.text = first_of({text(body, "commonAnnotations", "summary"), text(body, "commonAnnotations", "description")});
   add_fact(event, "Severity", text(labels, "severity"));
   if (firing > 0 && firing < count) add_fact(event, "Firing", std::to_string(firing) + " of " + std::to_string(count));
-  // A group comes again after repeat_interval with the same bytes, as it does after a lost answer; whoever looks at the one post of the
-  // group sees that it still fires. Anything new in it (another alert, another start) makes another key.
-  if (!group.empty()) {
-    event.subject = event.history_key = "alert/" + group;
-    event.dedup_key = sha256_hex(arrival.raw);
-  }
+  // No identity: a group comes again with the same bytes after repeat_interval, and that reminder is meant to be read.
+  if (!group.empty()) event.subject = event.history_key = "alert/" + group;
   return event;
 }
 
