@@ -187,9 +187,9 @@ void check_listener(Section& section, std::string_view key, const std::string& v
     section.wrong(key, fmt::format("\"{}\" is not an IP address and a port", value), "\"127.0.0.1:8066\", \"0.0.0.0:8066\", or \"[::]:8066\" with brackets round IPv6");
 }
 
-void check_template_key(Section& section, std::string_view key, const std::string& text) {
-  if (std::string why; !text.empty() && !check_template(text, why))
-    section.wrong(key, fmt::format("is no Mustache template: {}", why), "\"{{title}} is {{status}}\", sections as {{#items}}...{{/items}}");
+void check_template_key(Section& section, std::string_view key, const std::string& text, bool any_variable) {
+  if (std::string why; !text.empty() && !check_template(text, why, any_variable))
+    section.wrong(key, fmt::format("the template cannot be used: {}", why), "\"{{title}} is {{status}}\", sections as {{#items}}...{{/items}}");
 }
 
 void read_mattermost(Section& section, Mattermost& m) {
@@ -256,7 +256,7 @@ void read_source(Section& section, Source& source) {
   for (const auto& [key, text] : templates) {
     if (!section.text(key, *text)) continue;
     if (source.format != Format::generic) section.wrong(key, "templates are for format = \"generic\"", "leave the key out");
-    check_template_key(section, key, *text);
+    check_template_key(section, key, *text, true);
   }
 }
 
@@ -308,7 +308,7 @@ void read_route(Section& section, Route& r, const Settings& settings) {
     }
   }
   section.boolean("mention_author", r.mention_author);
-  if (section.text("template", r.template_text)) check_template_key(section, "template", r.template_text);
+  if (section.text("template", r.template_text)) check_template_key(section, "template", r.template_text, false);
   section.text("username", r.username);
   section.boolean("every_state", r.every_state);
   if (std::string text; section.text("quiet_hours", text)) {
@@ -339,7 +339,7 @@ void read_root(Section& root, Settings& s, std::vector<std::string>& notes) {
     if (file_name(tls, "certificate", s.certificate)) readable(tls, "certificate", s.certificate);
     if (file_name(tls, "private_key", s.private_key)) readable(tls, "private_key", s.private_key);
     if (s.certificate.empty() != s.private_key.empty())
-      tls.wrong(s.certificate.empty() ? "private_key" : "certificate", "certificate and private_key belong together", "set both for HTTPS, or none");
+      tls.wrong(s.certificate.empty() ? "certificate" : "private_key", "certificate and private_key belong together", "set both for HTTPS, or none");
     if (s.certificate.empty() || s.private_key.empty() || tls.errors().size() != before) return;
     std::string why;
     if (!load_certificate(s.certificate, s.private_key, why)) tls.wrong("certificate", why, "two PEM files: the certificate with its chain, and its key");

@@ -47,17 +47,16 @@ constexpr std::array<KindWords, 24> kinds{{
 struct Action {
   std::string_view action, active, passive;
 };
-constexpr std::array<Action, 26> actions{{
+constexpr std::array<Action, 24> actions{{
     {"open", "opened", "was opened"}, {"reopen", "reopened", "was reopened"}, {"create", "created", "was created"}, {"publish", "published", "was published"},
     {"edit", "edited", "was edited"}, {"add", "added", "was added"}, {"set", "set", "was set"}, {"submit", "submitted", "was submitted"},
     {"approval", "approved", "was approved"}, {"unapproved", "took back the approval of", "is approved no more"},
-    {"unapproval", "took back an approval of", "lost an approval"}, {"changes_requested", "requested changes to", "is to be changed"},
+    {"unapproval", "took back an approval of", "lost an approval"}, {"changes requested", "requested changes to", "is to be changed"},
     {"synchronize", "updated", "was updated"}, {"ready", "marked as ready", "is ready"}, {"on", "switched on", "was switched on"},
     {"off", "switched off", "was switched off"}, {"award", "reacted with", "was given"}, {"revoke", "took back", "was taken back"},
-    {"rejected", "requested changes to", "is to be changed"}, {"property_added", "added a property to", "got a property"},
-    {"property_deleted", "took a property from", "lost a property"}, {"property added", "added a property to", "got a property"},
-    {"property deleted", "took a property from", "lost a property"}, {"access_denied", "denied access to", "was denied access"},
-    {"access_requested", "asked for access for", "asked for access"}, {"transfer", "transferred", "was transferred"},
+    {"rejected", "requested changes to", "is to be changed"}, {"property added", "added a property to", "got a property"},
+    {"property deleted", "took a property from", "lost a property"}, {"access denied", "denied access to", "was denied access"},
+    {"access requested", "asked for access for", "asked for access"}, {"transfer", "transferred", "was transferred"},
 }};
 
 /// "merge" -> "merged". The actions of the sources are verbs, some already in the past.
@@ -69,8 +68,10 @@ std::string past(std::string_view action) {
 }
 
 const Action* find_action(std::string_view action) {
+  std::string words(action.substr(0, 40));
+  std::replace(words.begin(), words.end(), '_', ' ');
   for (const Action& a : actions)
-    if (a.action == action) return &a;
+    if (a.action == words) return &a;
   return nullptr;
 }
 

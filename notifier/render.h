@@ -33,6 +33,7 @@ std::string for_terminal(const Json& payload, bool colours, std::size_t width = 
 /// True, or false with a sentence in `why`: the template is no Mustache, or asks for a variable that is not there. Variables, each defused:
 /// title url link status change project branch commit commit_title author actor duration text kind action source, and the lists
 /// items (name url link status detail) and facts (name value). `url` is for [label]({{url}}); what is empty is false.
-bool check_template(std::string_view template_text, std::string& why);
+/// `any_variable`: for templates over somebody else's JSON, whose names nobody knows beforehand.
+bool check_template(std::string_view template_text, std::string& why, bool any_variable = false);
 
 }  // namespace radiotower::notifier

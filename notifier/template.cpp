@@ -138,16 +138,16 @@ std::optional<std::string> fill_template(const Post& post, std::size_t limit) {
   return std::move(text);
 }
 
-bool check_template(std::string_view template_text, std::string& why) {
+bool check_template(std::string_view template_text, std::string& why, bool any_variable) {
   if (template_text.size() > longest_template) {
-    why = fmt::format("The template is longer than {} bytes.", longest_template);
+    why = fmt::format("it is longer than {} bytes", longest_template);
     return false;
   }
   if (const std::size_t brace = template_text.find("{{"); brace != std::string_view::npos) {
     for (std::size_t at = brace; at != std::string_view::npos; at = template_text.find("{{", at + 2)) {
       const std::size_t inside = template_text.find_first_not_of(" \t", at + 2);
       if (inside == std::string_view::npos || template_text[inside] != '>') continue;
-      why = "Partials ({{> name}}) are not supported.";
+      why = "it has a partial ({{> name}}), which is not supported";
       return false;
     }
   }
@@ -164,22 +164,22 @@ bool check_template(std::string_view template_text, std::string& why) {
   try {
     mustache::mustache filled{std::string(template_text)};
     if (!filled.is_valid()) {
-      why = fmt::format("The template is no Mustache: {}.", filled.error_message());
+      why = fmt::format("it is no Mustache: {}", filled.error_message());
       return false;
     }
     const mustache::data values = values_of(sample);
     Context context(&values);
     Output out(4 * longest_post);
     filled.render(static_cast<mustache::basic_context<std::string>&>(context), out);
-    if (!context.unknown().empty()) {
-      why = fmt::format("There is no variable \"{}\".", context.unknown());
+    if (!any_variable && !context.unknown().empty()) {
+      why = fmt::format("there is no variable \"{}\"", context.unknown());
       return false;
     }
   } catch (const TooMuch&) {
-    why = "The template gives more than a post can hold.";
+    why = "it gives more than a post can hold";
     return false;
   } catch (const std::exception&) {
-    why = "The template is no Mustache: a tag at its end is not closed.";
+    why = "it is no Mustache: a tag at its end is not closed";
     return false;
   }
   return true;

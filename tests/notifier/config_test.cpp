@@ -156,6 +156,7 @@ TEST_CASE("every mistake is told with file, line, key and a hint") {
       {hook + "[[route]]\nchannel = \"x\"\nquiet_hours = \"22:00-22:00\"\n", ":5:", "route.quiet_hours", "span of the day"},
       {hook + "[[route]]\nchannel = \"x\"\nchanel = \"y\"\n", ":5:", "route.chanel", "did you mean channel?"},
       {hook + "[[route]]\nchannel = \"x\"\ntemplate = \"{{#open}}\"\n", ":5:", "route.template", "Mustache"},
+      {hook + "[[route]]\nchannel = \"x\"\ntemplate = \"{{titel}}\"\n", ":5:", "route.template", "no variable"},
       {hook + "[route]\nchannel = \"x\"\n", ":3:", "route", "two brackets"},
       {hook + "[people]\nada = \"ada\"\n", ":4:", "people.ada", "Mattermost user"},
       {hook + "[flood]\ndigest_from = 1\n", ":4:", "flood.digest_from", "out of range"},

@@ -387,9 +387,9 @@ TEST_CASE("GitLab: nothing of what is confidential is taken over") {
     CHECK(all.find("SECRET") == all.npos);
   }
   CHECK(event("gitlab/issue-confidential").title == "Confidential issue #13");
-  CHECK(event("gitlab/note-confidential_issue").title == "Comment on confidential issue #13");
-  CHECK(event("gitlab/note-merge_request").title == "Comment on !7 Add the valve");
-  CHECK(event("gitlab/note-commit").title == "Comment on commit 5e0b4a44 Tighten the valve");
+  CHECK(event("gitlab/note-confidential_issue").title == "confidential issue #13");
+  CHECK(event("gitlab/note-merge_request").title == "!7 Add the valve");
+  CHECK(event("gitlab/note-commit").title == "commit 5e0b4a44 Tighten the valve");
 }
 
 TEST_CASE("GitLab: the rest") {
@@ -498,7 +498,7 @@ TEST_CASE("Alertmanager: a group is one event") {
   CHECK(firing.status == Status::failed);
   CHECK(resolved.status == Status::success);
   CHECK(firing.subject == resolved.subject);
-  CHECK(firing.dedup_key != resolved.dedup_key);
+  CHECK(firing.dedup_key.empty());  // a reminder has the same bytes
   CHECK(firing.items.size() == 2);
   CHECK(firing.items[0].detail == "The pressure is 9.1 bar");
 }
