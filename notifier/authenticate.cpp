@@ -18,7 +18,9 @@ constexpr std::string_view signing_prefix = "whsec_";
 using Secrets = std::vector<std::string>;
 
 /// One that is empty proves nothing: anybody can make an HMAC with it.
-bool is_plain(Format format, const std::string& secret) { return !secret.empty() && !(format == Format::gitlab && secret.starts_with(signing_prefix)); }
+bool is_plain(Format format, const std::string& secret) {
+  return !secret.empty() && !(format == Format::gitlab && secret.starts_with(signing_prefix));
+}
 
 std::string digest_of(const EVP_MD* hash, std::string_view key, std::string_view text) {
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
@@ -258,7 +260,8 @@ std::string explain(Format format, Verdict verdict) {
     case Verdict::good: return "the secret is right";
     case Verdict::missing: return "the request carries no secret that this source takes: set it " + where;
     case Verdict::wrong:
-      return "the secret or signature is not one of this source: compare it with `secrets` of the source in the notifier's configuration, and set it " +
+      return "the secret or signature is not one of this source: compare it with `secrets` of the source in the notifier's configuration, "
+             "and set it " +
              where;
     case Verdict::stale:
       return "the signature is right, but its time is more than 300 s off: compare the clocks of sender and notifier (an old delivery that is sent "

@@ -7,8 +7,8 @@
 // gitea         X-Gitea-Signature (or X-Forgejo-Signature, X-Gogs-Signature) = hex HMAC-SHA256; also X-Hub-Signature-256
 // github        X-Hub-Signature-256 = "sha256=" hex HMAC-SHA256
 // artifactory   X-JFrog-Event-Auth = the secret itself, or "sha256="/bare hex HMAC-SHA256, or "sha1=" hex HMAC-SHA1 of the body
-// every format  also Authorization: Bearer <secret>, or Basic with the secret as password (any user name) - for what signs, only without
-//               a signature header of its own.
+// every format  also Authorization: Bearer <secret>, or Basic with the secret as password (any user name), where none of the sender's own
+//               headers is there: those decide alone. A "whsec_" token of gitlab is a key and never a password; an empty secret proves nothing.
 #pragma once
 
 #include <string>

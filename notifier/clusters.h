@@ -1,4 +1,5 @@
-// UTF-8 read as a person sees it: a base character with what belongs to it, cleaned of what cannot be seen. Used by text.cpp alone.
+// UTF-8 read as a person sees it: a base character with what belongs to it, cleaned of what cannot be seen. Used by
+// text.cpp alone.
 #pragma once
 
 #include <array>
@@ -8,14 +9,16 @@
 
 namespace radiotower::notifier {
 
-/// The first code point, which leaves `text`. A byte that begins no valid sequence is U+FFFD, alone. `text` is not empty.
+/// The first code point, which leaves `text`. A byte that begins no valid sequence is U+FFFD, alone. `text` is not
+/// empty.
 char32_t take_code_point(std::string_view& text);
 void append(std::string& out, char32_t c);
 
 /// Blanks of every width, tabs, and all that ends a line (U+2424 too: Mattermost's web client reads it as a newline).
 bool is_blank(char32_t c);
 bool ends_line(char32_t c);
-/// Characters that show nothing, or change the order of others: C0, C1, bidi controls, zero-width ones, tags, variation selectors, fillers.
+/// Characters that show nothing, or change the order of others: C0, C1, bidi controls, zero-width ones, tags, variation
+/// selectors, fillers.
 bool is_hidden(char32_t c);
 
 struct Cluster {
@@ -25,8 +28,9 @@ struct Cluster {
   char32_t base() const { return size == 0 ? U'\0' : points[0]; }
 };
 
-/// Clusters of a text, in order. Hidden characters are left out, but a joiner or VS16 inside an emoji stays; of the combining marks on one
-/// base the first 4 stay; marks without a base go. Blanks are all U+0020; ends of lines too, unless `keep_lines`: then U+000A.
+/// Clusters of a text, in order. Hidden characters are left out, but a joiner or VS16 inside an emoji stays; of the
+/// combining marks on one base the first 4 stay; marks without a base go. Blanks are all U+0020; ends of lines too,
+/// unless `keep_lines`: then U+000A.
 class Clusters {
  public:
   Clusters(std::string_view text, bool keep_lines) : rest_(text), keep_lines_(keep_lines) {}

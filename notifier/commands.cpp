@@ -351,7 +351,14 @@ int dead_retry(const Settings& settings, const std::vector<std::int64_t>& ids, b
 int dead_drop(const Settings& settings, const std::vector<std::int64_t>& ids, bool all) {
   if (ids.empty() && !all) return complain("which? ids of `dead list`, or --all");
   return with_queue(settings, [&](Queue& queue) {
-    const std::size_t n = queue.drop_dead(all ? std::span<const std::int64_t>() : std::span(ids));
+    std::vector<std::int64_t> these = ids;
+    // Those that are there now: what dies meanwhile was not meant.
+    for (std::int64_t after = 0; all;) {
+      const auto letters = queue.dead(200, after);
+      if (letters.empty()) break;
+      for (const DeadLetter& letter : letters) these.push_back(after = letter.id);
+    }
+    const std::size_t n = queue.drop_dead(these);
     fmt::print("{} dropped\n", n);
     return all || n == ids.size() ? 0 : complain(fmt::format("{} of the ids are no dead letters", ids.size() - n));
   });
@@ -363,6 +370,7 @@ void describe(const Settings& settings) {
     fmt::print("takes   {}://{}/v1/{} ({}{})\n", scheme, settings.listen.front(), source.name, name(source.format), source.open ? ", from anyone" : fmt::format(", {} secret{}", source.secrets.size(), source.secrets.size() == 1 ? "" : "s"));
   for (const Route& r : settings.routes) fmt::print("routes  {} -> {}\n", r.name, r.channel.empty() ? "dropped" : "#" + r.channel);
   if (settings.mattermost.bot()) fmt::print("posts   to {} as a bot of team {}\n", without_secret(settings.mattermost.url), settings.mattermost.team);
+  else if (settings.mattermost.hook == prints) fmt::print("posts   to stdout: hook = \"print\"\n");
   else if (!settings.mattermost.hook.empty()) fmt::print("posts   to {}\n", without_secret(settings.mattermost.hook));
   for (const auto& [channel, hook] : settings.mattermost.hooks) fmt::print("posts   #{} to {}\n", channel, without_secret(hook));
   fmt::print("keeps   {}\n", settings.queue == "sqlite" ? settings.state + "/queue.sqlite" : "its queue in PostgreSQL");

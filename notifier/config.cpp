@@ -15,6 +15,7 @@
 #include "notifier/render.h"
 #include "notifier/routes.h"
 #include "notifier/sql.h"
+#include "notifier/tls.h"
 #include "radiotower/net/address.h"
 #include "radiotower/service/toml.h"
 
@@ -197,7 +198,7 @@ void read_mattermost(Section& section, Mattermost& m) {
   if (section.text("hook", m.hook) && section.has("hook_file"))
     section.wrong("hook_file", "hook and hook_file say the same twice", "leave one of them out");
   if (secret_of_file(section, "hook_file", m.hook)) hook_key = "hook_file";
-  if (!m.hook.empty() && !check_hook(m.hook, why, hint)) section.wrong(hook_key, why, hint);
+  if (!m.hook.empty() && m.hook != prints && !check_hook(m.hook, why, hint)) section.wrong(hook_key, why, hint);
   section.section("hooks", [&](Section& hooks) {
     hooks.each([&](const std::string& channel, const toml::node& node) {
       if (!node.is_string()) return void(hooks.wrong(node, channel, "must be a text", "alerts = \"https://.../hooks/...\""));
@@ -237,6 +238,9 @@ void read_source(Section& section, Source& source) {
       if (line.size() < 12)
         section.errors().push_back({fmt::format("{}:{}", path, number), section.full("secrets_file"), fmt::format("{} characters are too few for a secret", line.size()),
                                     "at least 12; `openssl rand -hex 20` makes one"});
+      // What GitLab signs with must be base64, or no signature would ever match.
+      if (line.starts_with("whsec_") && (line.size() % 4 != 2 || line.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=", 6) != std::string_view::npos))
+        section.errors().push_back({fmt::format("{}:{}", path, number), section.full("secrets_file"), "begins with whsec_ and goes on with what is no base64", "the whole signing token as GitLab shows it"});
       source.secrets.emplace_back(line);
     });
     if (section.errors().size() == before && (source.secrets.empty() || source.secrets.size() > 8))
@@ -331,10 +335,15 @@ void read_root(Section& root, Settings& s, std::vector<std::string>& notes) {
   one_of(root, "route_match", match, {"first", "all"});
   s.every_match = match == "all";
   root.section("tls", [&](Section& tls) {
+    const std::size_t before = tls.errors().size();
     if (file_name(tls, "certificate", s.certificate)) readable(tls, "certificate", s.certificate);
     if (file_name(tls, "private_key", s.private_key)) readable(tls, "private_key", s.private_key);
     if (s.certificate.empty() != s.private_key.empty())
       tls.wrong(s.certificate.empty() ? "private_key" : "certificate", "certificate and private_key belong together", "set both for HTTPS, or none");
+    if (s.certificate.empty() || s.private_key.empty() || tls.errors().size() != before) return;
+    std::string why;
+    if (!load_certificate(s.certificate, s.private_key, why)) tls.wrong("certificate", why, "two PEM files: the certificate with its chain, and its key");
+    else if (!why.empty()) notes.push_back(why);
   });
   root.section("log", [&](Section& log) {
     one_of(log, "level", s.log_level, {"error", "warning", "notice", "info", "debug"});

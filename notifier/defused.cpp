@@ -1,5 +1,5 @@
-// Markdown of others: formatting stays, what acts goes. Where code begins and ends is a matter on which the parsers differ, so each rule holds
-// inside code as well; there it shows at most as a character that looks a little different.
+// Markdown of others: formatting stays, what acts goes. Where code begins and ends is a matter on which the parsers
+// differ, so each rule holds inside code as well; there it shows at most as a character that looks a little different.
 #include <algorithm>
 #include <vector>
 
@@ -18,10 +18,12 @@ class Defuser {
   Defuser(std::string_view text, std::size_t limit) : out_(limit) {
     Clusters clusters(text, true);
     Cluster it = clusters.next();
-    while (it.base() == U'\n' || it.base() == U' ') it = clusters.next();  // before the text; four blanks would make it code
+    while (it.base() == U'\n' || it.base() == U' ')
+      it = clusters.next();  // before the text; four blanks would make it code
     // No more than could be shown: of five ("&amp;") there may remain one.
     for (; it.size != 0 && source_.size() / 5 <= limit; it = clusters.next()) source_.push_back(it);
-    while (!source_.empty() && (base(source_.size() - 1) == U'\n' || base(source_.size() - 1) == U' ')) source_.pop_back();
+    while (!source_.empty() && (base(source_.size() - 1) == U'\n' || base(source_.size() - 1) == U' '))
+      source_.pop_back();
     unescape();
     std::size_t closing = source_.size();
     while (closing > 0 && base(closing - 1) != U'>') --closing;
@@ -65,10 +67,14 @@ class Defuser {
     std::size_t to = 0;
     for (std::size_t i = 0; i < source_.size(); ++to) {
       Cluster cluster = source_[i];
-      if (stands_at(i, "&amp;")) i += 5;
-      else if (stands_at(i, "&lt;")) cluster.points[0] = U'<', i += 4;
-      else if (stands_at(i, "&gt;")) cluster.points[0] = U'>', i += 4;
-      else ++i;
+      if (stands_at(i, "&amp;"))
+        i += 5;
+      else if (stands_at(i, "&lt;"))
+        cluster.points[0] = U'<', i += 4;
+      else if (stands_at(i, "&gt;"))
+        cluster.points[0] = U'>', i += 4;
+      else
+        ++i;
       source_[to] = cluster;
     }
     source_.resize(to);
@@ -88,7 +94,10 @@ class Defuser {
       case U'@': return shown + std::string(gap);
       case U'&':
         if (const std::size_t length = harmless_entity(i); length != 0) return taken = length, text_of(i, i + length);
-        return next == U'#' || next >= 0x80 || (next >= U'0' && next <= U'9') || ((next | 32) >= U'a' && (next | 32) <= U'z') ? shown + std::string(gap) : shown;
+        return next == U'#' || next >= 0x80 || (next >= U'0' && next <= U'9') ||
+                       ((next | 32) >= U'a' && (next | 32) <= U'z')
+                   ? shown + std::string(gap)
+                   : shown;
       case U'!': return next == U'[' || next == U'<' ? shown + std::string(gap) : shown;  // "<" may become a link
       case U'<': return opening(i, taken);
       // [label](somewhere): links only to http and https.
@@ -99,8 +108,8 @@ class Defuser {
     }
   }
 
-  /// <url|label> and <url> of http(s), and those that keep their label alone, <@user|label> and the like: where it ends. 0: none, as in
-  /// "a < b | c > d". `bar` becomes the place of "|", or 0.
+  /// <url|label> and <url> of http(s), and those that keep their label alone, <@user|label> and the like: where it
+  /// ends. 0: none, as in "a < b | c > d". `bar` becomes the place of "|", or 0.
   std::size_t end_of_link(std::size_t i, std::size_t& bar) const {
     bar = 0;
     const char32_t kind = base(i + 1);
@@ -122,7 +131,8 @@ class Defuser {
       taken = end - i;
       return link(bar != 0 ? text_of(bar + 1, end - 1) : url, url, longest_url);
     }
-    // What Mattermost would still read as <url|label>, over lines and through code: a plain search, so another character has to stand there.
+    // What Mattermost would still read as <url|label>, over lines and through code: a plain search, so another
+    // character has to stand there.
     if (i < last_bar_) return "‹";
     return base(i + 1) == U'!' || base(i + 1) == U'@' ? "<" + std::string(gap) : "<";
   }
@@ -136,9 +146,12 @@ class Defuser {
       const char32_t c = base(k);
       if (c <= U' ' || std::u32string_view(U"()<>[]\"'`|\\").find(c) != std::u32string_view::npos) break;
       after_ampersand = after_ampersand || c == U'&';
-      if (c == U'@') url += "%40";
-      else if (c == U';' && after_ampersand) url += "%3B";
-      else url += text_of(k, k + 1);
+      if (c == U'@')
+        url += "%40";
+      else if (c == U';' && after_ampersand)
+        url += "%3B";
+      else
+        url += text_of(k, k + 1);
     }
     taken = k - i;
     if (url.back() == '!') url += gap;  // before a link

@@ -13,8 +13,9 @@ namespace radiotower::notifier {
 namespace {
 
 constexpr std::size_t most_lines = 20;
-constexpr std::size_t most_counts = 8;     // parts of the first line
+constexpr std::size_t most_counts = 8;  // parts of the first line
 constexpr std::size_t most_mentions = 10;
+constexpr std::size_t longest_subject = 800;  // bytes: more than the 150 characters that are shown
 
 struct Group {
   const Post* newest = nullptr;
@@ -25,16 +26,18 @@ struct Group {
 /// What a message of no project is about: its title or the beginning of its text. (Raw.)
 std::string subject_of(const Event& event) {
   if (!event.title.empty()) return event.title;
-  if (!event.text.empty()) return event.text.substr(0, 400);
+  if (!event.text.empty()) return event.text.substr(0, longest_subject);
   const auto text = event.slack.is_object() ? event.slack.find("text") : event.slack.end();
-  if (event.slack.is_object() && text != event.slack.end() && text->is_string() && !text->get_ref<const std::string&>().empty())
-    return text->get<std::string>().substr(0, 400);
+  if (event.slack.is_object() && text != event.slack.end() && text->is_string() &&
+      !text->get_ref<const std::string&>().empty())
+    return text->get<std::string>().substr(0, longest_subject);
   if (event.slack.is_object())
     if (const auto list = event.slack.find("attachments"); list != event.slack.end() && list->is_array())
       for (const Json& attachment : *list)
         for (const char* key : {"title", "fallback", "text", "pretext"})
-          if (attachment.is_object() && attachment.contains(key) && attachment[key].is_string() && !attachment[key].get_ref<const std::string&>().empty())
-            return attachment[key].get<std::string>().substr(0, 400);
+          if (attachment.is_object() && attachment.contains(key) && attachment[key].is_string() &&
+              !attachment[key].get_ref<const std::string&>().empty())
+            return attachment[key].get<std::string>().substr(0, longest_subject);
   return {};
 }
 
@@ -44,7 +47,8 @@ std::vector<Group> groups_of(std::span<const Post> posts) {
   for (std::size_t i = 0; i < posts.size(); ++i) {
     const Event& event = posts[i].event;
     // Without a project only what it says tells a message from another.
-    Group& group = by_key[{event.source, event.kind, event.project, event.branch, event.status, event.project.empty() ? subject_of(event) : ""}];
+    Group& group = by_key[{event.source, event.kind, event.project, event.branch, event.status,
+                           event.project.empty() ? subject_of(event) : ""}];
     group.newest = &posts[i];
     group.last = i;
     ++group.count;
@@ -63,11 +67,16 @@ std::string count_words(const Event& event, std::size_t count) {
   std::string words = fmt::format("{} {}", count, kind_words(event.kind, count));
   std::string_view did = verdict(event.kind, event.status);
   if (count != 1) {
-    if (did.starts_with("is ")) words += " are" + std::string(did.substr(2));
-    else if (did.starts_with("was ")) words += " were" + std::string(did.substr(3));
-    else if (did == "fires") words += " fire";
-    else if (did.starts_with("waits")) words += " wait for a person";
-    else if (!did.empty()) words.append(" ").append(did);
+    if (did.starts_with("is "))
+      words += " are" + std::string(did.substr(2));
+    else if (did.starts_with("was "))
+      words += " were" + std::string(did.substr(3));
+    else if (did == "fires")
+      words += " fire";
+    else if (did.starts_with("waits"))
+      words += " wait for a person";
+    else if (!did.empty())
+      words.append(" ").append(did);
   } else if (!did.empty()) {
     words.append(" ").append(did);
   }
@@ -94,7 +103,8 @@ std::string first_line(std::span<const Post> posts) {
     std::string part = count_words(*c.event, c.count);
     if (shown == 0) part = "**" + part + "**";
     // Of one branch all: that is worth the words, for what failed.
-    if (severity(*c.event) > 0 && c.branches.size() == 1 && !c.branches.begin()->empty()) part += " on " + code_span(*c.branches.begin(), 80);
+    if (severity(*c.event) > 0 && c.branches.size() == 1 && !c.branches.begin()->empty())
+      part += " on " + code_span(*c.branches.begin(), 80);
     line.append(shown == 0 ? "" : ", ").append(part);
     shown_posts += c.count;
     ++shown;
@@ -109,8 +119,7 @@ std::string group_line(const Group& group) {
   const Event& event = post.event;
   std::string line = "-";
   if (event.status != Status::none) {
-    const std::string_view state = event.status == Status::success ? verdict(event.kind, event.status) : word(event.status);
-    line += severity(event) > 0 ? fmt::format(" **{}**", state) : fmt::format(" {}", state);
+    line += severity(event) > 0 ? fmt::format(" **{}**", state(event)) : fmt::format(" {}", state(event));
   }
   const auto part = [&](const std::string& text) {
     if (!text.empty()) line.append(" ").append(text);
@@ -166,16 +175,20 @@ Json render_digest(std::span<const Post> posts) {
   }
   if (shown_posts < posts.size()) {
     std::size_t failed = 0;
-    for (std::size_t i = shown; i < groups.size(); ++i) failed += severity(groups[i].newest->event) == 3 ? groups[i].count : 0;
-    body.add(fmt::format("- and {} more{}", posts.size() - shown_posts, failed > 0 ? fmt::format(", {} of them failed", failed) : ""));
+    for (std::size_t i = shown; i < groups.size(); ++i)
+      failed += severity(groups[i].newest->event) == 3 ? groups[i].count : 0;
+    body.add(fmt::format("- and {} more{}", posts.size() - shown_posts,
+                         failed > 0 ? fmt::format(", {} of them failed", failed) : ""));
   }
-  Json attachment{{"fallback", fmt::format("{} events, the worst: {}", posts.size(), headline(worst->event, Place::plain))},
-                  {"color", colour(worst->event.security ? Status::failed : worst->event.status)},
-                  {"text", std::move(body).finish()}};
+  Json attachment{
+      {"fallback", fmt::format("{} events, the worst: {}", posts.size(), headline(worst->event, Place::plain))},
+      {"color", colour(worst->event.security ? Status::failed : worst->event.status)},
+      {"text", std::move(body).finish()}};
   Json payload{{"attachments", Json::array({std::move(attachment)})}};
   if (std::string mentions = mentions_of(posts); !mentions.empty()) payload["text"] = std::move(mentions);
   const std::string& username = posts.front().username;
-  if (!username.empty() && std::all_of(posts.begin(), posts.end(), [&](const Post& post) { return post.username == username; }))
+  if (!username.empty() &&
+      std::all_of(posts.begin(), posts.end(), [&](const Post& post) { return post.username == username; }))
     payload["username"] = username;
   return payload;
 }

@@ -85,7 +85,7 @@ struct Event {
   std::string dedup_key;
 
   Json slack;  // a Slack-shaped post as it came (text, attachments ...), for /v1/slack alone; else null
-  std::string template_text;  // of a generic source with a template: the filled-in Markdown, values already defused; empty: none
+  std::string template_text;  // of a generic source with a template: the filled-in text, not defused; empty: none
 };
 
 Json to_json(const Event& event);

@@ -14,6 +14,9 @@ namespace {
 constexpr std::size_t most_discarded = 64 * 1024;
 constexpr milliseconds linger_for{1000};
 
+/// Empties `text` and gives its memory back, which assigning an empty one would not.
+void release(std::string& text) { std::string().swap(text); }
+
 }  // namespace
 
 void Connection::start(Connections::iterator place) {
@@ -200,13 +203,13 @@ Need Connection::write() {
     if (const Need need = stream_.write(out_, sent); need != Need::nothing) return need;
     out_.erase(0, sent);
   }
-  out_ = {};
+  release(out_);
   enter(after_writing_);
   if (phase_ == Phase::idle) {
     to_head_ = false;
     in_.shrink_to_fit();
   } else if (phase_ == Phase::lingering) {
-    in_ = {};
+    release(in_);
     stream_.end_writing();
   }
   return Need::nothing;

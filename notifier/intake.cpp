@@ -107,6 +107,15 @@ void Intake::store(std::vector<Waiting>& batch, const Settings& settings) {
     } catch (const SqlError&) {  // the next batch fails, says why and tries again
     }
     return;
+  } catch (const std::exception& error) {
+    // Our own mistake, with one event: it must not take the others with it, nor the thread.
+    if (batch.size() == 1) return failed(batch, error.what());
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      std::vector<Waiting> one;
+      one.push_back({std::move(events[i]), std::move(batch[i].done)});
+      store(one, settings);
+    }
+    return;
   }
   counters_.commits.fetch_add(1, std::memory_order_relaxed);
   std::optional<std::string> over;

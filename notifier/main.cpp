@@ -127,6 +127,7 @@ int run(int argc, char** argv) {
     return 0;
   }
   block_signals();
+  raise_descriptor_limit();
   Log log({settings->log_format == "json" ? LogFormat::json : LogFormat::text, log_level(*settings), 2, 1024, {}});
   return serve(settings, config, log);
 }

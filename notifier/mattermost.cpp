@@ -2,14 +2,17 @@
 
 #include <curl/curl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <stdexcept>
 #include <utility>
 
+#include "notifier/render.h"
 #include "notifier/tls_report.h"
 
 namespace radiotower::notifier {
@@ -299,6 +302,14 @@ void Client::post_hook(const std::string& channel, const Json& payload, Done don
     Answer answer;
     answer.outcome = Outcome::refused;
     answer.reason = "there is no hook for this channel: set mattermost.hook, or give it one in [mattermost.hooks]";
+    state_->at_once.emplace_back(std::move(done), std::move(answer));
+    return;
+  }
+  if (hook == prints) {
+    fmt::print("\n#{}\n{}\n", channel, for_terminal(payload, isatty(1) != 0));
+    std::fflush(stdout);
+    Answer answer;
+    answer.outcome = Outcome::delivered;
     state_->at_once.emplace_back(std::move(done), std::move(answer));
     return;
   }

@@ -1,4 +1,5 @@
-// The words of a post, shared by what renders one event and what renders many. All returned texts are harmless for the place that is named.
+// The words of a post, shared by what renders one event and what renders many. All returned texts are harmless for the
+// place that is named.
 #pragma once
 
 #include <optional>
@@ -23,6 +24,8 @@ std::string_view colour(Status status);
 int severity(const Event& event);
 /// "failed", "passed", "is running"; of an alert "fires", "is resolved". Empty for none.
 std::string_view verdict(std::string_view kind, Status status);
+/// The same as a word alone: "failed", "passed", "running", "firing".
+std::string_view state(const Event& event);
 /// "pipeline", "pipelines"; words of other sources are made harmless.
 std::string kind_words(std::string_view kind, std::size_t count);
 /// "3 min 12 s", "2 h 5 min", "3 d 4 h"; nullopt of what is no duration.

@@ -19,10 +19,18 @@ constexpr std::string_view plain = "\x1b[0m";
 struct Entity {
   std::string_view written, meant;
 };
-constexpr std::array<Entity, 9> entities{{{"&amp;", "&"}, {"&lt;", "<"}, {"&gt;", ">"}, {"&#36;", "$"}, {"&#61;", "="}, {"&#91;", "["},
-                                          {"&#92;", "\\"}, {"&#93;", "]"}, {"&#124;", "|"}}};
+constexpr std::array<Entity, 9> entities{{{"&amp;", "&"},
+                                          {"&lt;", "<"},
+                                          {"&gt;", ">"},
+                                          {"&#36;", "$"},
+                                          {"&#61;", "="},
+                                          {"&#91;", "["},
+                                          {"&#92;", "\\"},
+                                          {"&#93;", "]"},
+                                          {"&#124;", "|"}}};
 
-/// Escapes and entities as they are shown; "[label](url)" as "label (url)"; "**" goes. Control characters are gone before.
+/// Escapes and entities as they are shown; "[label](url)" as "label (url)"; "**" goes. Control characters are gone
+/// before.
 std::string as_shown(std::string_view markdown) {
   std::string out;
   for (std::size_t i = 0; i < markdown.size();) {
@@ -33,7 +41,8 @@ std::string as_shown(std::string_view markdown) {
       const std::size_t taken = end == std::string_view::npos ? fence : end + fence;
       out += rest.substr(0, taken);
       i += taken;
-    } else if (rest[0] == '\\' && rest.size() > 1 && std::string_view("\\`*_{}[]()#+-.!~>|").find(rest[1]) != std::string_view::npos) {
+    } else if (rest[0] == '\\' && rest.size() > 1 &&
+               std::string_view("\\`*_{}[]()#+-.!~>|").find(rest[1]) != std::string_view::npos) {
       out += rest[1];
       i += 2;
     } else if (rest.starts_with("**")) {
@@ -44,7 +53,8 @@ std::string as_shown(std::string_view markdown) {
     } else if (rest[0] == '[') {
       ++i;
     } else {
-      const auto* entity = std::find_if(entities.begin(), entities.end(), [&](const Entity& e) { return rest.starts_with(e.written); });
+      const auto* entity =
+          std::find_if(entities.begin(), entities.end(), [&](const Entity& e) { return rest.starts_with(e.written); });
       out += entity != entities.end() ? entity->meant : rest.substr(0, 1);
       i += entity != entities.end() ? entity->written.size() : 1;
     }
@@ -57,7 +67,10 @@ std::size_t columns(std::string_view utf8) {
   std::size_t sum = 0;
   while (!utf8.empty()) {
     const char32_t c = take_code_point(utf8);
-    sum += (c >= 0x1100 && c <= 0x115F) || (c >= 0x2E80 && c <= 0xA4CF) || (c >= 0xAC00 && c <= 0xD7A3) || (c >= 0xFF01 && c <= 0xFF60) || c >= 0x1F300 ? 2 : 1;
+    sum += (c >= 0x1100 && c <= 0x115F) || (c >= 0x2E80 && c <= 0xA4CF) || (c >= 0xAC00 && c <= 0xD7A3) ||
+                   (c >= 0xFF01 && c <= 0xFF60) || c >= 0x1F300
+               ? 2
+               : 1;
   }
   return sum;
 }
@@ -103,8 +116,10 @@ class Page {
 
   void put(std::string& row, std::string_view style) {
     while (!row.empty() && row.back() == ' ') row.pop_back();
-    if (colours_ && !style.empty() && !row.empty()) out_.append(style).append(row).append(plain);
-    else out_ += row;
+    if (colours_ && !style.empty() && !row.empty())
+      out_.append(style).append(row).append(plain);
+    else
+      out_ += row;
     out_ += '\n';
   }
 
@@ -115,7 +130,8 @@ class Page {
 
 std::string text_of(const Json& object, const char* key) {
   const auto it = object.is_object() ? object.find(key) : object.end();
-  return object.is_object() && it != object.end() && it->is_string() ? for_terminal(it->get<std::string>()) : std::string();
+  return object.is_object() && it != object.end() && it->is_string() ? for_terminal(it->get<std::string>())
+                                                                     : std::string();
 }
 
 /// ANSI for "#RRGGBB", bold; "good" and the like are bold alone.
@@ -141,8 +157,10 @@ std::string for_terminal(const Json& payload, bool colours, std::size_t width) {
     page.paragraph(url.empty() ? as_shown(title) : title, 2, title_style(text_of(attachment, "color")));
     page.paragraph(url, 2, "");
     page.paragraph(as_shown(text_of(attachment, "text")), 4, "");
-    if (const auto fields = attachment.is_object() ? attachment.find("fields") : attachment.end(); fields != attachment.end() && fields->is_array())
-      for (const Json& field : *fields) page.paragraph(text_of(field, "title") + ": " + as_shown(text_of(field, "value")), 4, "");
+    if (const auto fields = attachment.is_object() ? attachment.find("fields") : attachment.end();
+        fields != attachment.end() && fields->is_array())
+      for (const Json& field : *fields)
+        page.paragraph(text_of(field, "title") + ": " + as_shown(text_of(field, "value")), 4, "");
     page.paragraph(text_of(attachment, "footer"), 2, "");
   }
   return std::move(page).finish();

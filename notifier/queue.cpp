@@ -20,8 +20,8 @@ constexpr UnixMilliseconds seen_for = day, history_for = 180 * day, threads_for 
 // history.status, on disk: not the numbers of Status, which may grow.
 constexpr std::int64_t never = 0, good = 1, bad = 2;
 
-/// A key of the tables. Senders choose much of it, and PostgreSQL refuses an index entry of more than some 2,700 bytes and any NUL: one such
-/// event would hold up its whole batch for ever. Long ones are known by their digest.
+/// A key of the tables. Senders choose much of it, and PostgreSQL refuses an index entry of more than some 2,700 bytes
+/// and any NUL: one such event would hold up its whole batch for ever. Long ones are known by their digest.
 std::string key_of(std::string_view text) {
   if (text.size() <= 400 && text.find('\0') == std::string_view::npos) return std::string(text);
   std::array<unsigned char, 32> digest{};
@@ -41,11 +41,12 @@ bool is_remembered(Status status) {
   return after.has_value();
 }
 
-/// Bytes that are not UTF-8 become U+FFFD: sources promise there are none, and an exception here would hold up the batch.
+/// Bytes that are not UTF-8 become U+FFFD: sources promise there are none, and an exception here would hold up the
+/// batch.
 std::string as_text(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
-/// One batch within one try of its transaction. All that two notifiers could both touch is locked in the order of its keys, kind by kind,
-/// so that they wait for each other instead of for ever: seen, history, lanes; counters last.
+/// One batch within one try of its transaction. All that two notifiers could both touch is locked in the order of its
+/// keys, kind by kind, so that they wait for each other instead of for ever: seen, history, lanes; counters last.
 class Batch {
  public:
   Batch(Sql& sql, std::span<const Event> events, UnixMilliseconds now) : sql_(sql), events_(events), now_(now) {}
@@ -65,11 +66,13 @@ class Batch {
     }
     std::set<std::string> channels;
     for (const auto& post : posts_) channels.insert(post.channel);
-    for (const auto& channel : channels) sql_.run("INSERT INTO lane (channel) VALUES ($1) ON CONFLICT (channel) DO NOTHING", {channel});
+    for (const auto& channel : channels)
+      sql_.run("INSERT INTO lane (channel) VALUES ($1) ON CONFLICT (channel) DO NOTHING", {channel});
     for (const auto& post : posts_) {
       const auto not_before = post.quiet ? end_of_quiet(*post.quiet, now_) : 0;
       const auto json = as_text(to_json(post));
-      sql_.run("INSERT INTO post (channel, not_before, made, json) VALUES ($1, $2, $3, $4)", {post.channel, not_before, now_, json});
+      sql_.run("INSERT INTO post (channel, not_before, made, json) VALUES ($1, $2, $3, $4)",
+               {post.channel, not_before, now_, json});
     }
     return results;
   }
@@ -80,26 +83,32 @@ class Batch {
       if (!event.dedup_key.empty()) new_.insert(key_of(event.dedup_key));
     }
     std::erase_if(new_, [&](const std::string& key) {
-      return sql_.run("INSERT INTO seen (key, at) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET at = excluded.at WHERE seen.at <= $3 RETURNING at",
-                      {key, now_, now_ - seen_for}).empty();
+      const auto rows = sql_.run(
+          "INSERT INTO seen (key, at) VALUES ($1, $2)"
+          " ON CONFLICT (key) DO UPDATE SET at = excluded.at WHERE seen.at <= $3 RETURNING at",
+          {key, now_, now_ - seen_for});
+      return rows.empty();
     });
   }
 
   void lock_history() {
     std::set<std::string> keys;
     for (const auto& event : events_) {
-      if (!event.history_key.empty() && is_remembered(event.status) && (event.dedup_key.empty() || new_.contains(key_of(event.dedup_key)))) {
+      if (!event.history_key.empty() && is_remembered(event.status) &&
+          (event.dedup_key.empty() || new_.contains(key_of(event.dedup_key)))) {
         keys.insert(key_of(event.history_key));
       }
     }
     for (const auto& key : keys) {
-      const auto rows = sql_.run("INSERT INTO history (key, status, streak, since, at) VALUES ($1, 0, 0, 0, $2)"
-                                 " ON CONFLICT (key) DO UPDATE SET at = excluded.at RETURNING status, streak, since",
-                                 {key, now_});
+      const auto rows = sql_.run(
+          "INSERT INTO history (key, status, streak, since, at) VALUES ($1, 0, 0, 0, $2)"
+          " ON CONFLICT (key) DO UPDATE SET at = excluded.at RETURNING status, streak, since",
+          {key, now_});
       const auto& row = rows.at(0);
       auto& known = history_[key];
       if (row.number(0) == never) continue;
-      known = History{row.number(0) == good ? Status::success : Status::failed, static_cast<std::uint32_t>(row.number(1)), row.number(2)};
+      known = History{row.number(0) == good ? Status::success : Status::failed,
+                      static_cast<std::uint32_t>(row.number(1)), row.number(2)};
     }
   }
 
@@ -145,7 +154,8 @@ std::vector<Queue::Result> Queue::store(std::span<const Event> events, UnixMilli
     auto results = batch.store(route);
     posts = batch.posts();
     const auto count_of = [&](Stored which) {
-      return std::count_if(results.begin(), results.end(), [&](const Result& result) { return result.stored == which; });
+      return std::count_if(results.begin(), results.end(),
+                           [&](const Result& result) { return result.stored == which; });
     };
     add("duplicates", count_of(Stored::duplicate));
     add("stored", count_of(Stored::stored));
@@ -156,15 +166,17 @@ std::vector<Queue::Result> Queue::store(std::span<const Event> events, UnixMilli
   return stored;
 }
 
-// 100,000 posts take less than 1 ms with SQLite, but 45 ms with PostgreSQL, which looks at each row for who may see it. A count that took more
-// than 5 ms is good for 20 times as long: a twentieth of the time is spent on it at most.
+// 100,000 posts take less than 1 ms with SQLite, but 45 ms with PostgreSQL, which looks at each row for who may see it.
+// A count that took more than 5 ms is good for 20 times as long: a twentieth of the time is spent on it at most.
 std::int64_t Queue::size() {
   using std::chrono::steady_clock;
   const auto begun = steady_clock::now();
   if (begun < counted_until_) return size_;
   size_ = sql_->run("SELECT COUNT(*) FROM post").at(0).number(0);
   const auto took = steady_clock::now() - begun;
-  counted_until_ = took < std::chrono::milliseconds(5) ? steady_clock::time_point{} : begun + std::min<steady_clock::duration>(21 * took, std::chrono::seconds(1));
+  counted_until_ = took < std::chrono::milliseconds(5)
+                       ? steady_clock::time_point{}
+                       : begun + std::min<steady_clock::duration>(21 * took, std::chrono::seconds(1));
   return size_;
 }
 
@@ -172,7 +184,8 @@ std::int64_t Queue::size() {
 
 std::optional<Queue::Thread> Queue::thread(std::string_view channel, std::string_view subject) {
   const auto key = key_of(subject);
-  const auto rows = sql_->run("SELECT post_id, channel_id FROM thread WHERE channel = $1 AND subject = $2", {channel, key});
+  const auto rows =
+      sql_->run("SELECT post_id, channel_id FROM thread WHERE channel = $1 AND subject = $2", {channel, key});
   if (rows.empty()) return std::nullopt;
   return Thread{rows[0].text(0), rows[0].text(1)};
 }
@@ -180,15 +193,18 @@ std::optional<Queue::Thread> Queue::thread(std::string_view channel, std::string
 void Queue::set_thread(std::string_view channel, std::string_view subject, const Thread& thread, UnixMilliseconds now) {
   const auto key = key_of(subject);
   in_transaction(*sql_, [&] {
-    return sql_->run("INSERT INTO thread (channel, subject, post_id, channel_id, at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (channel, subject)"
-                     " DO UPDATE SET post_id = excluded.post_id, channel_id = excluded.channel_id, at = excluded.at",
-                     {channel, key, thread.post_id, thread.channel_id, now});
+    return sql_->run(
+        "INSERT INTO thread (channel, subject, post_id, channel_id, at) VALUES ($1, $2, $3, $4, $5)"
+        " ON CONFLICT (channel, subject)"
+        " DO UPDATE SET post_id = excluded.post_id, channel_id = excluded.channel_id, at = excluded.at",
+        {channel, key, thread.post_id, thread.channel_id, now});
   });
 }
 
 void Queue::forget_thread(std::string_view channel, std::string_view subject) {
   const auto key = key_of(subject);
-  in_transaction(*sql_, [&] { return sql_->run("DELETE FROM thread WHERE channel = $1 AND subject = $2", {channel, key}); });
+  in_transaction(*sql_,
+                 [&] { return sql_->run("DELETE FROM thread WHERE channel = $1 AND subject = $2", {channel, key}); });
 }
 
 // --- counters and housekeeping
@@ -196,7 +212,8 @@ void Queue::forget_thread(std::string_view channel, std::string_view subject) {
 /// Within a transaction, as the last thing it does and by the alphabet: every notifier wants the same few rows.
 void Queue::add(std::string_view name, std::int64_t n) {
   if (n == 0) return;
-  sql_->run("INSERT INTO counter (name, n) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET n = counter.n + excluded.n", {name, n});
+  sql_->run("INSERT INTO counter (name, n) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET n = counter.n + excluded.n",
+            {name, n});
 }
 
 void Queue::count(std::string_view name, std::int64_t n) {
@@ -208,7 +225,8 @@ void Queue::count(std::string_view name, std::int64_t n) {
 
 std::vector<std::pair<std::string, std::int64_t>> Queue::counters() {
   std::vector<std::pair<std::string, std::int64_t>> result;
-  for (const auto& row : sql_->run("SELECT name, n FROM counter ORDER BY name")) result.emplace_back(row.text(0), row.number(1));
+  for (const auto& row : sql_->run("SELECT name, n FROM counter ORDER BY name"))
+    result.emplace_back(row.text(0), row.number(1));
   return result;
 }
 
@@ -224,17 +242,22 @@ Depth Queue::depth() {
 void Queue::sweep(UnixMilliseconds now) {
   // One transaction each: what is swept by two notifiers at once makes the later one try again.
   in_transaction(*sql_, [&] {
-    return sql_->run("DELETE FROM seen WHERE key IN (SELECT key FROM seen WHERE at <= $1 ORDER BY at LIMIT 5000)", {now - seen_for});
+    return sql_->run("DELETE FROM seen WHERE key IN (SELECT key FROM seen WHERE at <= $1 ORDER BY at LIMIT 5000)",
+                     {now - seen_for});
   });
   in_transaction(*sql_, [&] {
-    return sql_->run("DELETE FROM history WHERE key IN (SELECT key FROM history WHERE at <= $1 ORDER BY at LIMIT 1000)", {now - history_for});
+    return sql_->run("DELETE FROM history WHERE key IN (SELECT key FROM history WHERE at <= $1 ORDER BY at LIMIT 1000)",
+                     {now - history_for});
   });
   in_transaction(*sql_, [&] {
-    return sql_->run("DELETE FROM thread WHERE at <= $1 AND (channel, subject) IN (SELECT channel, subject FROM thread WHERE at <= $1 ORDER BY at LIMIT 1000)",
-                     {now - threads_for});
+    return sql_->run(
+        "DELETE FROM thread WHERE at <= $1 AND (channel, subject) IN"
+        " (SELECT channel, subject FROM thread WHERE at <= $1 ORDER BY at LIMIT 1000)",
+        {now - threads_for});
   });
   // SQLite's file keeps what was deleted for what comes; more than 16 MiB of that goes back to the disk, 8 MiB a call.
-  if (!sql_->skips_locked_rows() && sql_->run("PRAGMA freelist_count").at(0).number(0) > 4096) sql_->run("PRAGMA incremental_vacuum(2048)");
+  if (!sql_->skips_locked_rows() && sql_->run("PRAGMA freelist_count").at(0).number(0) > 4096)
+    sql_->run("PRAGMA incremental_vacuum(2048)");
 }
 
 void Queue::reconnect() { sql_->reconnect(); }

@@ -19,8 +19,7 @@ std::string status_line(const Post& post) {
   const Event& event = post.event;
   std::string line;
   if (event.status != Status::none) {
-    const std::string_view words = event.status == Status::success ? verdict(event.kind, event.status) : word(event.status);
-    line = fmt::format("**{}**", words);
+    line = fmt::format("**{}**", state(event));
     if (const std::string change = change_words(post.change); !change.empty()) line += " – " + change;
   }
   if (event.duration_s) {
@@ -111,12 +110,14 @@ Json render(const Post& post) {
   Json payload;
   if (!post.template_text.empty()) {
     const std::size_t above = post.mention.empty() ? 0 : characters(post.mention) + 1;
-    if (const auto text = fill_template(post, above < longest_post ? longest_post - above : 0)) payload = Json{{"text", *text}};
+    if (const auto text = fill_template(post, above < longest_post ? longest_post - above : 0))
+      payload = Json{{"text", *text}};
   }
   if (payload.is_null()) payload = post.event.slack.is_object() ? render_slack(post) : built_in(post);
   if (!post.mention.empty()) {
     std::string text = post.mention;
-    if (const auto below = payload.find("text"); below != payload.end()) text.append("\n").append(below->get_ref<const std::string&>());
+    if (const auto below = payload.find("text"); below != payload.end())
+      text.append("\n").append(below->get_ref<const std::string&>());
     payload["text"] = std::move(text);
   }
   if (!post.username.empty()) payload["username"] = post.username;

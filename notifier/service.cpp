@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -84,6 +85,10 @@ class Running {
     options.listen = settings_->listen;
     options.certificate = settings_->certificate;
     options.private_key = settings_->private_key;
+    options.on_trouble = [this](std::string_view sentence, std::string_view client) {
+      if (client.empty()) log_.write(Priority::warning, "http", sentence);
+      else log_.write(Priority::warning, "http", sentence, {{"client", client}});
+    };
     server_ = std::make_unique<HttpServer>(
         options, [this](const HttpRequest& head) { return web_.on_head(head); }, [this](HttpRequest&& request, Responder respond) { web_.on_request(std::move(request), std::move(respond)); });
     if (!settings_->metrics_listen.empty()) {
@@ -161,7 +166,10 @@ class Running {
       for (const auto& note : notes) log_.write(Priority::warning, "configuration", note);
       for (const auto& key : keys_that_need_a_restart(*settings_, *next)) log_.write(Priority::warning, "configuration", fmt::format("{} has changed, which needs a restart; the rest is taken over", key));
       next->metrics_listen = settings_->metrics_listen;
-      if (!server_->reload_certificate(why)) log_.write(Priority::error, "certificate", why + "; the one before stays");
+      if (!settings_->certificate.empty()) {
+        if (!server_->reload_certificate(why)) log_.write(Priority::error, "certificate", why + "; the one before stays");
+        else if (!why.empty()) log_.write(Priority::warning, "certificate", why);
+      }
       settings_ = next;
       log_.set_level(log_level(*settings_));
       web_.apply(settings_);
@@ -213,6 +221,7 @@ class Running {
     line("counter", "http_bad_requests_total", "What was no HTTP as RFC 9112 writes it, or too large.", read(h.bad_requests));
     line("counter", "http_timeouts_total", "Connections closed for their slowness.", read(h.timeouts));
     line("counter", "http_refused_connections_total", "Connections closed since there were too many.", read(h.refused));
+    line("counter", "http_tls_failures_total", "TLS handshakes that failed.", read(h.tls_failures));
     line("gauge", "http_open_connections", "Connections open now.", read(h.open));
     const IntakeCounters& i = intake_.counters();
     line("counter", "commits_total", "Transactions that stored events.", read(i.commits));
@@ -241,6 +250,14 @@ class Running {
 };
 
 }  // namespace
+
+void raise_descriptor_limit() {
+  // A connection costs one, and the default of a shell is 1,024.
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
 
 void block_signals() {
   const sigset_t set = signals();

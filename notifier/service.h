@@ -16,6 +16,9 @@ namespace radiotower::notifier {
 /// Blocks the signals above: before the first thread is made.
 void block_signals();
 
+/// The soft limit of descriptors up to the hard one.
+void raise_descriptor_limit();
+
 /// Runs until a signal ends it; `config_path` is read again at SIGHUP. Exit status: 0 good, 1 it could not start.
 int serve(std::shared_ptr<const Settings> settings, const std::string& config_path, Log& log);
 

@@ -38,6 +38,9 @@ struct Route {
   std::optional<std::pair<int, int>> quiet;  // minutes of the day, local time: held back until its end; 22:00-07:00 is {1320, 420}
 };
 
+/// hook = "print": posts are printed instead of sent, for trying things out without a Mattermost.
+inline constexpr const char* prints = "print";
+
 /// One way out. All keys of [mattermost].
 struct Mattermost {
   std::string hook;                          // incoming webhook; empty with a bot

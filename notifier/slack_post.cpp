@@ -1,5 +1,5 @@
-// Posts that came in Slack's shape. What is not named here does not pass: images and icons (each costs Mattermost up to 5 s and tells a
-// stranger who reads), actions, menus, props, channel, username.
+// Posts that came in Slack's shape. What is not named here does not pass: images and icons (each costs Mattermost up to
+// 5 s and tells a stranger who reads), actions, menus, props, channel, username.
 #include <array>
 #include <cstdint>
 
@@ -24,7 +24,8 @@ std::string text_of(const Json& object, const char* key) {
 /// good, warning, danger, #RRGGBB: others Mattermost may refuse some day.
 bool is_colour(std::string_view text) {
   if (text == "good" || text == "warning" || text == "danger") return true;
-  return text.size() == 7 && text[0] == '#' && text.find_first_not_of("0123456789abcdefABCDEF", 1) == std::string_view::npos;
+  return text.size() == 7 && text[0] == '#' &&
+         text.find_first_not_of("0123456789abcdefABCDEF", 1) == std::string_view::npos;
 }
 
 class SlackPost {
@@ -67,7 +68,8 @@ class SlackPost {
       if (!block.is_object() || text.size() > 4 * longest_post) continue;
       const auto inner = block.find("text");
       if (inner == block.end() || !inner->is_object()) continue;
-      if (const std::string part = text_of(*inner, "text"); !part.empty()) text.append(text.empty() ? "" : "\n").append(part);
+      if (const std::string part = text_of(*inner, "text"); !part.empty())
+        text.append(text.empty() ? "" : "\n").append(part);
     }
     return text;
   }
@@ -79,7 +81,8 @@ class SlackPost {
     if (one.contains("author_name")) put(one, "author_link", safe_url(text_of(source, "author_link")));
     const std::string url = safe_url(text_of(source, "title_link"));
     // Without a link Mattermost shows the title as Markdown.
-    put(one, "title", url.empty() ? defused_markdown(text_of(source, "title"), 300) : plain_line(text_of(source, "title"), 300));
+    put(one, "title",
+        url.empty() ? defused_markdown(text_of(source, "title"), 300) : plain_line(text_of(source, "title"), 300));
     if (one.contains("title")) put(one, "title_link", url);
     put(one, "text", defused_markdown(text_of(source, "text"), 8000));
     if (const auto list = source.find("fields"); list != source.end() && list->is_array()) {

@@ -39,8 +39,8 @@ void sync_folder(const std::string& folder) {
   close(descriptor);
 }
 
-/// An empty file that nobody else may read, in a folder of the same kind. A file that is there is never opened here: closing any
-/// descriptor of it would drop the locks that another connection of this process holds on it (POSIX).
+/// An empty file that nobody else may read, in a folder of the same kind. A file that is there is never opened here:
+/// closing any descriptor of it would drop the locks that another connection of this process holds on it (POSIX).
 void make_file(const std::string& file) {
   const auto refuse = [&](const std::string& what) {
     const int error = errno;
@@ -62,8 +62,9 @@ void make_file(const std::string& file) {
   if (!folder.empty()) sync_folder(folder);
 }
 
-// On a full disk posts must still get out, and taking one out needs room in the log too. So 8 MiB are kept in a file beside the queue;
-// when the disk is full it is removed, the log is written back, and only taking out goes on until it can be made again.
+// On a full disk posts must still get out, and taking one out needs room in the log too. So 8 MiB are kept in a file
+// beside the queue; when the disk is full it is removed, the log is written back, and only taking out goes on until it
+// can be made again.
 constexpr off_t reserve_size = 8 << 20;  // twice the log before it is written back
 
 class Sqlite final : public Sql {
@@ -80,10 +81,9 @@ class Sqlite final : public Sql {
       if (index == 0) continue;
       const auto* const text = std::get_if<std::string_view>(&value);
       // A null pointer would bind NULL, and an empty string_view may hold one.
-      const int bound = text == nullptr
-                            ? sqlite3_bind_int64(prepared, index, std::get<std::int64_t>(value))
-                            : sqlite3_bind_text64(prepared, index, text->empty() ? "" : text->data(), text->size(),
-                                                  SQLITE_STATIC, SQLITE_UTF8);
+      const int bound = text == nullptr ? sqlite3_bind_int64(prepared, index, std::get<std::int64_t>(value))
+                                        : sqlite3_bind_text64(prepared, index, text->empty() ? "" : text->data(),
+                                                              text->size(), SQLITE_STATIC, SQLITE_UTF8);
       if (bound != SQLITE_OK) fail("bind");
     }
     std::vector<Row> rows;
@@ -99,7 +99,8 @@ class Sqlite final : public Sql {
     throw error;
   }
 
-  void begin() override { run("BEGIN IMMEDIATE", {}); }  // the write lock at once: an upgrade in the midst would be refused, not waited for
+  // The write lock at once: an upgrade in the midst would be refused, not waited for.
+  void begin() override { run("BEGIN IMMEDIATE", {}); }
   void commit() override { run("COMMIT", {}); }
   void rollback() noexcept override {
     if (database_ == nullptr) return;
@@ -108,7 +109,8 @@ class Sqlite final : public Sql {
     } catch (...) {  // the next begin() says what is the matter
     }
     // The log begins anew in its own place, if the file has room for it.
-    if (std::exchange(is_full_, false)) sqlite3_wal_checkpoint_v2(database_, nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+    if (std::exchange(is_full_, false))
+      sqlite3_wal_checkpoint_v2(database_, nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
   }
   void expect_room() override {
     struct stat status{};
@@ -120,7 +122,8 @@ class Sqlite final : public Sql {
     unlink(reserve_.c_str());
     // What was taken out makes room within the file.
     if (run("PRAGMA freelist_count", {}).at(0).number(0) * 4096 >= reserve_size) return;
-    throw SqlError(error == ENOSPC || error == EDQUOT ? Kind::full : Kind::broken, file_ + ": no room for more posts: " + std::strerror(error));
+    throw SqlError(error == ENOSPC || error == EDQUOT ? Kind::full : Kind::broken,
+                   file_ + ": no room for more posts: " + std::strerror(error));
   }
   void reconnect() override {
     disconnect();
@@ -130,8 +133,18 @@ class Sqlite final : public Sql {
 
  private:
   void connect() {
+    try {
+      connect_once();
+    } catch (const SqlError& error) {  // a full disk: opening needs room for 32 KiB of shared memory
+      if (error.kind != Kind::full || unlink(reserve_.c_str()) != 0) throw;
+      connect_once();
+    }
+  }
+
+  void connect_once() {
     make_file(file_);
-    if (sqlite3_open_v2(file_.c_str(), &database_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr) != SQLITE_OK) {
+    if (sqlite3_open_v2(file_.c_str(), &database_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+                        nullptr) != SQLITE_OK) {
       const auto error = last_error("open");
       disconnect();
       throw error;
@@ -140,8 +153,8 @@ class Sqlite final : public Sql {
       sqlite3_extended_result_codes(database_, 1);
       sqlite3_busy_timeout(database_, 5000);
       execute("PRAGMA auto_vacuum=INCREMENTAL");  // of a new file alone: before WAL and before its first table
-      execute("PRAGMA journal_mode=WAL");         // readers and the writer don't wait for each other; one fsync a commit
-      execute("PRAGMA synchronous=FULL");         // that one: COMMIT returns when the log is on the disk
+      execute("PRAGMA journal_mode=WAL");  // readers and the writer don't wait for each other; one fsync a commit
+      execute("PRAGMA synchronous=FULL");  // that one: COMMIT returns when the log is on the disk
       // The log keeps so much after a checkpoint: on a full disk posts can still be taken out through what it has.
       execute("PRAGMA journal_size_limit=16777216");
       execute("PRAGMA cache_size=-2048");
@@ -168,7 +181,8 @@ class Sqlite final : public Sql {
     if (database_ == nullptr) throw SqlError(Kind::broken, file_ + " is not open");
     if (const auto known = prepared_.find(statement); known != prepared_.end()) return known->second;
     sqlite3_stmt* prepared = nullptr;
-    if (sqlite3_prepare_v3(database_, statement, -1, SQLITE_PREPARE_PERSISTENT, &prepared, nullptr) != SQLITE_OK) fail(statement);
+    if (sqlite3_prepare_v3(database_, statement, -1, SQLITE_PREPARE_PERSISTENT, &prepared, nullptr) != SQLITE_OK)
+      fail(statement);
     prepared_.emplace(statement, prepared);
     return prepared;
   }
@@ -183,7 +197,9 @@ class Sqlite final : public Sql {
         continue;
       }
       const auto* const text = reinterpret_cast<const char*>(sqlite3_column_text(prepared, i));
-      row.columns.emplace_back(text == nullptr ? std::string() : std::string(text, static_cast<std::size_t>(sqlite3_column_bytes(prepared, i))));
+      row.columns.emplace_back(text == nullptr
+                                   ? std::string()
+                                   : std::string(text, static_cast<std::size_t>(sqlite3_column_bytes(prepared, i))));
     }
     return row;
   }

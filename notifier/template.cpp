@@ -1,5 +1,6 @@
-// Mustache of a route's `template`. The template is the operator's, the values are strangers': each is defused before it is put in, none is
-// ever read as a template itself (partials are not there), and neither look-ups nor output are without an end.
+// Mustache of a route's `template`. The template is the operator's, the values are strangers': each is defused before
+// it is put in, none is ever read as a template itself (partials are not there), and neither look-ups nor output are
+// without an end.
 #include <array>
 #include <exception>
 
@@ -100,9 +101,9 @@ mustache::data values_of(const Post& post) {
   return values;
 }
 
-/// At most `limit` characters, without half an escape at the end.
+/// At most `limit` characters, without half an escape at the end. (Output ends far behind them, so never within one
+/// that stays.)
 void cut(std::string& text, std::size_t limit) {
-  while (!text.empty() && (static_cast<unsigned char>(text.back()) & 0xC0) == 0x80) text.pop_back();
   if (characters(text) <= limit) return;
   std::size_t bytes = 0;
   for (std::size_t count = 0; bytes < text.size(); ++bytes) {

@@ -1,6 +1,7 @@
-// What each rule is against stands at the rule; what Mattermost's parsers do was read in their sources: the server's (mentions, previews), the
-// web client's marked, the mobile client's commonmark. Where they differ, what is written holds for all: a backslash only before what all of
-// them escape, a numeric entity where one of them looks at the raw character first, U+200B where a plain search runs over the result.
+// What each rule is against stands at the rule; what Mattermost's parsers do was read in their sources: the server's
+// (mentions, previews), the web client's marked, the mobile client's commonmark. Where they differ, what is written
+// holds for all: a backslash only before what all of them escape, a numeric entity where one of them looks at the raw
+// character first, U+200B where a plain search runs over the result.
 #include "notifier/text.h"
 
 #include <algorithm>
@@ -78,11 +79,14 @@ class MarkdownEscape {
     const char32_t c = it.base();
     const bool ends = after == 0 || after == U' ';  // a word, that is
     switch (c) {
-      case U'&': return replaced("&amp;", it);  // entities are decoded before mentions are looked for
-      case U'<': return replaced("&lt;", it);   // <!channel>, <@id> and <url|label> are replaced in the raw text; also autolinks and HTML
-      case U'|': return replaced("&#124;", it); // the other half of <url|label>; cells of tables, which are split before anything is unescaped
-      case U'\\': return replaced("&#92;", it); // before a letter marked shows both of "\\", commonmark one
-      case U'$': return replaced("&#36;", it);  // formulas: "\$" is an escape to commonmark alone
+      case U'&':
+        return replaced("&amp;", it);  // entities are decoded before mentions are looked for
+      // <!channel>, <@id> and <url|label> are replaced in the raw text; also autolinks and HTML.
+      case U'<': return replaced("&lt;", it);
+      // The other half of <url|label>; cells of tables, which are split before anything is unescaped.
+      case U'|': return replaced("&#124;", it);
+      case U'\\': return replaced("&#92;", it);  // before a letter marked shows both of "\\", commonmark one
+      case U'$': return replaced("&#36;", it);   // formulas: "\$" is an escape to commonmark alone
       case U'`':
       case U'*':
       case U'_': return compose("\\", it, "");
@@ -94,8 +98,9 @@ class MarkdownEscape {
       case U'~': return compose("\\", it, is_alphanumeric(after) ? gap : "");
       case U'#': return compose(first_ ? "\\" : "", it, is_letter(after) ? gap : "");
       // Schemes and emoji. Times, ports and "C:\", which people copy, stay as they are.
-      case U':': return compose("", it, after == 0 || after == U' ' || after == U'\\' || (is_digit(before) && is_digit(after)) ? "" : gap);
-      case U'!': return compose(after == 0 || after == U'[' ? "\\" : "", it, "");  // what follows may be a link of ours: no image
+      case U':': return compose("", it, ends || after == U'\\' || (is_digit(before) && is_digit(after)) ? "" : gap);
+      // What follows at the end may be a link of ours: no image.
+      case U'!': return compose(after == 0 || after == U'[' ? "\\" : "", it, "");
       case U'>': return compose(first_ ? "\\" : "", it, "");
       // Items of lists, rules, and "--" or "==", which make a heading of the line before.
       case U'-':
@@ -112,7 +117,8 @@ class MarkdownEscape {
   }
 
   bool is_www() const {
-    return word_.starts_with("www") && std::all_of(word_.begin() + 3, word_.end(), [](char c) { return c >= '0' && c <= '9'; });
+    return word_.starts_with("www") &&
+           std::all_of(word_.begin() + 3, word_.end(), [](char c) { return c >= '0' && c <= '9'; });
   }
 
   bool in_label_;
@@ -122,7 +128,9 @@ class MarkdownEscape {
   std::string word_;            // ASCII letters and digits up to here, in lower case
 };
 
-std::string label_of_link(std::string_view text, std::size_t limit) { return one_line(text, limit, MarkdownEscape(true)); }
+std::string label_of_link(std::string_view text, std::size_t limit) {
+  return one_line(text, limit, MarkdownEscape(true));
+}
 
 char hexadecimal(unsigned value) { return "0123456789ABCDEF"[value & 15u]; }
 
@@ -133,7 +141,10 @@ void percent_encode(std::string& out, char byte) {
   out += hexadecimal(value);
 }
 
-bool is_host_byte(char c) { return is_ascii_letter(static_cast<unsigned char>(c)) || is_digit(static_cast<unsigned char>(c)) || c == '.' || c == '-' || c == '_'; }
+bool is_host_byte(char c) {
+  return is_ascii_letter(static_cast<unsigned char>(c)) || is_digit(static_cast<unsigned char>(c)) || c == '.' ||
+         c == '-' || c == '_';
+}
 
 /// host, host:port, [v6], [v6]:port. No user info, no percent-encoding, no letters that only look like ASCII.
 bool is_authority(std::string_view authority) {
@@ -141,7 +152,8 @@ bool is_authority(std::string_view authority) {
   if (authority.starts_with('[')) {
     end = authority.find(']');
     if (end == std::string_view::npos || end < 3) return false;
-    if (authority.substr(1, end - 1).find_first_not_of("0123456789abcdefABCDEF:.") != std::string_view::npos) return false;
+    if (authority.substr(1, end - 1).find_first_not_of("0123456789abcdefABCDEF:.") != std::string_view::npos)
+      return false;
     ++end;
   } else {
     while (end < authority.size() && is_host_byte(authority[end])) ++end;
@@ -149,7 +161,8 @@ bool is_authority(std::string_view authority) {
   }
   if (end == authority.size()) return true;
   const std::string_view port = authority.substr(end);
-  return port.size() >= 2 && port.size() <= 6 && port[0] == ':' && port.find_first_not_of("0123456789", 1) == std::string_view::npos;
+  return port.size() >= 2 && port.size() <= 6 && port[0] == ':' &&
+         port.find_first_not_of("0123456789", 1) == std::string_view::npos;
 }
 
 bool equals_ignoring_case(std::string_view text, std::string_view lower) {
@@ -166,10 +179,13 @@ std::size_t authority_begins(std::string_view url) {
 }  // namespace
 
 std::size_t characters(std::string_view utf8) {
-  return static_cast<std::size_t>(std::count_if(utf8.begin(), utf8.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  return static_cast<std::size_t>(
+      std::count_if(utf8.begin(), utf8.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
-std::string markdown_line(std::string_view text, std::size_t limit) { return one_line(text, limit, MarkdownEscape(false)); }
+std::string markdown_line(std::string_view text, std::size_t limit) {
+  return one_line(text, limit, MarkdownEscape(false));
+}
 
 std::string markdown_quote(std::string_view text, std::size_t limit, std::size_t lines) {
   std::string quote;
@@ -214,7 +230,9 @@ std::string plain_line(std::string_view text, std::size_t limit) {
       case U'@': return compose("", it, gap);
       case U'&': return compose("", it, next == U'#' || is_alphanumeric(next) ? gap : "");
       case U'<': opened = true; return compose("", it, next == U' ' ? "" : gap);
-      case U'|': return opened ? replaced(broken_bar, it) : compose("", it, "");  // no U+200B keeps <url|label> from being a link
+      case U'|':
+        // No U+200B keeps <url|label> from being a link.
+        return opened ? replaced(broken_bar, it) : compose("", it, "");
       default: return compose("", it, "");
     }
   });
@@ -262,8 +280,10 @@ std::string safe_url(std::string_view url) {
   for (const char c : url.substr(end)) {
     const auto byte = static_cast<unsigned char>(c);
     if (byte < 0x20 || byte == 0x7F) return {};
-    if (byte >= 0x80 || std::string_view(" \"<>\\^`{|}").find(c) != std::string_view::npos) percent_encode(out, c);
-    else out += c;
+    if (byte >= 0x80 || std::string_view(" \"<>\\^`{|}").find(c) != std::string_view::npos)
+      percent_encode(out, c);
+    else
+      out += c;
   }
   return out.size() <= longest ? out : std::string();
 }
@@ -275,8 +295,10 @@ std::string markdown_url(std::string_view url) {
   bool after_ampersand = false;
   for (const char c : std::string_view(safe).substr(path)) {
     after_ampersand = after_ampersand || c == '&';
-    if (std::string_view("()[]@*'$~").find(c) != std::string_view::npos || (c == ';' && after_ampersand)) percent_encode(out, c);
-    else out += c;
+    if (std::string_view("()[]@*'$~").find(c) != std::string_view::npos || (c == ';' && after_ampersand))
+      percent_encode(out, c);
+    else
+      out += c;
   }
   return out;
 }
@@ -295,9 +317,12 @@ std::string for_terminal(std::string_view text) {
   std::string out;
   while (!text.empty()) {
     const char32_t c = take_code_point(text);
-    if (c == U'\n') out += '\n';
-    else if (is_blank(c)) out += ' ';
-    else if (!is_hidden(c)) append(out, c);
+    if (c == U'\n')
+      out += '\n';
+    else if (is_blank(c))
+      out += ' ';
+    else if (!is_hidden(c))
+      append(out, c);
   }
   return out;
 }

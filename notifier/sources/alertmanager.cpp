@@ -14,11 +14,11 @@ Parsed parse_alertmanager(const Arrival& arrival) {
   for (const Json& alert : list(body, "alerts")) {
     if (!alert.is_object()) continue;
     const Status status = lenient_status(text(alert, "status"));
-    const std::string name = text(alert, "labels", "alertname"), instance = first_of({text(alert, "labels", "instance"), text(alert, "labels", "host"),
-                                                                                      text(alert, "labels", "pod"), text(alert, "labels", "service")});
-    event.items.push_back({first_of({name, "alert"}) + (instance.empty() ? "" : " on " + instance), text(alert, "generatorURL"),
-                           first_line(first_of({text(alert, "annotations", "summary"), text(alert, "annotations", "description"),
-                                                text(alert, "annotations", "message")})), status});
+    const Json &labels = at(alert, "labels"), &annotations = at(alert, "annotations");
+    const std::string name = first_of({text(labels, "alertname"), "alert"});
+    const std::string where = first_of({text(labels, "instance"), text(labels, "host"), text(labels, "pod"), text(labels, "service")});
+    const std::string what = first_of({text(annotations, "summary"), text(annotations, "description"), text(annotations, "message")});
+    event.items.push_back({name + (where.empty() ? "" : " on " + where), text(alert, "generatorURL"), first_line(what), status});
     ++count;
     if (status == Status::failed) ++firing;
   }
@@ -32,12 +32,8 @@ Parsed parse_alertmanager(const Arrival& arrival) {
   event.text = first_of({text(body, "commonAnnotations", "summary"), text(body, "commonAnnotations", "description")});
   add_fact(event, "Severity", text(labels, "severity"));
   if (firing > 0 && firing < count) add_fact(event, "Firing", std::to_string(firing) + " of " + std::to_string(count));
-  // A group comes again after repeat_interval with the same bytes, as it does after a lost answer; whoever looks at the one post of the
-  // group sees that it still fires. Anything new in it (another alert, another start) makes another key.
-  if (!group.empty()) {
-    event.subject = event.history_key = "alert/" + group;
-    event.dedup_key = sha256_hex(arrival.raw);
-  }
+  // No identity: a group comes again with the same bytes after repeat_interval, and that reminder is meant to be read.
+  if (!group.empty()) event.subject = event.history_key = "alert/" + group;
   return event;
 }
 

@@ -16,21 +16,21 @@ struct Delivery {
   bool github;
 };
 
+std::string default_branch(const Delivery& delivery) { return text(delivery.body, "repository", "default_branch"); }
 std::string person(const Json& user) { return first_of({text(user, "full_name"), text(user, "name"), text(user, "login"), text(user, "username")}); }
 
-Event common(const Delivery& delivery, const char* kind) {
+Event common(const Delivery& delivery, const char* kind, bool with_action = true) {  // without where the status says all
   const Json& repository = at(delivery.body, "repository");
   Event event;
   event.kind = kind;
-  event.action = text(delivery.body, "action");
-  event.project = first_of({text(repository, "full_name"), text(delivery.body, "organization", "login"), text(delivery.body, "organization", "username")});
+  if (with_action) event.action = text(delivery.body, "action");
+  const Json& owner = at(delivery.body, "organization");
+  event.project = first_of({text(repository, "full_name"), text(owner, "login"), text(owner, "username")});
   event.project_url = text(repository, "html_url");
   event.actor = person(at(delivery.body, "sender"));
   event.actor_login = first_of({text(delivery.body, "sender", "login"), text(delivery.body, "sender", "username")});
   return event;
 }
-
-std::string default_branch(const Delivery& delivery) { return text(delivery.body, "repository", "default_branch"); }
 
 std::string numbered(const Json& json) {
   const std::string title = first_line(text(json, "title"));
@@ -58,7 +58,6 @@ Parsed push(const Delivery& delivery) {
   if (event.action == "deleted" && !delivery.github) return Dropped{"delete tells it"};
   const std::size_t total = std::max(whole(number(body, "total_commits")), list(body, "commits").size());
   set_ref(event, ref, default_branch(delivery));
-  if (event.actor.empty()) event.actor = person(at(body, "pusher"));
   event.title = push_title(event, total);
   event.url = first_of({text(body, "compare"), text(body, "compare_url"), event.project_url});
   if (event.action != "deleted") set_commits(event, list(body, "commits"), after, total);
@@ -71,15 +70,14 @@ Parsed deleted(const Delivery& delivery) {
   if (delivery.github) return Dropped{"push tells it"};
   const bool tag = text(delivery.body, "ref_type") == "tag";
   Event event = common(delivery, tag ? "tag" : "push");
-  const std::string ref = text(delivery.body, "ref");
-  set_ref(event, tag && !ref.starts_with("refs/") ? "refs/tags/" + ref : ref, default_branch(delivery));
+  set_ref(event, (tag ? "refs/tags/" : "refs/heads/") + text(delivery.body, "ref"), default_branch(delivery));  // a bare name
   event.action = "deleted";
   event.title = push_title(event, 0);
   event.url = event.project_url;
   return event;
 }
 
-void set_pull_request(Event& event, const Delivery& delivery, const Json& request) {
+void set_pull_request(Event& event, const Json& request) {
   event.title = numbered(request);
   event.url = text(request, "html_url");
   set_ref(event, text(request, "head", "ref"), "");
@@ -87,18 +85,16 @@ void set_pull_request(Event& event, const Delivery& delivery, const Json& reques
   event.target_branch = text(request, "base", "ref");
   event.commit = text(request, "head", "sha");
   event.author = person(at(request, "user"));
-  if (event.project.empty()) event.project = text(request, "base", "repo", "full_name");
-  if (event.actor.empty()) event.actor = person(at(delivery.body, "pull_request", "user"));
+  event.project = first_of({event.project, text(request, "base", "repo", "full_name")});
 }
 
 Parsed pull_request(const Delivery& delivery) {
   const Json& request = at(delivery.body, "pull_request");
   Event event = common(delivery, "merge_request");
-  const bool edited = event.action == "edited";
-  event.action = news(event.action);
-  if (event.action.empty() || edited) return Dropped{"no news"};
+  event.action = event.action == "edited" ? "" : news(event.action);
+  if (event.action.empty()) return Dropped{"no news"};
   if (event.action == "close" && (flag(request, "merged") || !text(request, "merged_at").empty())) event.action = "merge";
-  set_pull_request(event, delivery, request);
+  set_pull_request(event, request);
   if (flag(request, "draft")) add_fact(event, "Draft", "yes");
   add_fact(event, "Reviewers", joined(list(request, "requested_reviewers"), "login"));
   return event;
@@ -109,8 +105,9 @@ Parsed review(const Delivery& delivery) {
   const std::string state = first_of({lower_words(text(review, "state")), lower_words(text(review, "type"))});
   Event event = common(delivery, "merge_request");
   if (event.action == "dismissed" || event.action == "edited") return Dropped{"no news"};
-  set_pull_request(event, delivery, at(delivery.body, "pull_request"));
-  event.action = state.ends_with("approved") ? "approved" : state.ends_with("rejected") || state == "changes requested" ? "changes requested" : "reviewed";
+  set_pull_request(event, at(delivery.body, "pull_request"));
+  const bool refused = state.ends_with("rejected") || state == "changes requested";
+  event.action = state.ends_with("approved") ? "approved" : refused ? "changes requested" : "reviewed";
   event.url = first_of({text(review, "html_url"), event.url});
   event.text = first_of({text(review, "body"), text(review, "content")});
   if (event.action == "reviewed" && event.text.empty()) return Dropped{"no news"};  // comments on lines come on their own
@@ -132,12 +129,12 @@ Parsed issues(const Delivery& delivery) {
 
 Parsed comment(const Delivery& delivery) {
   const Json &body = delivery.body, &comment = at(body, "comment");
+  if (text(body, "action") != "created" && text(body, "action") != "reviewed") return Dropped{"no news"};
   Event event = common(delivery, "note");
-  if (event.action != "created" && event.action != "reviewed") return Dropped{"no news"};
   event.action = "create";
   const Json& about = at(body, "issue").is_object() ? at(body, "issue") : at(body, "pull_request");
   event.commit = text(comment, "commit_id");
-  event.title = "Comment on " + (about.is_object() ? numbered(about) : "commit " + short_sha(event.commit));
+  event.title = about.is_object() ? numbered(about) : "commit " + short_sha(event.commit);
   event.url = first_of({text(comment, "html_url"), text(about, "html_url")});
   event.text = first_of({text(comment, "body"), text(body, "review", "content")});
   return event;
@@ -149,28 +146,23 @@ Parsed release(const Delivery& delivery) {
   // GitHub sends created, published and released (or prereleased) for one and the same.
   event.action = event.action == "created" ? "" : news(event.action);
   if (event.action.empty() || flag(release, "draft")) return Dropped{"no news"};
-  const std::string tag = text(release, "tag_name");
-  event.title = "Release " + first_of({first_line(text(release, "name")), tag});
+  set_ref(event, "refs/tags/" + text(release, "tag_name"), "");
+  event.title = "Release " + first_of({first_line(text(release, "name")), event.branch});
   event.url = text(release, "html_url");
   event.text = text(release, "body");
-  set_ref(event, tag.empty() ? "" : "refs/tags/" + tag, "");
   event.author = person(at(release, "author"));
   if (flag(release, "prerelease")) add_fact(event, "Prerelease", "yes");
   return event;
 }
 
 /// `status` until it is completed, then `conclusion`; Gitea may have the outcome in either.
-Status state_of(const Json& run) {
-  const std::string conclusion = text(run, "conclusion");
-  return lenient_status(conclusion.empty() ? text(run, "status") : conclusion);
-}
+Status state_of(const Json& run) { return lenient_status(first_of({text(run, "conclusion"), text(run, "status")})); }
 
 Parsed workflow_run(const Delivery& delivery) {
   const Json& run = at(delivery.body, "workflow_run");
-  Event event = common(delivery, "pipeline");
+  Event event = common(delivery, "pipeline", false);
   const std::string name = first_of({text(run, "name"), text(delivery.body, "workflow", "name"), text(run, "path"), text(run, "display_title")});
   const std::string number = id(run, "run_number"), trigger = text(run, "event");
-  event.action.clear();
   event.status = state_of(run);
   event.title = first_of({first_line(name), "Workflow"}) + (number.empty() ? "" : " #" + number);
   event.url = text(run, "html_url");
@@ -179,8 +171,8 @@ Parsed workflow_run(const Delivery& delivery) {
   event.commit_title = first_of({first_line(text(run, "head_commit", "message")), first_line(text(run, "display_title"))});
   event.author = first_of({text(run, "head_commit", "author", "name"), person(at(run, "actor"))});
   event.author_email = text(run, "head_commit", "author", "email");
-  const std::string ended = first_of({text(run, "completed_at"), text(run, "updated_at")});
-  if (is_final(event.status)) event.duration_s = seconds_between(first_of({text(run, "run_started_at"), text(run, "started_at")}), ended);
+  const std::string began = first_of({text(run, "run_started_at"), text(run, "started_at")});
+  if (is_final(event.status)) event.duration_s = seconds_between(began, first_of({text(run, "completed_at"), text(run, "updated_at")}));
   if (trigger.starts_with("pull_request")) {
     event.on_default_branch = false;
     if (const Json& requests = list(run, "pull_requests"); !requests.empty()) event.target_branch = text(requests[0], "base", "ref");
@@ -197,8 +189,8 @@ Parsed action_run(const Delivery& delivery) {
   const Json& run = at(delivery.body, "run");
   Event event = common(delivery, "pipeline");
   const std::string name = text(run, "workflow_id"), number = id(run, "index_in_repo");
-  if (event.project.empty()) event.project = text(run, "repository", "full_name");
-  if (event.project_url.empty()) event.project_url = text(run, "repository", "html_url");
+  event.project = first_of({event.project, text(run, "repository", "full_name")});
+  event.project_url = first_of({event.project_url, text(run, "repository", "html_url")});
   event.status = lenient_status(first_of({text(run, "status"), event.action == "recover" ? "success" : event.action}));
   event.action.clear();
   event.title = first_of({name, "Workflow"}) + (number.empty() ? "" : " #" + number);
@@ -218,11 +210,10 @@ Parsed check(const Delivery& delivery) {
   const bool suite = at(delivery.body, "check_suite").is_object();
   const Json& check = suite ? at(delivery.body, "check_suite") : at(delivery.body, "check_run");
   if (text(check, "app", "slug") == "github-actions") return Dropped{"workflow_run tells it"};
-  Event event = common(delivery, "check");
+  Event event = common(delivery, "check", false);
   const std::string name = first_of({first_line(text(check, "name")), text(check, "app", "name"), "Check"});
-  event.action.clear();
-  event.status = state_of(check);
   event.title = name;
+  event.status = state_of(check);
   event.url = first_of({text(check, "html_url"), text(check, "details_url"), event.project_url});
   set_ref(event, first_of({text(check, "head_branch"), text(check, "check_suite", "head_branch")}), default_branch(delivery));
   event.commit = text(check, "head_sha");
@@ -240,8 +231,8 @@ Parsed commit_status(const Delivery& delivery) {
   Event event = common(delivery, "check");
   const Json& branches = list(body, "branches");
   const std::string name = first_of({text(body, "context"), "Check"});
-  event.status = lenient_status(text(body, "state"));
   event.title = name;
+  event.status = lenient_status(text(body, "state"));
   event.url = first_of({text(body, "target_url"), event.project_url});
   event.commit = first_of({text(body, "sha"), text(body, "commit", "sha")});
   event.commit_title = first_line(text(body, "commit", "commit", "message"));
@@ -256,14 +247,13 @@ Parsed deployment_status(const Delivery& delivery) {
   const Json &status = at(delivery.body, "deployment_status"), &deployment = at(delivery.body, "deployment");
   const std::string state = text(status, "state"), environment = first_of({text(status, "environment"), text(deployment, "environment")});
   if (state == "inactive") return Dropped{"no news"};  // a newer one took its place
-  Event event = common(delivery, "deployment");
-  event.action.clear();
+  Event event = common(delivery, "deployment", false);
   event.status = lenient_status(state);
   event.title = "Deployment" + (environment.empty() ? "" : " to " + environment);
-  event.url = first_of({text(status, "log_url"), text(status, "target_url"), event.project_url});
   event.text = text(status, "description");
-  set_ref(event, text(deployment, "ref"), default_branch(delivery));
+  event.url = first_of({text(status, "log_url"), text(status, "target_url"), event.project_url});
   event.commit = text(deployment, "sha");
+  set_ref(event, text(deployment, "ref"), default_branch(delivery));
   add_fact(event, "Environment", environment);
   add_fact(event, "Address", text(status, "environment_url"));
   if (!id(deployment, "id").empty()) event.subject = "deployment/" + event.project + '/' + id(deployment, "id");
@@ -299,7 +289,7 @@ Parsed security_alert(const Delivery& delivery) {
 Parsed package(const Delivery& delivery) {
   const Json& package = at(delivery.body, "package").is_object() ? at(delivery.body, "package") : at(delivery.body, "registry_package");
   Event event = common(delivery, "artifact");
-  if (event.project.empty()) event.project = first_of({text(package, "repository", "full_name"), text(package, "owner", "login")});
+  event.project = first_of({event.project, text(package, "repository", "full_name"), text(package, "owner", "login")});
   const std::string version = first_of({text(package, "version"), text(package, "package_version", "version")});
   event.title = "Package " + text(package, "name") + (version.empty() ? "" : " " + version);
   event.url = first_of({text(package, "package_version", "html_url"), text(package, "html_url")});
@@ -321,15 +311,15 @@ Parsed wiki(const Delivery& delivery) {
 struct Row {
   std::string_view name;
   Parsed (*parse)(const Delivery&);
-  const char* dropped = nullptr;  // always, with this reason
+  const char* dropped = nullptr;  // always, for this
 };
 constexpr Row rows[] = {
     {"push", push}, {"create", nullptr, "push tells it"}, {"delete", deleted}, {"ping", nullptr, "ping"},
     {"pull_request", pull_request}, {"pull_request_sync", pull_request}, {"pull_request_review", review}, {"pull_request_approved", review},
     {"pull_request_rejected", review}, {"pull_request_comment", comment}, {"pull_request_review_comment", comment},
     {"issues", issues}, {"issue_comment", comment}, {"commit_comment", comment}, {"release", release},
-    {"workflow_run", workflow_run}, {"workflow_job", nullptr, "workflow_run tells it"}, {"action_run_success", action_run}, {"action_run_failure", action_run},
-    {"action_run_recover", action_run}, {"check_run", check}, {"check_suite", check}, {"status", commit_status},
+    {"workflow_run", workflow_run}, {"workflow_job", nullptr, "workflow_run tells it"}, {"action_run_success", action_run},
+    {"action_run_failure", action_run}, {"action_run_recover", action_run}, {"check_run", check}, {"check_suite", check}, {"status", commit_status},
     {"deployment", nullptr, "deployment_status tells it"}, {"deployment_status", deployment_status}, {"code_scanning_alert", security_alert},
     {"dependabot_alert", security_alert}, {"secret_scanning_alert", security_alert}, {"package", package}, {"registry_package", package},
     {"wiki", wiki}, {"gollum", wiki},
@@ -345,8 +335,8 @@ std::string forge_header(const Arrival& arrival, const std::string& what) {
 }  // namespace
 
 Parsed parse_forge(const Arrival& arrival) {
-  const bool github = arrival.format == Format::github;
   const std::string kind = forge_header(arrival, "event");
+  const bool github = arrival.format == Format::github;
   if (kind.empty()) return Malformed{github ? "this is not a GitHub webhook: no X-GitHub-Event" : "this is not a Gitea webhook: no X-Gitea-Event"};
   Parsed parsed = Dropped{"unknown kind"};
   for (const Row& row : rows) {

@@ -173,10 +173,10 @@ Parsed note(const Json& body) {
   Event event = gitlab_common(body, "note");
   bool confidential = text(body, "event_type") == "confidential_note" || flag(note, "confidential") || flag(note, "internal");
   const std::string about = topic(body, confidential);
-  event.title = "Comment on " + (about.empty() ? "something" : about);
+  event.title = about.empty() ? "something" : about;
   if (confidential) {
     // An internal note on a public issue or merge request: the topic is public, but who may read what is not worth a guess.
-    if (!about.starts_with("confidential issue")) event.title = "Confidential comment";
+    if (!about.starts_with("confidential issue")) event.title = "something confidential";
     return event;
   }
   event.text = text(note, "note");
@@ -261,7 +261,7 @@ Parsed emoji(const Json& body) {
   Event event = gitlab_common(body, "emoji");
   bool confidential = flag(body, "note", "confidential") || flag(body, "note", "internal");
   const std::string about = topic(body, confidential), name = text(body, "object_attributes", "name");
-  event.title = "Emoji " + name + (confidential && !at(body, "issue").is_object() ? "" : " on " + about);
+  event.title = name + (confidential && !at(body, "issue").is_object() ? "" : " on " + about);
   event.url = text(body, "object_attributes", "awarded_on_url");
   return event;
 }
@@ -272,7 +272,8 @@ struct ObjectKind {
 };
 constexpr ObjectKind object_kinds[] = {
     {"push", push}, {"tag_push", push}, {"pipeline", pipeline}, {"build", job}, {"job", job}, {"merge_request", merge_request},
-    {"note", note}, {"issue", issue}, {"work_item", issue}, {"deployment", deployment}, {"release", release}, {"emoji", emoji}, {"vulnerability", vulnerability},
+    {"note", note}, {"issue", issue}, {"work_item", issue}, {"deployment", deployment}, {"release", release},
+    {"emoji", emoji}, {"vulnerability", vulnerability},
 };
 
 /// Idempotency-Key (17.4) and webhook-id (19.0) are one a delivery, and the same when it is sent again. X-Gitlab-Event-UUID is shared by

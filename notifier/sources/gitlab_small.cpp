@@ -45,7 +45,7 @@ Parsed by_event_name(const Json& body) {
     event.action = row.action;
     const std::string group = first_of({text(body, "full_path"), text(body, "group_path"), text(body, "path")});
     if (event.kind == "member") {
-      event.title = "Member " + event.actor;
+      event.title = event.actor;
       if (event.project.empty()) event.project = first_of({group, text(body, "group_name")});
       add_fact(event, "Access", first_of({text(body, "group_access"), text(body, "access_level")}));
       add_fact(event, "Expires", text(body, "expires_at"));

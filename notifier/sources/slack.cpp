@@ -17,7 +17,9 @@ Parsed parse_slack(const Arrival& arrival) {
   event.text = text(body, "text");
   event.actor = text(body, "username");
   for (const Json& attachment : attachments) {
-    if (event.title.empty()) event.title = first_line(first_of({text(attachment, "title"), text(attachment, "fallback"), text(attachment, "pretext"), text(attachment, "text")}));
+    for (const char* key : {"title", "fallback", "pretext", "text"}) {
+      if (event.title.empty()) event.title = first_line(text(attachment, key));
+    }
     if (event.url.empty()) event.url = text(attachment, "title_link");
     // Colours with a name say how it went; a hex colour may be the logo's.
     if (event.status == Status::none) event.status = lenient_status(text(attachment, "color"));

@@ -224,7 +224,7 @@ bool is_utf8(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
     const auto byte = [&](std::size_t n) { return i + n < text.size() ? static_cast<unsigned char>(text[i + n]) : 0u; };
     const unsigned lead = byte(0);
-    const std::size_t length = lead < 0x80 ? 1 : lead >= 0xC2 && lead < 0xE0 ? 2 : lead >= 0xE0 && lead < 0xF0 ? 3 : lead >= 0xF0 && lead < 0xF5 ? 4 : 0;
+    const std::size_t length = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
     if (length == 0 || i + length > text.size()) return false;
     for (std::size_t n = 1; n < length; ++n) {
       if ((byte(n) & 0xC0) != 0x80) return false;
@@ -285,7 +285,8 @@ Status lenient_status(std::string_view word) {
       {"canceling", Status::running}, {"building", Status::running},
       {"manual", Status::waiting}, {"blocked", Status::waiting}, {"approval", Status::waiting}, {"action required", Status::waiting},
       {"ok", Status::success}, {"passed", Status::success}, {"successful", Status::success}, {"succeeded", Status::success},
-      {"resolved", Status::success}, {"good", Status::success}, {"fixed", Status::success}, {"stable", Status::success}, {"completed", Status::success},
+      {"resolved", Status::success}, {"good", Status::success}, {"fixed", Status::success}, {"stable", Status::success},
+      {"completed", Status::success},
       {"warn", Status::unstable}, {"warning", Status::unstable},
       {"failure", Status::failed}, {"error", Status::failed}, {"firing", Status::failed}, {"danger", Status::failed}, {"timed out", Status::failed},
       {"startup failure", Status::failed}, {"broken", Status::failed}, {"fail", Status::failed}, {"regression", Status::failed},

@@ -3,12 +3,14 @@
 //   clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -DRADIOTOWER_LIBFUZZER -I. -Iinclude tests/fuzz/notifier_json_fuzz.cpp
 //     notifier/event.cpp notifier/sources/*.cpp -lcrypto -o notifier-json-fuzz
 //   ./notifier-json-fuzz -max_len=65536 CORPUS tests/notifier/samples/gitlab
-// Without RADIOTOWER_LIBFUZZER (and -fsanitize=fuzzer) main() replays the files it is given.
+// Without RADIOTOWER_LIBFUZZER (and -fsanitize=fuzzer) main() replays the files it is given, each as every format and with a number of
+// changes from a fixed seed.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <random>
 
 #include "notifier/sources/fields.h"
 
@@ -42,7 +44,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   require(json.has_value() != !why.empty(), "a sentence for what is no JSON, none for what is");
   require(is_utf8(why), "the sentence holds none of the bytes");
   if (!json) return 0;
-  const FindHeader header = [&](std::string_view name) { return name.ends_with("-event") || name.ends_with("-delivery") ? kind : std::string_view(); };
+  const FindHeader header = [&](std::string_view name) {
+    return name.ends_with("-event") || name.ends_with("-delivery") ? kind : std::string_view();
+  };
   for (const GenericTemplate* generic : {static_cast<const GenericTemplate*>(nullptr), &templates}) {
     const Parsed parsed = parse(Arrival{"fuzz", format, header, *json, body, generic});
     if (const auto* malformed = std::get_if<Malformed>(&parsed)) {
@@ -61,10 +65,26 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
 #ifndef RADIOTOWER_LIBFUZZER
 int main(int argc, char** argv) {
+  std::mt19937 random(8259);
+  const auto below = [&](std::size_t n) { return static_cast<std::size_t>(random()) % n; };
+  constexpr std::string_view pieces[] = {"null", "{}", "[]", "-1e308", "\"\\u0000\"", "[[[[", "true",
+                                         "\"%zz%ff/job/job/\"", "\"0000\"", "\"refs/tags/\"", ","};
   for (int i = 1; i < argc; ++i) {
     std::ifstream file(argv[i], std::ios::binary);
-    const std::vector<char> bytes((std::istreambuf_iterator<char>(file)), {});
-    LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
+    const std::string sample((std::istreambuf_iterator<char>(file)), {});
+    if (sample.empty()) continue;
+    for (std::size_t round = 0; round < 300; ++round) {
+      std::string bytes{static_cast<char>(round % 9), static_cast<char>(below(256))};
+      bytes += sample;
+      for (std::size_t n = round < 9 ? 0 : 1 + below(3); n > 0; --n) {
+        // Most changes are of a whole value, or the body would hardly ever be JSON again.
+        const auto colon = bytes.find(':', below(bytes.size()));
+        const auto end = colon == bytes.npos ? bytes.npos : bytes.find_first_of(",}]", colon);
+        if (below(4) != 0 && end != bytes.npos) bytes.replace(colon + 1, end - colon - 1, pieces[below(std::size(pieces))]);
+        else bytes[2 + below(bytes.size() - 2)] = static_cast<char>(random());
+      }
+      LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
+    }
   }
   return 0;
 }

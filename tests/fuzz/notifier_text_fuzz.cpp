@@ -1,7 +1,8 @@
-// Every function of notifier/text.h over any bytes: valid UTF-8 comes out, limits hold, and nothing is left that would notify anybody. Built with
-// clang's -fsanitize=fuzzer and -DRADIOTOWER_LIBFUZZER it is a libFuzzer target; without, main() replays the files it is given, or else makes
-// texts from a fixed seed, a bounded number of times:
-//   clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -DRADIOTOWER_LIBFUZZER -I. tests/fuzz/notifier_text_fuzz.cpp
+// Every function of notifier/text.h over any bytes: valid UTF-8 comes out, limits hold, and nothing is left that would
+// notify anybody. Built with clang's -fsanitize=fuzzer and -DRADIOTOWER_LIBFUZZER it is a libFuzzer target; without,
+// main() replays the files it is given, or else makes texts from a fixed seed, a bounded number of times:
+//   clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -DRADIOTOWER_LIBFUZZER -I.
+//   tests/fuzz/notifier_text_fuzz.cpp
 //     notifier/text.cpp notifier/defused.cpp notifier/clusters.cpp -o notifier-text-fuzz
 #include <cstdint>
 #include <cstdio>
@@ -24,7 +25,8 @@ std::string_view doing;
 
 void require(bool claim, const char* what, std::string_view output) {
   if (claim) return;
-  std::fprintf(stderr, "broken promise of %.*s: %s\n%.*s\n", static_cast<int>(doing.size()), doing.data(), what, static_cast<int>(output.size()), output.data());
+  std::fprintf(stderr, "broken promise of %.*s: %s\n%.*s\n", static_cast<int>(doing.size()), doing.data(), what,
+               static_cast<int>(output.size()), output.data());
   std::abort();
 }
 
@@ -101,8 +103,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
   const std::string url = safe_url(text), target = markdown_url(text);
   doing = "safe_url";
-  require(url.empty() || ((url.starts_with("http://") || url.starts_with("https://")) && url.size() <= 2000), "http or https", url);
-  require(url.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/?#[]@!$&'()*+,;=%") == std::string::npos, "ASCII of a URL", url);
+  require(url.empty() || ((url.starts_with("http://") || url.starts_with("https://")) && url.size() <= 2000),
+          "http or https", url);
+  require(
+      url.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/?#[]@!$&'()*+,;=%") ==
+          std::string::npos,
+      "ASCII of a URL", url);
   require(target.find_first_of("()@") == std::string::npos, "ends where it ends", target);
   const std::string joined = link(text, std::string("https://x.example/") + std::string(other), limit);
   check_text("link", joined, limit + 3 * 2000 + 4);
@@ -110,7 +116,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
   const std::string shown = for_terminal(text);
   doing = "for_terminal";
-  for (const char c : shown) require(c == '\n' || (static_cast<unsigned char>(c) >= 0x20 && c != 0x7F), "no control character", shown);
+  for (const char c : shown)
+    require(c == '\n' || (static_cast<unsigned char>(c) >= 0x20 && c != 0x7F), "no control character", shown);
   return 0;
 }
 
@@ -125,9 +132,46 @@ int main(int argc, char** argv) {
 
   std::mt19937 random(7266);
   const auto below = [&](std::size_t n) { return static_cast<std::size_t>(random()) % n; };
-  const std::string_view pieces[] = {"@", "all", "<", "!", "channel>", "|", ">", "&", "#64;", "commat;", "amp;", "lt;", "\\", "`", "*", "_", "~", "[", "]", "(", ")",
-                                     "http://", "https://x.example/", ":", "\n", " ", "#", "-", "1.", "=", "www.", "\u200B", "\u200D", "\uFE0F", "\u0301",
-                                     "\U0001F468", "\U0001F1E9", "\U0001F3FD", "\xED\xA0\x80", "\xC3"};
+  const std::string_view pieces[] = {"@",
+                                     "all",
+                                     "<",
+                                     "!",
+                                     "channel>",
+                                     "|",
+                                     ">",
+                                     "&",
+                                     "#64;",
+                                     "commat;",
+                                     "amp;",
+                                     "lt;",
+                                     "\\",
+                                     "`",
+                                     "*",
+                                     "_",
+                                     "~",
+                                     "[",
+                                     "]",
+                                     "(",
+                                     ")",
+                                     "http://",
+                                     "https://x.example/",
+                                     ":",
+                                     "\n",
+                                     " ",
+                                     "#",
+                                     "-",
+                                     "1.",
+                                     "=",
+                                     "www.",
+                                     "\u200B",
+                                     "\u200D",
+                                     "\uFE0F",
+                                     "\u0301",
+                                     "\U0001F468",
+                                     "\U0001F1E9",
+                                     "\U0001F3FD",
+                                     "\xED\xA0\x80",
+                                     "\xC3"};
   for (int round = 0; round < 200'000; ++round) {
     std::vector<std::uint8_t> bytes{static_cast<std::uint8_t>(random()), static_cast<std::uint8_t>(random())};
     for (std::size_t n = below(24); n > 0; --n) {

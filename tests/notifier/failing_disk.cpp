@@ -1,5 +1,5 @@
-// A disk that fails, for a test's child: put before the program with LD_PRELOAD. While the file that RADIOTOWER_FAILING_DISK names
-// exists, fsync and fdatasync say EIO and nothing is written through.
+// A disk that fails, for a test's child: put before the program with LD_PRELOAD. While the file that
+// RADIOTOWER_FAILING_DISK names exists, fsync and fdatasync say EIO and nothing is written through.
 #include <dlfcn.h>
 #include <unistd.h>
 

@@ -56,7 +56,8 @@ TEST_CASE("history: unstable counts as failed") {
 TEST_CASE("history: what is not an outcome changes nothing") {
   Key main;
   main.gets(Status::failed, 100);
-  for (const auto status : {Status::none, Status::pending, Status::running, Status::waiting, Status::canceled, Status::skipped}) {
+  for (const auto status :
+       {Status::none, Status::pending, Status::running, Status::waiting, Status::canceled, Status::skipped}) {
     std::optional<History> after = History{};
     const auto change = compare(main.known, status, 200, after);
     CHECK(change.turn == Turn::none);

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <condition_variable>
+#include <mutex>
 
 #include "http_harness.h"
 
@@ -72,7 +73,8 @@ TEST_CASE("the handler gets names in lower case, values without outer blanks, pa
 
 TEST_CASE("a request that arrives byte by byte is the same request") {
   House house;
-  for (const std::string& whole : {post(5) + "hello", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n" + std::string()}) {
+  const std::string chunks = "3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n";
+  for (const std::string& whole : {post(5) + "hello", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks}) {
     Client client(house.server);
     for (const char c : whole) {
       client.send({&c, 1});
@@ -193,7 +195,8 @@ TEST_CASE("an idle connection is closed, an unanswered one gets 503") {
 }
 
 TEST_CASE("an answer that nobody reads is given up") {
-  House house(quick_but(&HttpServer::Options::taken_within), {}, [](HttpRequest&&, Responder respond) { respond({200, std::string(20 << 20, 'x')}); });
+  House house(quick_but(&HttpServer::Options::taken_within), {},
+              [](HttpRequest&&, Responder respond) { respond({200, std::string(20 << 20, 'x')}); });
   Client client(house.server);
   client.send(get);
   CHECK(house.wait_for(house.server.counters().timeouts, 1) == 1);
@@ -297,7 +300,8 @@ TEST_CASE("what cannot be listened on is told in a sentence") {
     }
     return std::string();
   };
-  for (const char* bad : {"", ":", "8066", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "::1:8066", "[127.0.0.1]:1", "localhost:8066", "[::1]", "127.0.0.1:-1"}) {
+  for (const char* bad : {"", ":", "8066", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536",
+                          "::1:8066", "[127.0.0.1]:1", "localhost:8066", "[::1]", "127.0.0.1:-1"}) {
     CAPTURE(bad);
     CHECK(sentence(bad).find("is no address to listen on") != std::string::npos);
   }
@@ -330,6 +334,32 @@ TEST_CASE("two thousand idle connections, and requests among them") {
   for (std::size_t i = 0; i < many; i += 100) clients[i].send(get);
   for (std::size_t i = 0; i < many; i += 100) CHECK(clients[i].status() == 200);
   CHECK(house.wait_for(house.server.counters().open, many) == many);
+}
+
+TEST_CASE("without descriptors the connection that waits longest makes room, and the operator is told") {
+  std::mutex mutex;
+  std::string told;
+  HttpServer::Options options;
+  options.on_trouble = [&](std::string_view sentence, std::string_view) {
+    const std::lock_guard lock(mutex);
+    told = sentence;
+  };
+  House house(options);
+  Client idle(house.server);
+  REQUIRE(house.wait_for(house.server.counters().open, 1) == 1);
+  const int lowest_free = dup(0);
+  close(lowest_free);
+  rlimit before{};
+  getrlimit(RLIMIT_NOFILE, &before);
+  const rlimit tight{static_cast<rlim_t>(lowest_free) + 1, before.rlim_max};
+  REQUIRE(setrlimit(RLIMIT_NOFILE, &tight) == 0);
+  Client client(house.server);  // takes the last one
+  client.send(get);
+  CHECK(client.status() == 200);
+  setrlimit(RLIMIT_NOFILE, &before);
+  CHECK(idle.closed());
+  const std::lock_guard lock(mutex);
+  CHECK(told.starts_with("cannot accept connections: Too many open files"));
 }
 
 TEST_CASE("what the handler throws costs its connection alone, and is told") {

@@ -9,6 +9,7 @@ Leaving the block sends SIGTERM and expects exit status 0. Everything stays on 1
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -47,7 +48,7 @@ def free_port():
 class Notifier:
     """`routes` and `extra` are TOML; `state` is kept when the caller gives one, for restarts on the same queue."""
 
-    def __init__(self, binary, hook="", routes=ALL_TO_BUILDS, extra=NO_FLOOD_CONTROL, state=None, queue="sqlite", mattermost="", root="", environment=None, port=None, wrapper=()):
+    def __init__(self, binary, hook="", routes=ALL_TO_BUILDS, extra=NO_FLOOD_CONTROL, state=None, queue="sqlite", mattermost="", root="", environment=None, port=None, wrapper=(), generic=""):
         self.binary, self.wrapper = os.path.abspath(binary), list(wrapper)
         self.folder = tempfile.mkdtemp(prefix="notifier-")
         self.state = state or os.path.join(self.folder, "state")
@@ -58,10 +59,10 @@ class Notifier:
         secret = os.path.join(self.folder, "secret")
         with open(os.open(secret, os.O_CREAT | os.O_WRONLY, 0o600), "w") as f:
             f.write(SECRET + "\n")
-        sources = "".join(f"[sources.{name}]\nsecrets_file = \"{secret}\"\n" for name in FORMATS)
+        sources = "".join(f"[sources.{name}]\nsecrets_file = \"{secret}\"\n" for name in FORMATS)  # generic is the last
         hook_line = f"hook = \"{hook}\"\n" if hook else ""
         with open(os.open(self.config, os.O_CREAT | os.O_WRONLY, 0o600), "w") as f:
-            f.write(f"listen = [\"127.0.0.1:{self.port}\"]\nstate = \"{self.state}\"\nqueue = \"{queue}\"\n{root}\n[mattermost]\n{hook_line}{mattermost}\n{sources}\n{extra}\n{routes}")
+            f.write(f"listen = [\"127.0.0.1:{self.port}\"]\nstate = \"{self.state}\"\nqueue = \"{queue}\"\n{root}\n[mattermost]\n{hook_line}{mattermost}\n{sources}{generic}\n{extra}\n{routes}")
 
     def start(self, wait=True):
         log = open(self.log_path, "ab")
@@ -146,6 +147,33 @@ class Notifier:
         """Runs the program with this configuration: (status, what it printed)."""
         done = subprocess.run([self.binary, "--config", self.config, *words], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, env=self.environment)
         return done.returncode, done.stdout.decode(errors="replace")
+
+    # What Mattermost in trouble is tested with: builds of Jenkins, and waiting for what the service says of them.
+
+    def build(self, number, status="failed", **more):
+        """A build of Jenkins; its 200 is a promise."""
+        code, text = self.post("jenkins", {"project": "app", "branch": "main", "status": status, "number": number, "title": f"Build {number}.", **more})
+        if not 200 <= code < 300:
+            raise Failure(f"build {number} was answered with {code}: {text}")
+
+    def metric(self, name):
+        return self.metrics().get(name, 0)
+
+    def dead(self, *arguments):
+        return self.command("dead", *(arguments or ("list",)))[1]
+
+    def until(self, is_so, what, seconds=15):
+        try:
+            wait_for(what, is_so, seconds)
+        except Failure as e:
+            raise Failure(f"{e}; log: {self.log()[-1200:]}") from e
+
+    def until_logged(self, pattern, seconds=15):
+        self.until(lambda: re.search(pattern, self.log()), f"a line of the log like {pattern}", seconds)
+
+    def until_empty(self, seconds=20):
+        """Nothing waits; the gauges are some seconds old, so that the answer may be late but is never early after a post."""
+        self.until(lambda: self.metric("queue_waiting") == 0 and self.metric("queue_sending") == 0, "an empty queue", seconds)
 
 
 def wait_for(what, condition, patience=10.0):

@@ -28,7 +28,8 @@ std::string find_binaries() {
   for (const auto& entry : std::filesystem::directory_iterator("/usr/lib/postgresql", error)) {
     const int found = std::atoi(entry.path().filename().c_str());
     const auto folder = entry.path() / "bin";
-    if (found > version && access((folder / "initdb").c_str(), X_OK) == 0 && access((folder / "postgres").c_str(), X_OK) == 0) {
+    if (found > version && access((folder / "initdb").c_str(), X_OK) == 0 &&
+        access((folder / "postgres").c_str(), X_OK) == 0) {
       version = found;
       newest = folder;
     }
@@ -78,12 +79,14 @@ bool PostgresServer::make_folder(std::string& why) {
   if (user == nullptr) user = getpwnam("nobody");
   if (user != nullptr) user_ = user->pw_uid, group_ = user->pw_gid;
   folder_ = (std::filesystem::temp_directory_path() / "radiotower-postgres.XXXXXX").string();
-  if (mkdtemp(folder_.data()) == nullptr || (geteuid() == 0 && (user == nullptr || chown(folder_.c_str(), user_, group_) != 0))) {
+  if (mkdtemp(folder_.data()) == nullptr ||
+      (geteuid() == 0 && (user == nullptr || chown(folder_.c_str(), user_, group_) != 0))) {
     why = "no folder for a PostgreSQL server";
     return false;
   }
-  const pid_t child = spawn({binaries_ + "/initdb", "-D", folder_ + "/data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"}, folder_,
-                            user_, group_);
+  const pid_t child = spawn({binaries_ + "/initdb", "-D", folder_ + "/data", "-U", "postgres", "-A", "trust", "-E",
+                             "UTF8", "--locale=C", "-N"},
+                            folder_, user_, group_);
   int status = 0;
   if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
     why = "initdb did not succeed";
@@ -93,8 +96,17 @@ bool PostgresServer::make_folder(std::string& why) {
 }
 
 bool PostgresServer::resume(std::string& why) {
-  std::vector<std::string> command = {binaries_ + "/postgres", "-D", folder_ + "/data", "-k", folder_, "-c", "listen_addresses=", "-c", "fsync=off",
-                                      "-c", "shared_buffers=16MB"};
+  std::vector<std::string> command = {binaries_ + "/postgres",
+                                      "-D",
+                                      folder_ + "/data",
+                                      "-k",
+                                      folder_,
+                                      "-c",
+                                      "listen_addresses=",
+                                      "-c",
+                                      "fsync=off",
+                                      "-c",
+                                      "shared_buffers=16MB"};
   command.insert(command.end(), options_.begin(), options_.end());
   server_ = spawn(command, folder_, user_, group_);
   for (int i = 0; i < 400; ++i) {
@@ -126,7 +138,8 @@ std::string PostgresServer::run(const std::string& database, const std::string& 
   const std::unique_ptr<PGconn, void (*)(PGconn*)> connection(PQconnectdb(url(database).c_str()), PQfinish);
   const std::unique_ptr<PGresult, void (*)(PGresult*)> result(PQexec(connection.get(), statement.c_str()), PQclear);
   const auto status = PQresultStatus(result.get());
-  if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) throw std::runtime_error(PQerrorMessage(connection.get()));
+  if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
+    throw std::runtime_error(PQerrorMessage(connection.get()));
   return PQntuples(result.get()) > 0 ? PQgetvalue(result.get(), 0, 0) : "";
 }
 #else
@@ -148,7 +161,9 @@ PostgresServer* PostgresServer::shared(std::string& why) {
   return server.get();
 }
 
-std::string PostgresServer::url(const std::string& database) const { return "postgresql://postgres@/" + database + "?host=" + folder_; }
+std::string PostgresServer::url(const std::string& database) const {
+  return "postgresql://postgres@/" + database + "?host=" + folder_;
+}
 
 std::string PostgresServer::make_database() {
   const auto name = "queue_" + std::to_string(++databases_);

@@ -1,4 +1,5 @@
-// A PostgreSQL server of the test's own: Debian's binaries, a temporary folder, a Unix socket there and no port. fsync is off.
+// A PostgreSQL server of the test's own: Debian's binaries, a temporary folder, a Unix socket there and no port. fsync
+// is off.
 #pragma once
 
 #include <sys/types.h>
@@ -9,8 +10,8 @@
 
 class PostgresServer {
  public:
-  /// nullptr with a sentence in `why` when there is no server installed or it does not start. As root it runs as "postgres" or nobody.
-  /// `options`: further ones, as in {"-c", "max_connections=5"}.
+  /// nullptr with a sentence in `why` when there is no server installed or it does not start. As root it runs as
+  /// "postgres" or nobody. `options`: further ones, as in {"-c", "max_connections=5"}.
   static std::unique_ptr<PostgresServer> start(std::string& why, const std::vector<std::string>& options = {});
   /// The one that all cases of a program share, made with the first call; ended with the program.
   static PostgresServer* shared(std::string& why);

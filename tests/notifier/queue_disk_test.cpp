@@ -1,4 +1,5 @@
-// A disk that is full and one that fails. Each runs in a process of its own: this program again, with the one case named.
+// A disk that is full and one that fails. Each runs in a process of its own: this program again, with the one case
+// named.
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -40,11 +41,13 @@ bool mount_small_disk(const std::string& folder, int kibibytes) {
     if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return false;
     const auto write_to = [](const char* file, const std::string& text) {
       const int descriptor = open(file, O_WRONLY | O_CLOEXEC);
-      const bool written = descriptor >= 0 && write(descriptor, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+      const bool written =
+          descriptor >= 0 && write(descriptor, text.data(), text.size()) == static_cast<ssize_t>(text.size());
       close(descriptor);
       return written;
     };
-    if (!write_to("/proc/self/setgroups", "deny") || !write_to("/proc/self/uid_map", "0 " + std::to_string(user) + " 1") ||
+    if (!write_to("/proc/self/setgroups", "deny") ||
+        !write_to("/proc/self/uid_map", "0 " + std::to_string(user) + " 1") ||
         !write_to("/proc/self/gid_map", "0 " + std::to_string(group) + " 1")) {
       return false;
     }
@@ -105,7 +108,8 @@ TEST_CASE("alone: queue on a full disk" * doctest::skip()) {
     Queue queue(open_queue_database("sqlite", folder.path), "first");
     std::int64_t stored = 0;
     try {
-      for (;; ++stored) put(queue, event("builds", number_text(stored) + std::string(20'000, 'x'), number_text(stored)), 1000);
+      for (;; ++stored)
+        put(queue, event("builds", number_text(stored) + std::string(20'000, 'x'), number_text(stored)), 1000);
     } catch (const SqlError& error) {
       CHECK(error.kind == SqlError::Kind::full);
     }
@@ -124,8 +128,21 @@ TEST_CASE("alone: queue on a full disk" * doctest::skip()) {
     CHECK(put(queue, event("builds", "new", "new")) == Stored::stored);
     CHECK(queue.size() == stored - 499);
   }
-  Queue queue(open_queue_database("sqlite", folder.path), "second");
-  CHECK(put(queue, event("builds", "new", "new")) == Stored::duplicate);
+  {
+    Queue queue(open_queue_database("sqlite", folder.path), "second");
+    CHECK(put(queue, event("builds", "new", "new")) == Stored::duplicate);
+  }
+  // Another one fills the disk while we are not there: the start succeeds, and delivery goes on.
+  const int ballast = open((folder.path + "/ballast").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+  for (const std::string block(4096, 'x'); write(ballast, block.data(), block.size()) > 0;) continue;
+  close(ballast);
+  {
+    Queue queue(open_queue_database("sqlite", folder.path), "third");
+    queue.take_over(2000);
+    const auto lane = claim(queue, 2000, 1, 5).at(0);
+    queue.sending(ids(lane), 2000);
+    queue.delivered(ids(lane), "builds");
+  }
   umount2(folder.path.c_str(), MNT_DETACH);
 }
 
@@ -134,7 +151,8 @@ TEST_CASE("queue: a full disk is said, loses nothing, and delivery makes room") 
 }
 
 TEST_CASE("measure: queue, 10,000 events in batches" * doctest::skip()) {
-  if (const char* const where = std::getenv("RADIOTOWER_MEASURE_FOLDER")) set_variable("TMPDIR", where);  // of PostgreSQL, too
+  if (const char* const where = std::getenv("RADIOTOWER_MEASURE_FOLDER"))
+    set_variable("TMPDIR", where);  // of PostgreSQL, too
   const auto measure = [](Database& database) {
     for (const std::size_t size : {1U, 10U, 100U}) {
       auto queue = database.queue();
@@ -155,8 +173,9 @@ TEST_CASE("measure: queue, 10,000 events in batches" * doctest::skip()) {
       }
       const auto seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
       std::sort(commits.begin(), commits.end());
-      std::printf("%s, batches of %zu: %.0f events/s; a commit takes %.2f ms (median), %.2f ms (p99), %.2f ms (most)\n", database.name.c_str(), size,
-                  static_cast<double>(all) / seconds, commits[commits.size() / 2], commits[commits.size() * 99 / 100], commits.back());
+      std::printf("%s, batches of %zu: %.0f events/s; a commit takes %.2f ms (median), %.2f ms (p99), %.2f ms (most)\n",
+                  database.name.c_str(), size, static_cast<double>(all) / seconds, commits[commits.size() / 2],
+                  commits[commits.size() * 99 / 100], commits.back());
     }
     auto queue = database.queue();
     std::vector<std::string> busy;

@@ -19,12 +19,13 @@ namespace queue_test {
 using namespace radiotower::notifier;
 using namespace std::chrono_literals;
 
-/// In memory where there is such a place: what fsync is worth is no question of most cases, and a disk that is busy makes them slow.
-/// RADIOTOWER_MEASURE_FOLDER: on the disk that is to be measured.
+/// In memory where there is such a place: what fsync is worth is no question of most cases, and a disk that is busy
+/// makes them slow. RADIOTOWER_MEASURE_FOLDER: on the disk that is to be measured.
 struct Folder {
   Folder() {
     const char* const measured = std::getenv("RADIOTOWER_MEASURE_FOLDER");
-    const auto in_memory = access("/dev/shm", W_OK) == 0 ? std::filesystem::path("/dev/shm") : std::filesystem::temp_directory_path();
+    const auto in_memory =
+        access("/dev/shm", W_OK) == 0 ? std::filesystem::path("/dev/shm") : std::filesystem::temp_directory_path();
     path = ((measured != nullptr ? std::filesystem::path(measured) : in_memory) / "radiotower-queue.XXXXXX").string();
     if (mkdtemp(path.data()) == nullptr) throw std::runtime_error("no temporary folder");
   }
@@ -92,10 +93,12 @@ inline std::vector<Post> to_project(const Event& event, const Change& change, st
   return {post};
 }
 
-inline Stored put(Queue& queue, const Event& event, UnixMilliseconds now = 1000) { return queue.store({&event, 1}, now, to_project).at(0).stored; }
+inline Stored put(Queue& queue, const Event& event, UnixMilliseconds now = 1000) {
+  return queue.store({&event, 1}, now, to_project).at(0).stored;
+}
 
-inline std::vector<Queue::Lane> claim(Queue& queue, UnixMilliseconds now = 1000, std::size_t lanes = 10, std::size_t most = 100,
-                                      const std::vector<std::string>& busy = {}) {
+inline std::vector<Queue::Lane> claim(Queue& queue, UnixMilliseconds now = 1000, std::size_t lanes = 10,
+                                      std::size_t most = 100, const std::vector<std::string>& busy = {}) {
   return queue.claim(now, 60s, lanes, most, busy);
 }
 

@@ -8,7 +8,8 @@ using namespace queue_test;
 TEST_CASE("queue: what is stored comes out in order, once, lane by lane") {
   with_each_database([](Database& database) {
     auto queue = database.queue();
-    const std::vector<Event> events = {event("builds", "1"), event("alerts", "2"), event("builds", "3"), event("", "nowhere")};
+    const std::vector<Event> events = {event("builds", "1"), event("alerts", "2"), event("builds", "3"),
+                                       event("", "nowhere")};
     const auto results = queue.store(events, 1000, to_project);
     REQUIRE(results.size() == 4);
     CHECK(results[0].stored == Stored::stored);
@@ -42,7 +43,8 @@ TEST_CASE("queue: what is stored comes out in order, once, lane by lane") {
 TEST_CASE("queue: a duplicate is dropped for 24 hours, also within its batch; without a key nothing is one") {
   with_each_database([](Database& database) {
     auto queue = database.queue();
-    const std::vector<Event> events = {event("builds", "1", "k"), event("builds", "1", "k"), event("builds", "2"), event("builds", "2")};
+    const std::vector<Event> events = {event("builds", "1", "k"), event("builds", "1", "k"), event("builds", "2"),
+                                       event("builds", "2")};
     const auto results = queue.store(events, 1000, to_project);
     CHECK(results[0].stored == Stored::stored);
     CHECK(results[1].stored == Stored::duplicate);
@@ -92,7 +94,8 @@ TEST_CASE("queue: history is compared along its key, also within a batch, and a 
       e.status = status;
       return e;
     };
-    const std::vector<Event> batch = {run(Status::success, "1"), run(Status::failed, "2"), run(Status::canceled, "3"), run(Status::failed, "2")};
+    const std::vector<Event> batch = {run(Status::success, "1"), run(Status::failed, "2"), run(Status::canceled, "3"),
+                                      run(Status::failed, "2")};
     queue.store(batch, 10'000, watch);
     REQUIRE(seen.size() == 3);
     CHECK(seen[0].turn == Turn::first);
@@ -154,7 +157,8 @@ TEST_CASE("queue: quiet hours hold a post back; what is due overtakes it") {
   });
 }
 
-TEST_CASE("queue: a claim takes at most so many lanes and posts, the lane served longest ago first, none that is busy") {
+TEST_CASE(
+    "queue: a claim takes at most so many lanes and posts, the lane served longest ago first, none that is busy") {
   with_each_database([](Database& database) {
     auto queue = database.queue();
     for (const auto* const channel : {"a", "b", "c"}) {
@@ -250,7 +254,9 @@ TEST_CASE("queue: after a crash take_over counts what was being sent; the second
   });
 }
 
-TEST_CASE("queue: a lease that is over is anyone's; who lost it may not send, and its late news change nothing but a delivery") {
+TEST_CASE(
+    "queue: a lease that is over is anyone's; who lost it may not send, and its late news change nothing but a "
+    "delivery") {
   with_each_database([](Database& database) {
     auto slow = database.queue("slow"), quick = database.queue("quick");
     put(slow, event("builds", "1"));
@@ -396,7 +402,9 @@ TEST_CASE("queue: SQLite's file is nobody else's, in a folder that is made, and 
 TEST_CASE("queue: a folder that cannot be made, a file that is none of ours and a newer version are said") {
   CHECK_THROWS_AS(open_sqlite("/nonexistent/deeper/queue.sqlite"), SqlError);
   const Folder folder;
-  { std::filesystem::create_directory(folder.path + "/not"); }
+  {
+    std::filesystem::create_directory(folder.path + "/not");
+  }
   const auto file = folder.path + "/not/queue.sqlite";
   FILE* const other = fopen(file.c_str(), "w");
   for (int i = 0; i < 1000; ++i) fputs("This is a letter. ", other);

@@ -13,7 +13,8 @@ namespace {
 
 constexpr int channels = 5;
 
-/// What came out, lane by lane. A lane is one owner's at a time, so posts of it arrive here in the order they were sent.
+/// What came out, lane by lane. A lane is one owner's at a time, so posts of it arrive here in the order they were
+/// sent.
 struct Arrived {
   std::mutex mutex;
   std::map<std::string, Titles> channel;
@@ -34,7 +35,8 @@ void intake(Queue queue, const std::string& name, int count) {
   for (int first = 0; first < count;) {
     std::vector<Event> batch;
     for (int i = 0; i < 7 && first < count; ++i, ++first) {
-      batch.push_back(event("channel" + std::to_string(first % channels), name + number_text(first), name + number_text(first)));
+      batch.push_back(
+          event("channel" + std::to_string(first % channels), name + number_text(first), name + number_text(first)));
       batch.back().history_key = "shared" + std::to_string(first % 3);
       batch.back().status = first % 2 == 0 ? Status::failed : Status::success;
     }
@@ -43,7 +45,8 @@ void intake(Queue queue, const std::string& name, int count) {
   }
 }
 
-/// Works lanes off until `all` posts are out or nothing comes for 10 s. Every 16th claim its first post is refused once.
+/// Works lanes off until `all` posts are out or nothing comes for 10 s. Every 16th claim its first post is refused
+/// once.
 void delivery(Queue queue, Arrived& arrived, std::size_t all) {
   auto patience_ends = std::chrono::steady_clock::now() + 10s;
   for (int turn = 0; arrived.count() < all && std::chrono::steady_clock::now() < patience_ends; ++turn) {
@@ -82,7 +85,8 @@ void check(const Arrived& arrived, const Titles& names, int count) {
 
 }  // namespace
 
-TEST_CASE("queue: with intake and delivery at once nothing is lost, nothing comes twice, and each channel keeps its order") {
+TEST_CASE(
+    "queue: with intake and delivery at once nothing is lost, nothing comes twice, and each channel keeps its order") {
   with_each_database([](Database& database) {
     constexpr int count = 700;
     Arrived arrived;
@@ -223,8 +227,9 @@ TEST_CASE("queue: a deadlock of PostgreSQL is tried again; a store may run its r
 
 TEST_CASE("queue: a password stands in no error") {
   if (!postgresql_compiled_in()) return;
-  for (const auto* const url : {"postgresql://u:hunter22@127.0.0.1:1/db", "postgresql://u:hunter22%zz@host/db", "postgresql://u:hunter22@h:port/db",
-                                "postgresql://u@127.0.0.1:1/db?password=hunter22", "postgresql://u@host/db?hunter22"}) {
+  for (const auto* const url : {"postgresql://u:hunter22@127.0.0.1:1/db", "postgresql://u:hunter22%zz@host/db",
+                                "postgresql://u:hunter22@h:port/db", "postgresql://u@127.0.0.1:1/db?password=hunter22",
+                                "postgresql://u@host/db?hunter22"}) {
     try {
       open_postgresql(url);
       FAIL("opened");
@@ -269,7 +274,8 @@ TEST_CASE("queue: a role that may not make a schema keeps its tables where it ma
     return;
   }
   const auto url = server->make_database();
-  const auto name = url.substr(url.rfind('/', url.find("?host=")) + 1, url.find("?host=") - url.rfind('/', url.find("?host=")) - 1);
+  const auto name =
+      url.substr(url.rfind('/', url.find("?host=")) + 1, url.find("?host=") - url.rfind('/', url.find("?host=")) - 1);
   server->run(name, "CREATE ROLE plain LOGIN");
   server->run(name, "CREATE SCHEMA plain AUTHORIZATION plain");
   auto as_plain = url;

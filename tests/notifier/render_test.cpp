@@ -90,11 +90,14 @@ Post huge(std::size_t field, std::size_t items, const std::string& piece) {
   while (big.size() < field) big += piece;
   Post post = failed_pipeline();
   Event& e = post.event;
-  for (std::string* s : {&e.project, &e.branch, &e.target_branch, &e.title, &e.text, &e.commit, &e.commit_title, &e.author, &e.actor, &e.action}) *s = big;
+  for (std::string* s : {&e.project, &e.branch, &e.target_branch, &e.title, &e.text, &e.commit, &e.commit_title,
+                         &e.author, &e.actor, &e.action})
+    *s = big;
   e.url = "https://x.example/" + big;
   e.items.clear();
   for (std::size_t i = 0; i < items; ++i) {
-    e.items.push_back({big.substr(0, 2000), "https://x.example/" + std::string(1900, '('), big.substr(0, 2000), Status::failed});
+    e.items.push_back(
+        {big.substr(0, 2000), "https://x.example/" + std::string(1900, '('), big.substr(0, 2000), Status::failed});
     e.facts.emplace_back(big.substr(0, 2000), big.substr(0, 2000));
   }
   e.items_total = 1u << 30;
@@ -114,7 +117,8 @@ TEST_CASE("a failed pipeline") {
   CHECK(a.at("color") == "#d0021b");
   CHECK(a.at("text") ==
         "**failed** – still failing (3rd, for 2 h) · 3 min 12 s\n"
-        "`main` · [1a2b3c4d](https://gitlab.example/city/pump/-/commit/1a2b3c4d5e6f7a8b9c0d) Open the \\*valve\\* slowly – Ada Quill\n"
+        "`main` · [1a2b3c4d](https://gitlab.example/city/pump/-/commit/1a2b3c4d5e6f7a8b9c0d) Open the \\*valve\\* "
+        "slowly – Ada Quill\n"
         "triggered by Ben Reed\n"
         "- [unit](https://gitlab.example/city/pump/-/jobs/1) – script\\_failure\n"
         "- unstable: lint");
@@ -132,13 +136,16 @@ TEST_CASE("status in words, with what changed") {
   CHECK(first_line(Status::failed, {}) == "**failed**");
   CHECK(first_line(Status::failed, {Turn::broken, 1, 0}) == "**failed** – broken");
   CHECK(first_line(Status::failed, {Turn::still_failing, 2, 0}) == "**failed** – still failing (2nd)");
-  CHECK(first_line(Status::failed, {Turn::still_failing, 11, 90}) == "**failed** – still failing (11th, for 1 min 30 s)");
-  CHECK(first_line(Status::failed, {Turn::still_failing, 21, 3 * 86400}) == "**failed** – still failing (21st, for 3 d)");
+  CHECK(first_line(Status::failed, {Turn::still_failing, 11, 90}) ==
+        "**failed** – still failing (11th, for 1 min 30 s)");
+  CHECK(first_line(Status::failed, {Turn::still_failing, 21, 3 * 86400}) ==
+        "**failed** – still failing (21st, for 3 d)");
   CHECK(first_line(Status::success, {Turn::fixed, 1, 7500}) == "**passed** – fixed after 2 h 5 min");
   CHECK(first_line(Status::success, {Turn::still_good, 9, 0}) == "**passed**");
   CHECK(first_line(Status::unstable, {}) == "**unstable**");
   CHECK(first_line(Status::canceled, {}) == "**canceled**");
-  for (const double nonsense : {-1.0, 1e300, std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+  for (const double nonsense :
+       {-1.0, 1e300, std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     post.event.duration_s = nonsense;
     CHECK(first_line(Status::running, {}) == "**running**");
   }
@@ -162,10 +169,12 @@ TEST_CASE("colours follow the status") {
 TEST_CASE("what says nothing about success is a sentence") {
   Post push = neutral("push", "", "");
   push.event.branch = "main";
-  push.event.items = {{"Fix the pump", "https://gitlab.example/c/1", "Ada Quill", Status::none}, {"@all look", "", "Ben", Status::none}};
+  push.event.items = {{"Fix the pump", "https://gitlab.example/c/1", "Ada Quill", Status::none},
+                      {"@all look", "", "Ben", Status::none}};
   push.event.items_total = 3;
   CHECK(title(push) == "city/pump · Ada Quill pushed 3 commits to main");
-  CHECK(text(push) == "- [Fix the pump](https://gitlab.example/c/1) – Ada Quill\n- @\u200Ball look – Ben\n- and 1 more");
+  CHECK(text(push) ==
+        "- [Fix the pump](https://gitlab.example/c/1) – Ada Quill\n- @\u200Ball look – Ben\n- and 1 more");
   push.event.items.resize(1);
   push.event.items_total = 1;
   CHECK(title(push) == "city/pump · Ada Quill pushed 1 commit to main");
@@ -187,18 +196,28 @@ TEST_CASE("what says nothing about success is a sentence") {
   CHECK(text(request) == "`pump` → `main`\n> First line\n> \\> @\u200Ball");
 
   CHECK(title(neutral("merge_request", "merge", "!7 Add the pump")) == "city/pump · Ada Quill merged !7 Add the pump");
-  CHECK(title(neutral("merge_request", "unapproved", "!7 A")) == "city/pump · Ada Quill took back the approval of !7 A");
+  CHECK(title(neutral("merge_request", "unapproved", "!7 A")) ==
+        "city/pump · Ada Quill took back the approval of !7 A");
   CHECK(title(neutral("note", "", "!7 Add the pump")) == "city/pump · Ada Quill commented on !7 Add the pump");
   CHECK(title(neutral("issue", "close", "#9 Leak")) == "city/pump · Ada Quill closed #9 Leak");
   CHECK(title(neutral("release", "create", "v1.2")) == "city/pump · Ada Quill published release v1.2");
   CHECK(title(neutral("wiki", "update", "Home")) == "city/pump · Ada Quill updated wiki page Home");
   CHECK(title(neutral("artifact", "deployed", "pump.jar")) == "city/pump · Ada Quill deployed artifact pump.jar");
-  CHECK(title(neutral("member", "add", "")) == "city/pump · Ada Quill added the change of members");
+  CHECK(title(neutral("member", "add", "Member ben")) == "city/pump · Ada Quill added member ben");
+  CHECK(title(neutral("feature_flag", "on", "Feature flag slow")) ==
+        "city/pump · Ada Quill switched on feature flag slow");
+  CHECK(title(neutral("note", "", "Comment on #17 Leak")) == "city/pump · Ada Quill commented on #17 Leak");
+  Post nobody = neutral("bundle", "created", "Release bundle 1.0");
+  nobody.event.actor.clear();
+  CHECK(title(nobody) == "city/pump · Release bundle 1.0 created");
+  nobody.event.title = "pump";
+  CHECK(title(nobody) == "city/pump · Bundle pump created");
   CHECK(title(neutral("gizmo", "", "")) == "city/pump · Ada Quill: Gizmo");
 
   Post alert = neutral("alert", "", "DiskFull");
   alert.event.status = Status::failed;
   CHECK(title(alert) == "city/pump · DiskFull fires");
+  CHECK(text(alert) == "**firing**\ntriggered by Ada Quill");
 }
 
 TEST_CASE("a title is Markdown only without a link") {
@@ -249,14 +268,25 @@ TEST_CASE("limits hold whatever an event holds") {
 TEST_CASE("a template: values are defused, what is empty is false, nothing is without an end") {
   Post post = failed_pipeline();
   post.event.text = "{{>title}} {{title}} @all";
-  post.template_text = "{{project}} {{{branch}}} {{status}} [{{title}}]({{url}}){{#action}} never{{/action}}{{^action}} always{{/action}}: {{text}}\n"
-                       "{{#items}}\n* {{name}} {{detail}}{{#url}} {{link}}{{/url}}\n{{/items}}\n";
+  post.template_text =
+      "{{project}} {{{branch}}} {{status}} [{{title}}]({{url}}){{#action}} never{{/action}}{{^action}} "
+      "always{{/action}}: {{text}}\n"
+      "{{#items}}\n* {{name}} {{detail}}{{#url}} {{link}}{{/url}}\n{{/items}}\n";
   CHECK(render(post).at("text") ==
-        "city/pump main failed [Pipeline #1234](https://gitlab.example/city/pump/-/pipelines/1234) always: {{>title}} {{title}} @\u200Ball\n"
+        "city/pump main failed [Pipeline #1234](https://gitlab.example/city/pump/-/pipelines/1234) always: {{>title}} "
+        "{{title}} @\u200Ball\n"
         "* unit script\\_failure [unit](https://gitlab.example/city/pump/-/jobs/1)\n* lint \n* compile \n");
   post.mention = "@cop";
   post.template_text = "{{title}}";
   CHECK(render(post).at("text") == "@cop\nPipeline #1234");
+
+  post.mention.clear();
+  post.template_text = "{{title}} né";
+  CHECK(render(post).at("text") == "Pipeline #1234 né");
+  post.template_text = std::string(16'000, '*') + "{{title}}{{text}}{{#items}}é{{/items}}";
+  post.event.text = std::string(5000, 'x');
+  check_limits(render(post));
+  CHECK(render(post).at("text").get<std::string>().ends_with("…"));
 
   post.event.items.assign(50, {"@all", "", std::string(500, 'x'), Status::failed});
   post.mention.clear();
@@ -285,7 +315,8 @@ TEST_CASE("a post in Slack's shape keeps its looks and loses what acts") {
   Post post;
   post.event.source = "slack";
   post.event.kind = "message";
-  post.event.slack = Json::parse(R"json({"text":"*Build* <!channel> <https://ci.example/1|#1>","username":"evil","channel":"#town-square","icon_url":"http://x/i.png",
+  post.event.slack = Json::parse(
+      R"json({"text":"*Build* <!channel> <https://ci.example/1|#1>","username":"evil","channel":"#town-square","icon_url":"http://x/i.png",
     "props":{"card":"x"},"attachments":[{"fallback":"f @all","color":"danger","pretext":"![x](http://x/i.png)","author_name":"@all","author_link":"javascript:x",
     "author_icon":"http://x/i.png","title":"T <!here>","title_link":"https://ci.example/2","text":"@all **bold**","image_url":"http://x/i.png",
     "fields":[{"title":"A","value":1,"short":true},{"title":"B","value":"@here"},7],"actions":[{"type":"button"}],"footer":"f","footer_icon":"http://x"},
@@ -300,8 +331,10 @@ TEST_CASE("a post in Slack's shape keeps its looks and loses what acts") {
   post.event.slack = Json{{"attachments", Json::array()}};
   for (int i = 0; i < 40; ++i) {
     Json fields = Json::array();
-    for (int k = 0; k < 100; ++k) fields.push_back({{"title", std::string(3000, '"')}, {"value", std::string(5000, '\\')}});
-    post.event.slack["attachments"].push_back({{"text", "@all"}, {"fields", fields}, {"title", std::string(5000, '*')}});
+    for (int k = 0; k < 100; ++k)
+      fields.push_back({{"title", std::string(3000, '"')}, {"value", std::string(5000, '\\')}});
+    post.event.slack["attachments"].push_back(
+        {{"text", "@all"}, {"fields", fields}, {"title", std::string(5000, '*')}});
   }
   const Json large = render(post);
   check_limits(large);
@@ -313,7 +346,8 @@ TEST_CASE("a post in Slack's shape keeps its looks and loses what acts") {
     post.event.slack = Json::parse(odd);
     check_limits(render(post));
   }
-  post.event.slack = Json::parse(R"({"blocks":[{"type":"section","text":{"type":"mrkdwn","text":"hello"}},{"type":"divider"}]})");
+  post.event.slack =
+      Json::parse(R"({"blocks":[{"type":"section","text":{"type":"mrkdwn","text":"hello"}},{"type":"divider"}]})");
   CHECK(render(post).at("text") == "hello");
 }
 
@@ -328,7 +362,8 @@ TEST_CASE("a generic source's own text goes as Markdown of others") {
 
 TEST_CASE("details are the failed items with their links") {
   const Json details = render_details(failed_pipeline());
-  CHECK(details == Json{{"text", "- [unit](https://gitlab.example/city/pump/-/jobs/1) – script\\_failure\n- unstable: lint"}});
+  CHECK(details ==
+        Json{{"text", "- [unit](https://gitlab.example/city/pump/-/jobs/1) – script\\_failure\n- unstable: lint"}});
   Post post = failed_pipeline();
   post.event.items.clear();
   CHECK(render_details(post).is_null());
@@ -360,7 +395,8 @@ TEST_CASE("a digest: the worst first, equal ones as one line, mentions once") {
         "**7 pipelines failed** on `main`, 1 pipeline passed, 2 pushes\n"
         "- **failed** city/pump `main`: [Pipeline #1236](https://gitlab.example/p/1236) ×7\n"
         "- city/pump: Ada Quill pushed 2 commits to `main` [↗](https://gitlab.example/x) ×2\n"
-        "- passed city/valve `main`: [Pipeline #1234](https://gitlab.example/city/pump/-/pipelines/1234) – fixed after 1 min");
+        "- passed city/valve `main`: [Pipeline #1234](https://gitlab.example/city/pump/-/pipelines/1234) – fixed after "
+        "1 min");
 }
 
 TEST_CASE("a digest of 500 different ones is short") {
@@ -399,5 +435,6 @@ TEST_CASE("a preview for the terminal") {
         "    - unstable: lint\n");
   CHECK(page.find('\x1b') == std::string::npos);
   CHECK(for_terminal(render(post), true, 60).find("\x1b[1m\x1b[38;2;208;2;27m") != std::string::npos);
-  for (const char* odd : {"null", "[]", "7", R"({"attachments":[7,null,{"fields":[7]}]})", R"({"text":7})"}) CHECK_NOTHROW(for_terminal(Json::parse(odd), true));
+  for (const char* odd : {"null", "[]", "7", R"({"attachments":[7,null,{"fields":[7]}]})", R"({"text":7})"})
+    CHECK_NOTHROW(for_terminal(Json::parse(odd), true));
 }

@@ -71,8 +71,8 @@ const std::vector<Sample>& samples() {
   return all;
 }
 
-const GenericTemplate templates{"{{alert.title}}: {{count}}", "{{#parts}}{{name}} {{/parts}}{{{alert.text}}}", "{{alert.project}}", "", "{{alert.state}}",
-                                "{{&alert.link}}", "", "", "{{alert.id}}"};
+const GenericTemplate templates{"{{alert.title}}: {{count}}", "{{#parts}}{{name}} {{/parts}}{{{alert.text}}}", "{{alert.project}}", "",
+                                "{{alert.state}}", "{{&alert.link}}", "", "", "{{alert.id}}"};
 
 Parsed of(const Sample& sample) {
   const bool templated = sample.name.starts_with("generic/template");
@@ -171,7 +171,8 @@ namespace {
 /// Calls `visit` with `body` after each change of each value in it.
 template <class Visit>
 std::size_t break_each(Json& body, Json& here, const Visit& visit) {
-  static const Json others[] = {nullptr, 5, "x", Json::array(), Json::object(), Json::array({Json::object(), 1, nullptr}), "\xF0\x9F\x9A\x80", true, -1e300};
+  static const Json others[] = {nullptr, 5, "x", Json::array(), Json::object(), Json::array({Json::object(), 1, nullptr}),
+                                "\xF0\x9F\x9A\x80", true, -1e300};
   std::size_t count = 0;
   const auto each = [&](Json& value) {
     const Json kept = value;

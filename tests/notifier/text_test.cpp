@@ -1,4 +1,5 @@
-// The table of hostile texts, and properties over many made ones: what Mattermost would do to the result is done here in small.
+// The table of hostile texts, and properties over many made ones: what Mattermost would do to the result is done here
+// in small.
 #include <doctest/doctest.h>
 
 #include <fstream>
@@ -31,8 +32,10 @@ std::string unescape(std::string_view text) {
       continue;
     }
     const auto value = static_cast<char32_t>(std::stoul(std::string(text.substr(i + 1, digits)), nullptr, 16));
-    if (kind == 'x') out += static_cast<char>(static_cast<unsigned char>(value));
-    else append(out, value);
+    if (kind == 'x')
+      out += static_cast<char>(static_cast<unsigned char>(value));
+    else
+      append(out, value);
     i += digits;
   }
   return out;
@@ -65,7 +68,8 @@ bool is_utf8(std::string_view text) {
 std::string after_slack(std::string text) {
   for (const char* word : {"channel", "here", "all"}) {
     const std::string slack = std::string("<!") + word + ">";
-    for (std::size_t at; (at = text.find(slack)) != std::string::npos;) text.replace(at, slack.size(), std::string("@") + word);
+    for (std::size_t at; (at = text.find(slack)) != std::string::npos;)
+      text.replace(at, slack.size(), std::string("@") + word);
   }
   return text;
 }
@@ -85,7 +89,8 @@ bool has_slack_link(std::string_view text) {
 std::string decoded(std::string_view text) {
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 1 < text.size() && std::string_view("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~").find(text[i + 1]) != std::string_view::npos) {
+    if (text[i] == '\\' && i + 1 < text.size() &&
+        std::string_view("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~").find(text[i + 1]) != std::string_view::npos) {
       out += text[++i];
       continue;
     }
@@ -93,10 +98,14 @@ std::string decoded(std::string_view text) {
     if (end != std::string_view::npos && end - i < 12) {
       const std::string name(text.substr(i + 1, end - i - 1));
       char32_t value = 0;
-      if (name == "commat") value = U'@';
-      else if (name == "amp") value = U'&';
-      else if (name == "lt") value = U'<';
-      else if (name.size() > 2 && name[0] == '#' && (name[1] | 32) == 'x' && name.find_first_not_of("0123456789abcdefABCDEF", 2) == std::string::npos)
+      if (name == "commat")
+        value = U'@';
+      else if (name == "amp")
+        value = U'&';
+      else if (name == "lt")
+        value = U'<';
+      else if (name.size() > 2 && name[0] == '#' && (name[1] | 32) == 'x' &&
+               name.find_first_not_of("0123456789abcdefABCDEF", 2) == std::string::npos)
         value = static_cast<char32_t>(std::stoul(name.substr(2), nullptr, 16));
       else if (name.size() > 1 && name[0] == '#' && name.find_first_not_of("0123456789", 1) == std::string::npos)
         value = static_cast<char32_t>(std::stoul(name.substr(1)));
@@ -145,16 +154,93 @@ bool shows_hidden(std::string_view text) {
 class Maker {
  public:
   std::string text() {
-    static const std::vector<std::string> parts = {
-        "@", "all", "@all", "@here", "channel", "<", "!", "<!", "<!channel>", "<@U1>", ">", "|", "&", "#64;", "&#64;", "&#x40;", "&commat;", "amp;", "&amp;",
-        "&lt;", ";", "\\", "`", "``", "*", "**", "_", "~", "~~", "#", "# ", "[", "]", "(", ")", "](", "![", "http://", "https://x.example/", "javascript:",
-        ":", "/", ".", "www.", "com", "\n", "\r\n", " ", "    ", "\t", "- ", "1. ", "=", "---", "$", "\u200B", "\u00AD", "\u202E", "\u2066", "\u2424",
-        "\u2028", "\uFEFF", "\U000E0061", "\u0301", "\u0301\u0302\u0303\u0304\u0305", "\U0001F468\u200D\U0001F469", "\U0001F1E9", "\U0001F44D\U0001F3FD",
-        "\u2764\uFE0F", "\xFF", "\xC0\xAF", "\xED\xA0\x80", std::string(1, '\0'), "\x1b[31m", "a", "Z", "7", "word", "\u00E9", "\u0431", "\u4E2D"};
+    static const std::vector<std::string> parts = {"@",
+                                                   "all",
+                                                   "@all",
+                                                   "@here",
+                                                   "channel",
+                                                   "<",
+                                                   "!",
+                                                   "<!",
+                                                   "<!channel>",
+                                                   "<@U1>",
+                                                   ">",
+                                                   "|",
+                                                   "&",
+                                                   "#64;",
+                                                   "&#64;",
+                                                   "&#x40;",
+                                                   "&commat;",
+                                                   "amp;",
+                                                   "&amp;",
+                                                   "&lt;",
+                                                   ";",
+                                                   "\\",
+                                                   "`",
+                                                   "``",
+                                                   "*",
+                                                   "**",
+                                                   "_",
+                                                   "~",
+                                                   "~~",
+                                                   "#",
+                                                   "# ",
+                                                   "[",
+                                                   "]",
+                                                   "(",
+                                                   ")",
+                                                   "](",
+                                                   "![",
+                                                   "http://",
+                                                   "https://x.example/",
+                                                   "javascript:",
+                                                   ":",
+                                                   "/",
+                                                   ".",
+                                                   "www.",
+                                                   "com",
+                                                   "\n",
+                                                   "\r\n",
+                                                   " ",
+                                                   "    ",
+                                                   "\t",
+                                                   "- ",
+                                                   "1. ",
+                                                   "=",
+                                                   "---",
+                                                   "$",
+                                                   "\u200B",
+                                                   "\u00AD",
+                                                   "\u202E",
+                                                   "\u2066",
+                                                   "\u2424",
+                                                   "\u2028",
+                                                   "\uFEFF",
+                                                   "\U000E0061",
+                                                   "\u0301",
+                                                   "\u0301\u0302\u0303\u0304\u0305",
+                                                   "\U0001F468\u200D\U0001F469",
+                                                   "\U0001F1E9",
+                                                   "\U0001F44D\U0001F3FD",
+                                                   "\u2764\uFE0F",
+                                                   "\xFF",
+                                                   "\xC0\xAF",
+                                                   "\xED\xA0\x80",
+                                                   std::string(1, '\0'),
+                                                   "\x1b[31m",
+                                                   "a",
+                                                   "Z",
+                                                   "7",
+                                                   "word",
+                                                   "\u00E9",
+                                                   "\u0431",
+                                                   "\u4E2D"};
     std::string out;
     for (std::size_t n = below(14); n > 0; --n) {
-      if (below(12) == 0) append(out, static_cast<char32_t>(below(0xD7FF)));
-      else out += parts[below(parts.size())];
+      if (below(12) == 0)
+        append(out, static_cast<char32_t>(below(0xD7FF)));
+      else
+        out += parts[below(parts.size())];
     }
     return out;
   }
@@ -195,7 +281,8 @@ TEST_CASE("nothing that notifies, links or hides is left of any text, and limits
     const std::size_t limit = make.below(3) == 0 ? make.below(12) : 200;
     const auto check = [&](const char* function, const std::string& output, std::size_t most) {
       const auto promise = [&](bool kept, const char* what) {
-        if (!kept && failures.size() < 20) failures.insert(std::string(function) + ": " + what + ": " + input + " -> " + output);
+        if (!kept && failures.size() < 20)
+          failures.insert(std::string(function) + ": " + what + ": " + input + " -> " + output);
       };
       promise(is_utf8(output), "valid UTF-8");
       promise(characters(output) <= most, "the limit");
@@ -205,13 +292,16 @@ TEST_CASE("nothing that notifies, links or hides is left of any text, and limits
     };
     const auto check_text = [&](const char* function, const std::string& output, std::size_t most) {
       check(function, output, most);
-      if (mentions_somebody(output) && failures.size() < 20) failures.insert(std::string(function) + ": mentions: " + input + " -> " + output);
+      if (mentions_somebody(output) && failures.size() < 20)
+        failures.insert(std::string(function) + ": mentions: " + input + " -> " + output);
     };
     const auto check_markdown = [&](const char* function, const std::string& output, std::size_t most) {
       check_text(function, output, most);
-      const bool broken = ends_in_a_lone_backslash(output) || has_image(output) || output.find("://") != std::string::npos || output.find('<') != std::string::npos ||
+      const bool broken = ends_in_a_lone_backslash(output) || has_image(output) ||
+                          output.find("://") != std::string::npos || output.find('<') != std::string::npos ||
                           output.find('|') != std::string::npos;
-      if (broken && failures.size() < 20) failures.insert(std::string(function) + ": Markdown: " + input + " -> " + output);
+      if (broken && failures.size() < 20)
+        failures.insert(std::string(function) + ": Markdown: " + input + " -> " + output);
     };
     const std::string line = markdown_line(input, limit);
     check_markdown("markdown_line", line, limit);
@@ -220,7 +310,8 @@ TEST_CASE("nothing that notifies, links or hides is left of any text, and limits
     if (has_image(defused_markdown(input, 200)) && failures.size() < 20) failures.insert("image: " + input);
     check_markdown("markdown_quote", markdown_quote(input, limit, 3), limit);
     check("code_span", code_span(input, limit), limit);
-    if (line.find('\n') != std::string::npos || plain_line(input, limit).find('\n') != std::string::npos) failures.insert("newline: " + input);
+    if (line.find('\n') != std::string::npos || plain_line(input, limit).find('\n') != std::string::npos)
+      failures.insert("newline: " + input);
     // Values side by side, as a template may put them.
     const std::string beside = markdown_line(input, limit) + markdown_line(make.text(), limit);
     if (mentions_somebody(beside) || beside.find("<!") != std::string::npos) failures.insert("side by side: " + beside);
@@ -260,8 +351,10 @@ TEST_CASE("a link is one link, whatever its label and URL are") {
 }
 
 TEST_CASE("a megabyte costs no more than its reading") {
-  for (const std::string& piece : {std::string("@all <!channel> "), std::string("<"), std::string("\u0301"), std::string("\u200B"), std::string("`"), std::string("\n"),
-                                   std::string("&amp;"), std::string("https://"), std::string("\xFF"), std::string("\U0001F468\u200D"), std::string("<a|")}) {
+  for (const std::string& piece :
+       {std::string("@all <!channel> "), std::string("<"), std::string("\u0301"), std::string("\u200B"),
+        std::string("`"), std::string("\n"), std::string("&amp;"), std::string("https://"), std::string("\xFF"),
+        std::string("\U0001F468\u200D"), std::string("<a|")}) {
     std::string text;
     while (text.size() < (1u << 20)) text += piece;
     CHECK(characters(markdown_line(text, 300)) <= 300);
@@ -279,8 +372,9 @@ TEST_CASE("safe_url takes what a title may link to") {
   CHECK(safe_url("HTTPS://Host.example") == "https://Host.example");
   CHECK(safe_url(" https://host.example/a b ") == "https://host.example/a%20b");
   CHECK(safe_url("https://host.example/@user/[x](y)") == "https://host.example/@user/[x](y)");
-  for (const char* bad : {"", "https://", "https://@", "https://:80/", "https:/x", "https:x", "ftp://x/", "https://a b/", "https://a@b/", "https://a%2eb/", "https://[::1/",
-                          "https://[g::1]/", "https://-a/", "https://.a/", "https://a:123456/", "https://a/\n", "https://a/\x7f"})
+  for (const char* bad : {"", "https://", "https://@", "https://:80/", "https:/x", "https:x", "ftp://x/",
+                          "https://a b/", "https://a@b/", "https://a%2eb/", "https://[::1/", "https://[g::1]/",
+                          "https://-a/", "https://.a/", "https://a:123456/", "https://a/\n", "https://a/\x7f"})
     CHECK_MESSAGE(safe_url(bad).empty(), bad);
   CHECK(safe_url("https://x.example/" + std::string(1982, 'a')).size() == 2000);
   CHECK(safe_url("https://x.example/" + std::string(1983, 'a')).empty());
