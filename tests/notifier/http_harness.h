@@ -16,6 +16,7 @@
 #include "notifier/http_server.h"
 
 namespace radiotower::notifier {
+inline namespace http_harness {  // its Client is not the one of mattermost.h, and both are linked into one program
 
 using namespace std::chrono_literals;
 
@@ -127,4 +128,5 @@ inline std::string post(std::size_t length, std::string_view fields = "") {
   return "POST /v1/x HTTP/1.1\r\nHost: a\r\n" + std::string(fields) + "Content-Length: " + std::to_string(length) + "\r\n\r\n";
 }
 
+}  // namespace http_harness
 }  // namespace radiotower::notifier
