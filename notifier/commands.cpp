@@ -24,7 +24,8 @@ namespace radiotower::notifier {
 namespace {
 
 UnixMilliseconds now_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 int complain(const std::string& what) {
@@ -52,8 +53,10 @@ bool parse_headers(const std::vector<std::string>& lines, HeaderList& headers) {
       complain(fmt::format("\"{}\" is no header: \"X-GitHub-Event: push\"", for_terminal(line)));
       return false;
     }
-    std::string name = line.substr(0, colon), value = line.substr(std::min(line.find_first_not_of(' ', colon + 1), line.size()));
-    std::transform(name.begin(), name.end(), name.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+    std::string name = line.substr(0, colon),
+                value = line.substr(std::min(line.find_first_not_of(' ', colon + 1), line.size()));
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
     headers.emplace_back(std::move(name), std::move(value));
   }
   return true;
@@ -65,7 +68,10 @@ std::optional<Source> find_source(const Settings* settings, const std::string& n
     for (const Source& source : settings->sources)
       if (source.name == name) return source;
   if (const auto format = format_of(name)) return Source{name, *format, {}, true, {}};
-  complain(fmt::format("there is no source \"{}\": a [sources.NAME] of the configuration, or gitlab, jenkins, sonarqube, artifactory, gitea, github, alertmanager, slack, generic", for_terminal(name)));
+  complain(
+      fmt::format("there is no source \"{}\": a [sources.NAME] of the configuration, or gitlab, jenkins, sonarqube, "
+                  "artifactory, gitea, github, alertmanager, slack, generic",
+                  for_terminal(name)));
   return std::nullopt;
 }
 
@@ -83,7 +89,8 @@ std::optional<Event> event_of(const Source& source, const HeaderList& headers, c
     complain(why);
     return std::nullopt;
   }
-  Parsed parsed = parse({source.name, source.format, find, *json, body, source.format == Format::generic ? &source.templates : nullptr});
+  Parsed parsed = parse(
+      {source.name, source.format, find, *json, body, source.format == Format::generic ? &source.templates : nullptr});
   if (const auto* wrong = std::get_if<Malformed>(&parsed)) {
     complain(wrong->why);
     return std::nullopt;
@@ -97,7 +104,8 @@ std::optional<Event> event_of(const Source& source, const HeaderList& headers, c
 }
 
 std::unique_ptr<Queue> open_queue(const Settings& settings) {
-  return std::make_unique<Queue>(open_queue_database(settings.queue, settings.state), fmt::format("command:{}", getpid()));
+  return std::make_unique<Queue>(open_queue_database(settings.queue, settings.state),
+                                 fmt::format("command:{}", getpid()));
 }
 
 /// Runs `work` on the queue; mistakes of the database become one line.
@@ -106,14 +114,17 @@ int with_queue(const Settings& settings, Work&& work) {
   try {
     return work(*open_queue(settings));
   } catch (const std::exception& error) {
-    return complain(fmt::format("the queue ({}): {}", settings.queue == "sqlite" ? settings.state : "PostgreSQL", error.what()));
+    return complain(
+        fmt::format("the queue ({}): {}", settings.queue == "sqlite" ? settings.state : "PostgreSQL", error.what()));
   }
 }
 
 int post_to_queue(const Settings& settings, const Event& event) {
   return with_queue(settings, [&](Queue& queue) {
     std::string why;
-    const auto results = queue.store(std::span(&event, 1), now_ms(), [&](const Event& e, const Change& change, std::string& reason) { return route(settings, e, change, reason); });
+    const auto results = queue.store(
+        std::span(&event, 1), now_ms(),
+        [&](const Event& e, const Change& change, std::string& reason) { return route(settings, e, change, reason); });
     switch (results.at(0).stored) {
       case Stored::stored: fmt::print("stored; the running service posts it\n"); break;
       case Stored::duplicate: fmt::print("a duplicate: it came before\n"); break;
@@ -130,7 +141,8 @@ std::size_t keep(char* data, std::size_t size, std::size_t count, void* to) {
 }
 
 /// One try. The status, or 0 with a sentence in `said`.
-long post_once(const PostCommand& command, const std::string& url, const std::string& secret, const HeaderList& headers, const std::string& body, std::string& said) {
+long post_once(const PostCommand& command, const std::string& url, const std::string& secret, const HeaderList& headers,
+               const std::string& body, std::string& said) {
   CURL* curl = curl_easy_init();
   curl_slist* list = curl_slist_append(nullptr, "Content-Type: application/json");
   list = curl_slist_append(list, "Expect:");
@@ -153,9 +165,13 @@ long post_once(const PostCommand& command, const std::string& url, const std::st
   if (!command.ca_file.empty()) curl_easy_setopt(curl, CURLOPT_CAINFO, command.ca_file.c_str());
   const CURLcode result = curl_easy_perform(curl);
   long status = 0;
-  if (result == CURLE_OK) curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-  else said = *error ? error : curl_easy_strerror(result);
-  if (result == CURLE_PEER_FAILED_VERIFICATION) said += command.ca_file.empty() ? " (--ca-file names the city's own CA)" : fmt::format(" (what {} holds does not vouch for it)", command.ca_file);
+  if (result == CURLE_OK)
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+  else
+    said = *error ? error : curl_easy_strerror(result);
+  if (result == CURLE_PEER_FAILED_VERIFICATION)
+    said += command.ca_file.empty() ? " (--ca-file names the city's own CA)"
+                                    : fmt::format(" (what {} holds does not vouch for it)", command.ca_file);
   curl_slist_free_all(list);
   curl_easy_cleanup(curl);
   return status;
@@ -185,7 +201,8 @@ int post_to_service(const PostCommand& command, const HeaderList& headers, const
       fmt::print("{}\n", for_terminal(said));
       return 0;
     }
-    if (status != 0 && status != 503) return complain(fmt::format("{} answered {}: {}", without_secret(url), status, for_terminal(said)));
+    if (status != 0 && status != 503)
+      return complain(fmt::format("{} answered {}: {}", without_secret(url), status, for_terminal(said)));
     if (std::chrono::steady_clock::now() + pause >= patience) {
       complain(fmt::format("{}: {}", without_secret(url), for_terminal(said)));
       return 3;
@@ -204,8 +221,11 @@ int post(const PostCommand& given, const Settings* settings) {
   const bool described = !command.text.empty() || !command.title.empty() || !command.status.empty();
   if (described) {
     Json json = Json::object();
-    const std::pair<const char*, const std::string*> fields[] = {{"text", &command.text}, {"title", &command.title}, {"status", &command.status}, {"url", &command.link}, {"project", &command.project},
-                                                                 {"branch", &command.branch}, {"commit", &command.commit}, {"author", &command.author}, {"duration_s", &command.duration}, {"number", &command.number}};
+    const std::pair<const char*, const std::string*> fields[] = {
+        {"text", &command.text},     {"title", &command.title},     {"status", &command.status},
+        {"url", &command.link},      {"project", &command.project}, {"branch", &command.branch},
+        {"commit", &command.commit}, {"author", &command.author},   {"duration_s", &command.duration},
+        {"number", &command.number}};
     for (const auto& [name, value] : fields)
       if (!value->empty()) json[name] = *value;
     body = json.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -221,7 +241,9 @@ int post(const PostCommand& given, const Settings* settings) {
   }
   if (!command.url.empty()) return post_to_service(command, headers, body);
   if (!settings) {
-    complain("where to? --url (or RADIOTOWER_NOTIFIER_URL) names a running service, --config the configuration of the one on this host");
+    complain(
+        "where to? --url (or RADIOTOWER_NOTIFIER_URL) names a running service, --config the configuration of the one "
+        "on this host");
     return 2;
   }
   const auto source = find_source(settings, command.source);
@@ -231,7 +253,8 @@ int post(const PostCommand& given, const Settings* settings) {
   return event ? post_to_queue(*settings, *event) : status;
 }
 
-int preview(const Settings& settings, const std::string& source_name, const std::string& change_word, const std::vector<std::string>& header_lines) {
+int preview(const Settings& settings, const std::string& source_name, const std::string& change_word,
+            const std::vector<std::string>& header_lines) {
   HeaderList headers;
   if (!parse_headers(header_lines, headers)) return 2;
   const auto source = find_source(&settings, source_name);
@@ -248,13 +271,15 @@ int preview(const Settings& settings, const std::string& source_name, const std:
     if (change_word == word(turn)) change = {turn, turn == Turn::still_failing ? 3u : 1u, 7200};
   std::string why;
   const auto posts = route(settings, *event, change, why);
-  fmt::print("{} {} of {}{}{}\n", for_terminal(event->source), for_terminal(event->kind), event->project.empty() ? "no project" : for_terminal(event->project),
+  fmt::print("{} {} of {}{}{}\n", for_terminal(event->source), for_terminal(event->kind),
+             event->project.empty() ? "no project" : for_terminal(event->project),
              event->status == Status::none ? "" : ", ", word(event->status));
   if (posts.empty()) fmt::print("not posted: {}\n", why);
   winsize size{};
   const bool terminal = isatty(1) && ioctl(1, TIOCGWINSZ, &size) == 0;
   (void)size;
-  for (const Post& post : posts) fmt::print("\n#{} by {}\n{}\n", post.channel, post.route, for_terminal(render(post), terminal));
+  for (const Post& post : posts)
+    fmt::print("\n#{} by {}\n{}\n", post.channel, post.route, for_terminal(render(post), terminal));
   return 0;
 }
 
@@ -267,10 +292,15 @@ int send_test(const Settings& settings, const std::string& name) {
     const auto wait = [&] {
       while (!answer) client.turn(std::chrono::milliseconds(200));
     };
-    const Json payload = {{"attachments", Json::array({{{"fallback", "Radiotower can post here."}, {"color", "#2fa44f"}, {"title", "Radiotower can post here."},
-                                                        {"text", "A test of `radiotower-notifier send-test`: the way to this channel works."}}})}};
+    const Json payload = {
+        {"attachments",
+         Json::array({{{"fallback", "Radiotower can post here."},
+                       {"color", "#2fa44f"},
+                       {"title", "Radiotower can post here."},
+                       {"text", "A test of `radiotower-notifier send-test`: the way to this channel works."}}})}};
     if (settings.mattermost.bot()) {
-      client.rest("GET", fmt::format("/teams/name/{}/channels/name/{}", settings.mattermost.team, channel), nullptr, done);
+      client.rest("GET", fmt::format("/teams/name/{}/channels/name/{}", settings.mattermost.team, channel), nullptr,
+                  done);
       wait();
       if (answer->outcome == Outcome::delivered) {
         const Json body = {{"channel_id", answer->body.value("id", "")}, {"message", ""}, {"props", payload}};
@@ -282,7 +312,8 @@ int send_test(const Settings& settings, const std::string& name) {
       client.post_hook(channel, payload, done);
       wait();
     }
-    if (answer->outcome != Outcome::delivered) return complain(fmt::format("#{}: {}", for_terminal(channel), answer->reason));
+    if (answer->outcome != Outcome::delivered)
+      return complain(fmt::format("#{}: {}", for_terminal(channel), answer->reason));
     fmt::print("Mattermost took it: look at #{}\n", for_terminal(channel));
     return 0;
   } catch (const std::exception& error) {
@@ -318,13 +349,18 @@ int dead_list(const Settings& settings) {
       const auto letters = queue.dead(200, after);
       if (letters.empty()) break;
       for (const DeadLetter& letter : letters) {
-        if (total++ == 0) fmt::print("{:>8}  {:16}  {:20}  {}\n", "id", "died", "channel", "what, and why it could not be posted");
-        fmt::print("{:>8}  {:16}  {:20}  {}\n{:>50}{}\n", letter.id, when(letter.died), "#" + letter.channel, summary(letter), "", for_terminal(letter.reason));
+        if (total++ == 0)
+          fmt::print("{:>8}  {:16}  {:20}  {}\n", "id", "died", "channel", "what, and why it could not be posted");
+        fmt::print("{:>8}  {:16}  {:20}  {}\n{:>50}{}\n", letter.id, when(letter.died), "#" + letter.channel,
+                   summary(letter), "", for_terminal(letter.reason));
         after = letter.id;
       }
     }
-    if (total == 0) fmt::print("no dead letters\n");
-    else fmt::print("{} dead letter{}: `dead show ID`, `dead retry ID...|--all`, `dead drop ID...|--all`\n", total, total == 1 ? "" : "s");
+    if (total == 0)
+      fmt::print("no dead letters\n");
+    else
+      fmt::print("{} dead letter{}: `dead show ID`, `dead retry ID...|--all`, `dead drop ID...|--all`\n", total,
+                 total == 1 ? "" : "s");
     return 0;
   });
 }
@@ -333,7 +369,8 @@ int dead_show(const Settings& settings, std::int64_t id) {
   return with_queue(settings, [&](Queue& queue) {
     const auto letter = queue.dead_letter(id);
     if (!letter) return complain(fmt::format("there is no dead letter {}", id));
-    fmt::print("{} for #{}: made {}, dead since {}, tried {} times\nreason: {}\n\n", letter->id, letter->channel, when(letter->made), when(letter->died), letter->attempts, for_terminal(letter->reason));
+    fmt::print("{} for #{}: made {}, dead since {}, tried {} times\nreason: {}\n\n", letter->id, letter->channel,
+               when(letter->made), when(letter->died), letter->attempts, for_terminal(letter->reason));
     fmt::print("{}\n", for_terminal(render(post_from_json(Json::parse(letter->json))), isatty(1) != 0));
     return 0;
   });
@@ -367,12 +404,21 @@ int dead_drop(const Settings& settings, const std::vector<std::int64_t>& ids, bo
 void describe(const Settings& settings) {
   const std::string scheme = settings.certificate.empty() ? "http" : "https";
   for (const Source& source : settings.sources)
-    fmt::print("takes   {}://{}/v1/{} ({}{})\n", scheme, settings.listen.front(), source.name, name(source.format), source.open ? ", from anyone" : fmt::format(", {} secret{}", source.secrets.size(), source.secrets.size() == 1 ? "" : "s"));
-  for (const Route& r : settings.routes) fmt::print("routes  {} -> {}\n", r.name, r.channel.empty() ? "dropped" : "#" + r.channel);
-  if (settings.mattermost.bot()) fmt::print("posts   to {} as a bot of team {}\n", without_secret(settings.mattermost.url), settings.mattermost.team);
-  else if (settings.mattermost.hook == prints) fmt::print("posts   to stdout: hook = \"print\"\n");
-  else if (!settings.mattermost.hook.empty()) fmt::print("posts   to {}\n", without_secret(settings.mattermost.hook));
-  for (const auto& [channel, hook] : settings.mattermost.hooks) fmt::print("posts   #{} to {}\n", channel, without_secret(hook));
+    fmt::print("takes   {}://{}/v1/{} ({}{})\n", scheme, settings.listen.front(), source.name, name(source.format),
+               source.open
+                   ? ", from anyone"
+                   : fmt::format(", {} secret{}", source.secrets.size(), source.secrets.size() == 1 ? "" : "s"));
+  for (const Route& r : settings.routes)
+    fmt::print("routes  {} -> {}\n", r.name, r.channel.empty() ? "dropped" : "#" + r.channel);
+  if (settings.mattermost.bot())
+    fmt::print("posts   to {} as a bot of team {}\n", without_secret(settings.mattermost.url),
+               settings.mattermost.team);
+  else if (settings.mattermost.hook == prints)
+    fmt::print("posts   to stdout: hook = \"print\"\n");
+  else if (!settings.mattermost.hook.empty())
+    fmt::print("posts   to {}\n", without_secret(settings.mattermost.hook));
+  for (const auto& [channel, hook] : settings.mattermost.hooks)
+    fmt::print("posts   #{} to {}\n", channel, without_secret(hook));
   fmt::print("keeps   {}\n", settings.queue == "sqlite" ? settings.state + "/queue.sqlite" : "its queue in PostgreSQL");
 }
 

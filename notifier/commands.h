@@ -1,4 +1,5 @@
-// What radiotower-notifier does beside serving. Each returns the exit status of the process; text goes to stdout, mistakes to stderr.
+// What radiotower-notifier does beside serving. Each returns the exit status of the process; text goes to stdout,
+// mistakes to stderr.
 #pragma once
 
 #include <memory>
@@ -10,9 +11,10 @@
 namespace radiotower::notifier {
 
 struct PostCommand {
-  std::string source, text, title, status, link, project, branch, commit, author;  // source: the name in the path, or a format
+  std::string source, text, title, status, link, project, branch, commit,
+      author;  // source: the name in the path, or a format
   std::string duration, number;
-  std::vector<std::string> headers;  // "X-GitHub-Event: push"
+  std::vector<std::string> headers;       // "X-GitHub-Event: push"
   std::string url, secret_file, ca_file;  // of a service that runs elsewhere; empty url: the queue of this host
   unsigned wait_s = 30;                   // how long to try while the service cannot be reached or says 503
 };
@@ -20,7 +22,8 @@ struct PostCommand {
 int post(const PostCommand& command, const Settings* settings);
 
 /// What would be posted for the event on stdin, where, and by which route.
-int preview(const Settings& settings, const std::string& source, const std::string& change, const std::vector<std::string>& headers);
+int preview(const Settings& settings, const std::string& source, const std::string& change,
+            const std::vector<std::string>& headers);
 /// Posts one test message now, past the queue, and explains what happens.
 int send_test(const Settings& settings, const std::string& channel);
 

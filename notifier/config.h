@@ -1,5 +1,6 @@
-// From notifier.toml to Settings. A bad configuration never starts: every mistake is reported with file, line, key and a hint.
-// Reads the files that it names (secrets, hook, token, certificates' presence); touches no network. docs/notifier.md is the manual of the keys.
+// From notifier.toml to Settings. A bad configuration never starts: every mistake is reported with file, line, key and
+// a hint. Reads the files that it names (secrets, hook, token, certificates' presence); touches no network.
+// docs/notifier.md is the manual of the keys.
 #pragma once
 
 #include <string>
@@ -11,11 +12,12 @@
 
 namespace radiotower::notifier {
 
-/// False: `errors` has grown. A file name that is not absolute is looked for in $CREDENTIALS_DIRECTORY (systemd's LoadCredential=) and then
-/// beside the configuration file. `notes`: what an operator should know, as sentences.
+/// False: `errors` has grown. A file name that is not absolute is looked for in $CREDENTIALS_DIRECTORY (systemd's
+/// LoadCredential=) and then beside the configuration file. `notes`: what an operator should know, as sentences.
 bool read_settings(const std::string& path, Settings& settings, ConfigErrors& errors, std::vector<std::string>& notes);
 /// The same of text, for tests and the embedded defaults; `path` names it and is what relative files are relative to.
-bool read_settings_text(std::string_view text, const std::string& path, Settings& settings, ConfigErrors& errors, std::vector<std::string>& notes);
+bool read_settings_text(std::string_view text, const std::string& path, Settings& settings, ConfigErrors& errors,
+                        std::vector<std::string>& notes);
 
 /// Keys that differ and that a reload cannot change.
 std::vector<std::string> keys_that_need_a_restart(const Settings& running, const Settings& next);

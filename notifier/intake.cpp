@@ -12,12 +12,14 @@ constexpr std::size_t most_in_a_commit = 500;
 constexpr std::size_t most_waiting = 5'000;  // beyond it the disk is far too slow, and senders are told to come back
 
 UnixMilliseconds now_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 }  // namespace
 
-Intake::Intake(std::unique_ptr<Queue> queue, std::shared_ptr<const Settings> settings, Log& log, std::function<void()> stored)
+Intake::Intake(std::unique_ptr<Queue> queue, std::shared_ptr<const Settings> settings, Log& log,
+               std::function<void()> stored)
     : queue_(std::move(queue)), log_(log), stored_(std::move(stored)), settings_(std::move(settings)) {}
 
 Intake::~Intake() { stop(); }
@@ -69,7 +71,8 @@ void Intake::run() {
       beats_.fetch_add(1, std::memory_order_relaxed);
       if (waiting_.empty() && stopping_) return;
       const std::size_t n = std::min(waiting_.size(), most_in_a_commit);
-      batch.assign(std::make_move_iterator(waiting_.begin()), std::make_move_iterator(waiting_.begin() + static_cast<std::ptrdiff_t>(n)));
+      batch.assign(std::make_move_iterator(waiting_.begin()),
+                   std::make_move_iterator(waiting_.begin() + static_cast<std::ptrdiff_t>(n)));
       waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(n));
       settings = settings_;
     }
@@ -84,21 +87,27 @@ void Intake::store(std::vector<Waiting>& batch, const Settings& settings) {
   for (auto& waiting : batch) events.push_back(std::move(waiting.event));
   std::vector<Queue::Result> results;
   try {
-    // The bound is looked at once a batch: it may be passed by one batch, which is less than one hundredth of it by default.
+    // The bound is looked at once a batch: it may be passed by one batch, which is less than one hundredth of it by
+    // default.
     if (queue_->size() >= static_cast<std::int64_t>(settings.queue_limit)) {
       counters_.full.fetch_add(batch.size(), std::memory_order_relaxed);
-      const std::string what = fmt::format("{} posts wait or are dead, as many as queue_limit allows", settings.queue_limit);
+      const std::string what =
+          fmt::format("{} posts wait or are dead, as many as queue_limit allows", settings.queue_limit);
       bool first;
       {
         const std::lock_guard lock(mutex_);
         first = !trouble_;
         trouble_ = what;
       }
-      if (first) log_.write(Priority::error, "queue full", what + "; senders get 503 (`radiotower-notifier dead list` shows what can be dropped)");
+      if (first)
+        log_.write(Priority::error, "queue full",
+                   what + "; senders get 503 (`radiotower-notifier dead list` shows what can be dropped)");
       for (auto& waiting : batch) waiting.done(Taken::full);
       return;
     }
-    results = queue_->store(events, now_ms(), [&](const Event& event, const Change& change, std::string& why) { return route(settings, event, change, why); });
+    results = queue_->store(events, now_ms(), [&](const Event& event, const Change& change, std::string& why) {
+      return route(settings, event, change, why);
+    });
   } catch (const SqlError& error) {
     failed(batch, error.what());
     if (error.kind != SqlError::Kind::broken) return;
@@ -131,17 +140,24 @@ void Intake::store(std::vector<Waiting>& batch, const Settings& settings) {
       case Stored::stored:
         posts = true;
         counters_.stored.fetch_add(1, std::memory_order_relaxed);
-        log_.write(Priority::debug, "event stored", "", {{"source", event.source}, {"kind", event.kind}, {"project", event.project}, {"status", word(event.status)}});
+        log_.write(Priority::debug, "event stored", "",
+                   {{"source", event.source},
+                    {"kind", event.kind},
+                    {"project", event.project},
+                    {"status", word(event.status)}});
         batch[i].done(Taken::stored);
         break;
       case Stored::duplicate:
         counters_.duplicate.fetch_add(1, std::memory_order_relaxed);
-        log_.write(Priority::info, "duplicate dropped", "", {{"source", event.source}, {"kind", event.kind}, {"project", event.project}, {"key", event.dedup_key}});
+        log_.write(
+            Priority::info, "duplicate dropped", "",
+            {{"source", event.source}, {"kind", event.kind}, {"project", event.project}, {"key", event.dedup_key}});
         batch[i].done(Taken::duplicate);
         break;
       case Stored::unrouted:
         counters_.unrouted.fetch_add(1, std::memory_order_relaxed);
-        log_.write(Priority::debug, "event not posted", results[i].why, {{"source", event.source}, {"kind", event.kind}, {"project", event.project}});
+        log_.write(Priority::debug, "event not posted", results[i].why,
+                   {{"source", event.source}, {"kind", event.kind}, {"project", event.project}});
         batch[i].done(Taken::unrouted);
         break;
     }

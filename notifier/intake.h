@@ -1,5 +1,5 @@
-// From events to the queue: one thread that stores what has come together since the last commit in one transaction (group commit), and
-// only then answers the senders. Owns its Queue. May not know: sockets, formats.
+// From events to the queue: one thread that stores what has come together since the last commit in one transaction
+// (group commit), and only then answers the senders. Owns its Queue. May not know: sockets, formats.
 #pragma once
 
 #include <atomic>
@@ -19,7 +19,13 @@
 
 namespace radiotower::notifier {
 
-enum class Taken : std::uint8_t { stored, duplicate, unrouted, full, failed };  // full, failed: a 503, and nothing is kept
+enum class Taken : std::uint8_t {
+  stored,
+  duplicate,
+  unrouted,
+  full,
+  failed
+};  // full, failed: a 503, and nothing is kept
 
 struct IntakeCounters {  // relaxed
   std::atomic<std::uint64_t> stored{0}, duplicate{0}, unrouted{0}, full{0}, failed{0}, commits{0};
@@ -30,12 +36,14 @@ class Intake {
   using Done = std::function<void(Taken)>;
 
   /// `stored` is called after each commit that made posts.
-  Intake(std::unique_ptr<Queue> queue, std::shared_ptr<const Settings> settings, Log& log, std::function<void()> stored);
+  Intake(std::unique_ptr<Queue> queue, std::shared_ptr<const Settings> settings, Log& log,
+         std::function<void()> stored);
   ~Intake();  // stop()
   void start();
   /// Takes nothing more; what was submitted is stored and answered; then the thread ends.
   void stop();
-  /// From any thread. `done` is called once, on the intake's thread - or at once, with `full`, when too much waits for the disk.
+  /// From any thread. `done` is called once, on the intake's thread - or at once, with `full`, when too much waits for
+  /// the disk.
   void submit(Event event, Done done);
   void apply(std::shared_ptr<const Settings> settings);
 

@@ -1,4 +1,5 @@
-// radiotower-notifier: CI events in, Mattermost posts out. Exit status: 0 good, 1 a bad configuration or a failure, 2 a wrong use.
+// radiotower-notifier: CI events in, Mattermost posts out. Exit status: 0 good, 1 a bad configuration or a failure, 2 a
+// wrong use.
 #include <curl/curl.h>
 #include <fmt/format.h>
 #include <openssl/crypto.h>
@@ -24,9 +25,13 @@ constexpr const char* default_config = "/etc/radiotower/notifier.toml";
 
 int print_version() {
   fmt::print("radiotower-notifier {}\n", RADIOTOWER_VERSION);
-  fmt::print("compiled in: Boost.Beast {}.{}.{}, {}, {}, SQLite {}, PostgreSQL queue {}, libsystemd {}\n", BOOST_VERSION / 100000, BOOST_VERSION / 100 % 1000, BOOST_VERSION % 100,
-             OpenSSL_version(OPENSSL_VERSION), curl_version_info(CURLVERSION_NOW)->version ? fmt::format("libcurl {}", curl_version_info(CURLVERSION_NOW)->version) : "libcurl",
-             sqlite3_libversion(), postgresql_compiled_in() ? "yes" : "no", notify::available() ? "yes" : "no (no readiness notice, no watchdog)");
+  fmt::print("compiled in: Boost.Beast {}.{}.{}, {}, {}, SQLite {}, PostgreSQL queue {}, libsystemd {}\n",
+             BOOST_VERSION / 100000, BOOST_VERSION / 100 % 1000, BOOST_VERSION % 100, OpenSSL_version(OPENSSL_VERSION),
+             curl_version_info(CURLVERSION_NOW)->version
+                 ? fmt::format("libcurl {}", curl_version_info(CURLVERSION_NOW)->version)
+                 : "libcurl",
+             sqlite3_libversion(), postgresql_compiled_in() ? "yes" : "no",
+             notify::available() ? "yes" : "no (no readiness notice, no watchdog)");
   return 0;
 }
 
@@ -42,24 +47,33 @@ std::shared_ptr<Settings> load(const std::string& path, bool say_notes) {
     return settings;
   }
   for (const auto& error : errors) fmt::print(stderr, "{}{}\n", prefix, error.text());
-  fmt::print(stderr, "{}radiotower-notifier: {} mistake{} in the configuration\n", prefix, errors.size(), errors.size() == 1 ? "" : "s");
+  fmt::print(stderr, "{}radiotower-notifier: {} mistake{} in the configuration\n", prefix, errors.size(),
+             errors.size() == 1 ? "" : "s");
   return nullptr;
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("radiotower-notifier: what GitLab, Jenkins, SonarQube and others tell, as posts in Mattermost", "radiotower-notifier");
-  app.footer(fmt::format("Without a command it runs as a service. The configuration is {} unless --config names another.\ndocs/notifier.md is the manual.", default_config));
+  CLI::App app("radiotower-notifier: what GitLab, Jenkins, SonarQube and others tell, as posts in Mattermost",
+               "radiotower-notifier");
+  app.footer(
+      fmt::format("Without a command it runs as a service. The configuration is {} unless --config names "
+                  "another.\ndocs/notifier.md is the manual.",
+                  default_config));
   std::string config = default_config;
   bool check = false, version = false;
-  const auto* config_flag = app.add_option("-c,--config", config, "the configuration, TOML")->envname("RADIOTOWER_NOTIFIER_CONFIG");
+  const auto* config_flag =
+      app.add_option("-c,--config", config, "the configuration, TOML")->envname("RADIOTOWER_NOTIFIER_CONFIG");
   app.add_flag("--check", check, "check the configuration, say what it means, and end");
   app.add_flag("--version", version, "what this program is made of");
   app.require_subcommand(0, 1);
   app.fallthrough();
 
   PostCommand command;
-  auto* post_command = app.add_subcommand("post", "hands an event on: JSON on stdin with --source, or described by flags (--text ... --status failed --link ...)");
-  post_command->add_option("--source", command.source, "what the JSON is: a [sources.NAME], or gitlab, jenkins, generic ...");
+  auto* post_command = app.add_subcommand(
+      "post",
+      "hands an event on: JSON on stdin with --source, or described by flags (--text ... --status failed --link ...)");
+  post_command->add_option("--source", command.source,
+                           "what the JSON is: a [sources.NAME], or gitlab, jenkins, generic ...");
   post_command->add_option("--text", command.text, "what is to be said");
   post_command->add_option("--title", command.title, "its title");
   post_command->add_option("--status", command.status, "success, failed, unstable, canceled, running ...");
@@ -70,16 +84,22 @@ int run(int argc, char** argv) {
   post_command->add_option("--author", command.author, "whose commit");
   post_command->add_option("--number", command.number, "of the build");
   post_command->add_option("--duration", command.duration, "in seconds");
-  post_command->add_option("--header", command.headers, "a header that the sender would have set: \"X-GitHub-Event: push\"");
-  post_command->add_option("--url", command.url, "a running service: http://notifier:8066")->envname("RADIOTOWER_NOTIFIER_URL");
-  post_command->add_option("--secret-file", command.secret_file, "the source's secret (or RADIOTOWER_NOTIFIER_SECRET in the environment)");
+  post_command->add_option("--header", command.headers,
+                           "a header that the sender would have set: \"X-GitHub-Event: push\"");
+  post_command->add_option("--url", command.url, "a running service: http://notifier:8066")
+      ->envname("RADIOTOWER_NOTIFIER_URL");
+  post_command->add_option("--secret-file", command.secret_file,
+                           "the source's secret (or RADIOTOWER_NOTIFIER_SECRET in the environment)");
   post_command->add_option("--ca-file", command.ca_file, "the CA of an HTTPS service, PEM");
-  post_command->add_option("--wait", command.wait_s, "seconds to try while the service cannot be reached")->check(CLI::Range(0, 3600));
+  post_command->add_option("--wait", command.wait_s, "seconds to try while the service cannot be reached")
+      ->check(CLI::Range(0, 3600));
 
   std::string source, change, channel;
   std::vector<std::string> headers;
-  auto* preview_command = app.add_subcommand("preview", "shows what would be posted for the event on stdin, where, and by which route");
-  preview_command->add_option("--source", source, "what the JSON is: a [sources.NAME], or gitlab, jenkins ...")->required();
+  auto* preview_command =
+      app.add_subcommand("preview", "shows what would be posted for the event on stdin, where, and by which route");
+  preview_command->add_option("--source", source, "what the JSON is: a [sources.NAME], or gitlab, jenkins ...")
+      ->required();
   preview_command->add_option("--change", change, "as if it were: broken, \"still failing\" or fixed");
   preview_command->add_option("--header", headers, "\"X-GitHub-Event: push\"");
 

@@ -8,7 +8,8 @@ namespace radiotower::notifier {
 
 namespace {
 
-/// True when no pattern of the list is for it: an empty list is for all. The "!" ones exclude; a list of only those is for all the others.
+/// True when no pattern of the list is for it: an empty list is for all. The "!" ones exclude; a list of only those is
+/// for all the others.
 bool matches(const std::vector<std::string>& patterns, std::string_view text) {
   bool any = false, only_excluding = true;
   for (const std::string& pattern : patterns) {
@@ -22,9 +23,12 @@ bool matches(const std::vector<std::string>& patterns, std::string_view text) {
   return any || only_excluding;
 }
 
-bool lists(const std::vector<std::string>& words, std::string_view word) { return !word.empty() && std::find(words.begin(), words.end(), word) != words.end(); }
+bool lists(const std::vector<std::string>& words, std::string_view word) {
+  return !word.empty() && std::find(words.begin(), words.end(), word) != words.end();
+}
 
-/// Where the sender does not tell, the usual names are taken for it; what has no branch at all (a freestyle job) is what there is.
+/// Where the sender does not tell, the usual names are taken for it; what has no branch at all (a freestyle job) is
+/// what there is.
 bool on_default_branch(const Event& event) {
   if (event.is_tag) return false;
   if (event.on_default_branch) return *event.on_default_branch;
@@ -32,12 +36,15 @@ bool on_default_branch(const Event& event) {
 }
 
 bool is_news(const Event& event, const Change& change) {
-  return change.turn == Turn::broken || change.turn == Turn::fixed || (change.turn == Turn::first && event.status == Status::failed) ||
+  return change.turn == Turn::broken || change.turn == Turn::fixed ||
+         (change.turn == Turn::first && event.status == Status::failed) ||
          (change.turn == Turn::none && event.history_key.empty());
 }
 
 bool matches(const Route& r, const Event& event, const Change& change) {
-  if (!matches(r.source, event.source) || !matches(r.project, event.project) || !matches(r.branch, event.branch) || !matches(r.event, event.kind)) return false;
+  if (!matches(r.source, event.source) || !matches(r.project, event.project) || !matches(r.branch, event.branch) ||
+      !matches(r.event, event.kind))
+    return false;
   if (!r.status.empty() && !lists(r.status, word(event.status)) && !lists(r.status, word(change.turn))) return false;
   if (r.security && *r.security != event.security) return false;
   return !r.default_branch || *r.default_branch == on_default_branch(event);
@@ -45,7 +52,8 @@ bool matches(const Route& r, const Event& event, const Change& change) {
 
 std::string lower(std::string_view text) {
   std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  std::transform(out.begin(), out.end(), out.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   return out;
 }
 
@@ -55,7 +63,8 @@ std::string mention(const Settings& settings, const Route& r, const Event& event
   for (const std::string* name : {&event.author_email, &event.actor_login, &event.author, &event.actor}) {
     const auto found = name->empty() ? settings.people.end() : settings.people.find(lower(*name));
     if (found == settings.people.end()) continue;
-    if ((" " + out + " ").find(" " + found->second + " ") == std::string::npos) out += (out.empty() ? "" : " ") + found->second;
+    if ((" " + out + " ").find(" " + found->second + " ") == std::string::npos)
+      out += (out.empty() ? "" : " ") + found->second;
     break;
   }
   return out;
@@ -64,8 +73,8 @@ std::string mention(const Settings& settings, const Route& r, const Event& event
 }  // namespace
 
 bool glob(std::string_view pattern, std::string_view text) {
-  // Two places to come back to: after the last "*" (which stops at a slash) and after the last "**". No recursion, so the work is bounded by the
-  // product of both lengths.
+  // Two places to come back to: after the last "*" (which stops at a slash) and after the last "**". No recursion, so
+  // the work is bounded by the product of both lengths.
   std::size_t p = 0, t = 0;
   constexpr std::size_t none = std::string_view::npos;
   std::size_t star = none, star_text = 0, stars = none, stars_text = 0;
@@ -79,7 +88,8 @@ bool glob(std::string_view pattern, std::string_view text) {
       }
     } else if (t == text.size() && p == pattern.size()) {
       return true;
-    } else if (t < text.size() && p < pattern.size() && (pattern[p] == text[t] || (pattern[p] == '?' && text[t] != '/'))) {
+    } else if (t < text.size() && p < pattern.size() &&
+               (pattern[p] == text[t] || (pattern[p] == '?' && text[t] != '/'))) {
       ++p, ++t;
     } else if (star != none && star_text < text.size() && text[star_text] != '/') {
       p = star, t = ++star_text;
@@ -101,7 +111,8 @@ std::vector<Post> route(const Settings& settings, const Event& event, const Chan
       why = fmt::format("{} posts changes alone", r.name);
       continue;
     }
-    const bool passing = event.status == Status::pending || event.status == Status::running || event.status == Status::waiting;
+    const bool passing =
+        event.status == Status::pending || event.status == Status::running || event.status == Status::waiting;
     const bool edits = settings.mattermost.bot() && !event.subject.empty();
     if (passing && !r.every_state && !edits && !lists(r.status, word(event.status))) {
       why = fmt::format("{} posts final states alone", r.name);
@@ -114,7 +125,8 @@ std::vector<Post> route(const Settings& settings, const Event& event, const Chan
     // One event is told once in a channel, whichever route was first.
     if (std::find(channels.begin(), channels.end(), r.channel) == channels.end()) {
       channels.push_back(r.channel);
-      posts.push_back({r.channel, mention(settings, r, event), r.username, r.template_text, r.name, r.quiet, event, change});
+      posts.push_back(
+          {r.channel, mention(settings, r, event), r.username, r.template_text, r.name, r.quiet, event, change});
     }
     if (!settings.every_match) break;
   }
@@ -156,7 +168,9 @@ Json to_json(const Post& post) {
   if (!post.template_text.empty()) json["template"] = post.template_text;
   if (post.quiet) json["quiet"] = {post.quiet->first, post.quiet->second};
   if (post.change.turn != Turn::none)
-    json["change"] = {{"turn", static_cast<int>(post.change.turn)}, {"streak", post.change.streak}, {"lasted_s", post.change.lasted_s}};
+    json["change"] = {{"turn", static_cast<int>(post.change.turn)},
+                      {"streak", post.change.streak},
+                      {"lasted_s", post.change.lasted_s}};
   return json;
 }
 
@@ -170,7 +184,8 @@ Post post_from_json(const Json& json) {
   if (json.contains("quiet")) post.quiet = {json["quiet"].at(0).get<int>(), json["quiet"].at(1).get<int>()};
   if (json.contains("change")) {
     const Json& change = json["change"];
-    post.change = {static_cast<Turn>(change.value("turn", 0)), change.value("streak", 0u), change.value("lasted_s", std::int64_t{0})};
+    post.change = {static_cast<Turn>(change.value("turn", 0)), change.value("streak", 0u),
+                   change.value("lasted_s", std::int64_t{0})};
   }
   post.event = event_from_json(json.at("event"));
   return post;

@@ -17,7 +17,7 @@ struct Post {
   std::string mention;  // text of ours, not escaped: "@build-cop @alice"
   std::string username;
   std::string template_text;
-  std::string route;    // its name
+  std::string route;  // its name
   std::optional<std::pair<int, int>> quiet;
   Event event;
   Change change;
@@ -28,12 +28,13 @@ Post post_from_json(const Json& json);
 /// "group/*", "release/**", "!main" as in Route. Case matters.
 bool glob(std::string_view pattern, std::string_view text);
 
-/// Posts of the first matching route, or of all; empty with a sentence in `why` ("no route", "not a final state", "route 3 drops it").
-/// A webhook alone posts final states and changes, unless the route has every_state; with a bot each state is posted, which edits one post.
+/// Posts of the first matching route, or of all; empty with a sentence in `why` ("no route", "not a final state",
+/// "route 3 drops it"). A webhook alone posts final states and changes, unless the route has every_state; with a bot
+/// each state is posted, which edits one post.
 std::vector<Post> route(const Settings& settings, const Event& event, const Change& change, std::string& why);
 
-/// The built-in routes: builds (pipeline, build, deployment, release, tag, message ...) to #builds; failures of the default branch, failed
-/// gates, firing alerts and security findings to #alerts. Both may apply to one event.
+/// The built-in routes: builds (pipeline, build, deployment, release, tag, message ...) to #builds; failures of the
+/// default branch, failed gates, firing alerts and security findings to #alerts. Both may apply to one event.
 std::vector<Route> built_in_routes();
 
 }  // namespace radiotower::notifier

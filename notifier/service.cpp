@@ -26,7 +26,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
-UnixMilliseconds now_ms() { return std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+UnixMilliseconds now_ms() {
+  return std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
 
 sigset_t signals() {
   sigset_t set;
@@ -44,8 +46,12 @@ class StateLock {
     if (!error) chmod(state.c_str(), 0700);
     const std::string path = state + "/lock";
     descriptor_ = open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
-    if (descriptor_ < 0) throw std::runtime_error(fmt::format("{} cannot be written: {} (state = \"...\" names a directory of the service's user)", path, std::strerror(errno)));
-    if (flock(descriptor_, LOCK_EX | LOCK_NB) != 0) throw std::runtime_error(fmt::format("another radiotower-notifier runs with the state in {}", state));
+    if (descriptor_ < 0)
+      throw std::runtime_error(
+          fmt::format("{} cannot be written: {} (state = \"...\" names a directory of the service's user)", path,
+                      std::strerror(errno)));
+    if (flock(descriptor_, LOCK_EX | LOCK_NB) != 0)
+      throw std::runtime_error(fmt::format("another radiotower-notifier runs with the state in {}", state));
   }
   ~StateLock() {
     if (descriptor_ >= 0) close(descriptor_);
@@ -67,7 +73,8 @@ std::string make_owner(const RandomSource& random) {
   return fmt::format("{}:{}:{}", host, getpid(), tail);
 }
 
-/// What /metrics says of the queue: read by the main thread every few seconds, so that no scrape waits for the database.
+/// What /metrics says of the queue: read by the main thread every few seconds, so that no scrape waits for the
+/// database.
 struct Gauges {
   std::mutex mutex;
   Depth depth;
@@ -77,8 +84,15 @@ struct Gauges {
 class Running {
  public:
   Running(std::shared_ptr<const Settings> settings, std::string config_path, Log& log)
-      : settings_(std::move(settings)), config_path_(std::move(config_path)), log_(log), random_(system_random()), owner_(make_owner(random_)),
-        watcher_(open_queue()), intake_(open_queue(), settings_, log, [this] { delivery_->wake(); }), web_(settings_, intake_, log, [this] { return metrics(); }, [this] { return trouble(); }, hash_key()) {
+      : settings_(std::move(settings)),
+        config_path_(std::move(config_path)),
+        log_(log),
+        random_(system_random()),
+        owner_(make_owner(random_)),
+        watcher_(open_queue()),
+        intake_(open_queue(), settings_, log, [this] { delivery_->wake(); }),
+        web_(
+            settings_, intake_, log, [this] { return metrics(); }, [this] { return trouble(); }, hash_key()) {
     if (settings_->queue == "sqlite") watcher_->take_over(now_ms());
     delivery_ = std::make_unique<Delivery>(open_queue(), settings_, log_, system_random());
     HttpServer::Options options;
@@ -86,17 +100,23 @@ class Running {
     options.certificate = settings_->certificate;
     options.private_key = settings_->private_key;
     options.on_trouble = [this](std::string_view sentence, std::string_view client) {
-      if (client.empty()) log_.write(Priority::warning, "http", sentence);
-      else log_.write(Priority::warning, "http", sentence, {{"client", client}});
+      if (client.empty())
+        log_.write(Priority::warning, "http", sentence);
+      else
+        log_.write(Priority::warning, "http", sentence, {{"client", client}});
     };
     server_ = std::make_unique<HttpServer>(
-        options, [this](const HttpRequest& head) { return web_.on_head(head); }, [this](HttpRequest&& request, Responder respond) { web_.on_request(std::move(request), std::move(respond)); });
+        options, [this](const HttpRequest& head) { return web_.on_head(head); },
+        [this](HttpRequest&& request, Responder respond) { web_.on_request(std::move(request), std::move(respond)); });
     if (!settings_->metrics_listen.empty()) {
       HttpServer::Options own;
       own.listen = {settings_->metrics_listen};
       own.connections = 64;
       metrics_server_ = std::make_unique<HttpServer>(
-          own, [this](const HttpRequest& head) { return web_.on_metrics_head(head); }, [this](HttpRequest&& request, Responder respond) { web_.on_metrics_request(std::move(request), std::move(respond)); });
+          own, [this](const HttpRequest& head) { return web_.on_metrics_head(head); },
+          [this](HttpRequest&& request, Responder respond) {
+            web_.on_metrics_request(std::move(request), std::move(respond));
+          });
     }
   }
 
@@ -106,8 +126,13 @@ class Running {
     intake_.start();
     server_->start();
     if (metrics_server_) metrics_server_->start();
-    log_.write(Priority::notice, "ready", "", {{"version", RADIOTOWER_VERSION}, {"listen", fmt::format("{}", fmt::join(server_->bound(), ","))}, {"tls", settings_->certificate.empty() ? "no" : "yes"},
-               {"queue", settings_->queue == "sqlite" ? "sqlite" : "postgresql"}, {"waiting", static_cast<std::uint64_t>(gauges_.depth.waiting)}, {"dead", static_cast<std::uint64_t>(gauges_.depth.dead)}});
+    log_.write(Priority::notice, "ready", "",
+               {{"version", RADIOTOWER_VERSION},
+                {"listen", fmt::format("{}", fmt::join(server_->bound(), ","))},
+                {"tls", settings_->certificate.empty() ? "no" : "yes"},
+                {"queue", settings_->queue == "sqlite" ? "sqlite" : "postgresql"},
+                {"waiting", static_cast<std::uint64_t>(gauges_.depth.waiting)},
+                {"dead", static_cast<std::uint64_t>(gauges_.depth.dead)}});
     notify::ready(fmt::format("listening on {}", fmt::join(server_->bound(), ", ")));
     loop();
     notify::stopping();
@@ -117,11 +142,15 @@ class Running {
     delivery_->stop(milliseconds(20'000));
     if (metrics_server_) metrics_server_->stop(100);
     watch();
-    log_.write(Priority::notice, "stopped", "", {{"waiting", static_cast<std::uint64_t>(gauges_.depth.waiting)}, {"dead", static_cast<std::uint64_t>(gauges_.depth.dead)}});
+    log_.write(Priority::notice, "stopped", "",
+               {{"waiting", static_cast<std::uint64_t>(gauges_.depth.waiting)},
+                {"dead", static_cast<std::uint64_t>(gauges_.depth.dead)}});
   }
 
  private:
-  std::unique_ptr<Queue> open_queue() { return std::make_unique<Queue>(open_queue_database(settings_->queue, settings_->state), owner_); }
+  std::unique_ptr<Queue> open_queue() {
+    return std::make_unique<Queue>(open_queue_database(settings_->queue, settings_->state), owner_);
+  }
 
   HashKey hash_key() {
     HashKey key;
@@ -145,7 +174,8 @@ class Running {
         looked = now;
       }
       // Only while both threads move on: a stuck one is for systemd to end, and the queue is on disk.
-      if (interval && now - beaten >= *interval / 4 && intake_.beats() != intake_beat && delivery_->beats() != delivery_beat) {
+      if (interval && now - beaten >= *interval / 4 && intake_.beats() != intake_beat &&
+          delivery_->beats() != delivery_beat) {
         intake_beat = intake_.beats(), delivery_beat = delivery_->beats();
         beaten = now;
         notify::watchdog();
@@ -164,18 +194,23 @@ class Running {
       log_.write(Priority::error, "not reloaded", "the configuration has mistakes, named above; nothing has changed");
     } else {
       for (const auto& note : notes) log_.write(Priority::warning, "configuration", note);
-      for (const auto& key : keys_that_need_a_restart(*settings_, *next)) log_.write(Priority::warning, "configuration", fmt::format("{} has changed, which needs a restart; the rest is taken over", key));
+      for (const auto& key : keys_that_need_a_restart(*settings_, *next))
+        log_.write(Priority::warning, "configuration",
+                   fmt::format("{} has changed, which needs a restart; the rest is taken over", key));
       next->metrics_listen = settings_->metrics_listen;
       if (!settings_->certificate.empty()) {
-        if (!server_->reload_certificate(why)) log_.write(Priority::error, "certificate", why + "; the one before stays");
-        else if (!why.empty()) log_.write(Priority::warning, "certificate", why);
+        if (!server_->reload_certificate(why))
+          log_.write(Priority::error, "certificate", why + "; the one before stays");
+        else if (!why.empty())
+          log_.write(Priority::warning, "certificate", why);
       }
       settings_ = next;
       log_.set_level(log_level(*settings_));
       web_.apply(settings_);
       intake_.apply(settings_);
       delivery_->apply(settings_);
-      log_.write(Priority::notice, "reloaded", "", {{"sources", settings_->sources.size()}, {"routes", settings_->routes.size()}});
+      log_.write(Priority::notice, "reloaded", "",
+                 {{"sources", settings_->sources.size()}, {"routes", settings_->routes.size()}});
     }
     notify::ready(fmt::format("listening on {}", fmt::join(server_->bound(), ", ")));
   }
@@ -200,7 +235,9 @@ class Running {
   std::string metrics() {
     std::string out = web_.counters();
     const auto line = [&](const char* kind, const char* name, const char* help, auto value) {
-      out += fmt::format("# HELP radiotower_notifier_{0} {1}\n# TYPE radiotower_notifier_{0} {2}\nradiotower_notifier_{0} {3}\n", name, help, kind, value);
+      out += fmt::format(
+          "# HELP radiotower_notifier_{0} {1}\n# TYPE radiotower_notifier_{0} {2}\nradiotower_notifier_{0} {3}\n", name,
+          help, kind, value);
     };
     const DeliveryCounters& d = delivery_->counters();
     const auto read = [](const auto& counter) { return counter.load(std::memory_order_relaxed); };
@@ -218,7 +255,8 @@ class Running {
     line("gauge", "last_failure_timestamp_seconds", "When it last did not.", read(d.last_failure));
     const HttpCounters& h = server_->counters();
     line("counter", "http_requests_total", "HTTP requests read.", read(h.requests));
-    line("counter", "http_bad_requests_total", "What was no HTTP as RFC 9112 writes it, or too large.", read(h.bad_requests));
+    line("counter", "http_bad_requests_total", "What was no HTTP as RFC 9112 writes it, or too large.",
+         read(h.bad_requests));
     line("counter", "http_timeouts_total", "Connections closed for their slowness.", read(h.timeouts));
     line("counter", "http_refused_connections_total", "Connections closed since there were too many.", read(h.refused));
     line("counter", "http_tls_failures_total", "TLS handshakes that failed.", read(h.tls_failures));
@@ -229,9 +267,13 @@ class Running {
     line("gauge", "queue_waiting", "Posts waiting.", gauges_.depth.waiting);
     line("gauge", "queue_sending", "Posts in flight.", gauges_.depth.sending);
     line("gauge", "queue_dead", "Dead letters.", gauges_.depth.dead);
-    line("gauge", "queue_oldest_timestamp_seconds", "When the oldest waiting post was made; 0: none waits.", gauges_.depth.oldest / 1000);
-    out += "# HELP radiotower_notifier_queue_total What happened in the queue since it exists; kept across restarts.\n# TYPE radiotower_notifier_queue_total counter\n";
-    for (const auto& [name, n] : gauges_.counters) out += fmt::format("radiotower_notifier_queue_total{{what=\"{}\"}} {}\n", name, n);
+    line("gauge", "queue_oldest_timestamp_seconds", "When the oldest waiting post was made; 0: none waits.",
+         gauges_.depth.oldest / 1000);
+    out +=
+        "# HELP radiotower_notifier_queue_total What happened in the queue since it exists; kept across restarts.\n# "
+        "TYPE radiotower_notifier_queue_total counter\n";
+    for (const auto& [name, n] : gauges_.counters)
+      out += fmt::format("radiotower_notifier_queue_total{{what=\"{}\"}} {}\n", name, n);
     line("counter", "log_lines_dropped_total", "Log lines that nobody read.", log_.dropped());
     return out;
   }

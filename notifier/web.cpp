@@ -34,10 +34,16 @@ bool is_form(std::string_view content_type) { return content_type.starts_with("a
 /// What senders of JSON say it is; nothing at all is taken for JSON too.
 bool is_json(std::string_view content_type) {
   const std::string_view type = content_type.substr(0, content_type.find(';'));
-  return type.empty() || type.starts_with("application/json") || type.find("+json") != std::string_view::npos || type.starts_with("text/plain") || type.starts_with("text/json");
+  return type.empty() || type.starts_with("application/json") || type.find("+json") != std::string_view::npos ||
+         type.starts_with("text/plain") || type.starts_with("text/json");
 }
 
-int hex(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
+int hex(char c) {
+  return c >= '0' && c <= '9'   ? c - '0'
+         : c >= 'a' && c <= 'f' ? c - 'a' + 10
+         : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                : -1;
+}
 
 std::optional<std::string> form_decoded(std::string_view text) {
   std::string out;
@@ -58,7 +64,9 @@ std::optional<std::string> form_decoded(std::string_view text) {
 }
 
 Time steady_now() { return Time(std::chrono::steady_clock::now().time_since_epoch()); }
-UnixSeconds unix_now() { return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+UnixSeconds unix_now() {
+  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
 
 }  // namespace
 
@@ -74,9 +82,14 @@ std::optional<std::string> form_value(std::string_view form, std::string_view na
   return std::nullopt;
 }
 
-Web::Web(std::shared_ptr<const Settings> settings, Intake& intake, Log& log, std::function<std::string()> metrics, std::function<std::optional<std::string>()> trouble,
-         const HashKey& key)
-    : settings_(std::move(settings)), intake_(intake), log_(log), metrics_(std::move(metrics)), trouble_(std::move(trouble)), lines_(key, seconds(60), 30) {}
+Web::Web(std::shared_ptr<const Settings> settings, Intake& intake, Log& log, std::function<std::string()> metrics,
+         std::function<std::optional<std::string>()> trouble, const HashKey& key)
+    : settings_(std::move(settings)),
+      intake_(intake),
+      log_(log),
+      metrics_(std::move(metrics)),
+      trouble_(std::move(trouble)),
+      lines_(key, seconds(60), 30) {}
 
 const Source* Web::find(const Settings& settings, std::string_view path) const {
   if (!path.starts_with("/v1/")) return nullptr;
@@ -90,13 +103,16 @@ std::optional<HttpAnswer> Web::on_head(const HttpRequest& head) {
   const auto settings = settings_.load();
   const bool reads = head.method == "GET" || head.method == "HEAD";
   if (head.path == "/healthz") return reads ? std::nullopt : std::optional(only("GET, HEAD"));
-  if (head.path == "/metrics" && settings->metrics_listen.empty() && head.from_loopback) return reads ? std::nullopt : std::optional(only("GET, HEAD"));
+  if (head.path == "/metrics" && settings->metrics_listen.empty() && head.from_loopback)
+    return reads ? std::nullopt : std::optional(only("GET, HEAD"));
   const Source* source = find(*settings, head.path);
   if (!source) {
     if (head.path.starts_with("/v1/") && format_of(std::string_view(head.path).substr(4))) {
       std::uint64_t more = 0;
       if (lines_.admit(as_bytes(head.path), steady_now(), more))
-        log_.write(Priority::warning, "no such source", fmt::format("a request came for {}, and there is no [sources.{}] in the configuration", head.path, head.path.substr(4)));
+        log_.write(Priority::warning, "no such source",
+                   fmt::format("a request came for {}, and there is no [sources.{}] in the configuration", head.path,
+                               head.path.substr(4)));
       return plain(404, fmt::format("there is no [sources.{}] in the notifier's configuration", head.path.substr(4)));
     }
     return plain(404, "nothing is here; sources are at /v1/NAME");
@@ -104,8 +120,10 @@ std::optional<HttpAnswer> Web::on_head(const HttpRequest& head) {
   if (head.method != "POST") return only("POST");
   const std::string_view type = head.header("content-type");
   if (!is_json(type) && !is_form(type)) return plain(415, "JSON is expected (Content-Type: application/json)");
-  if (!head.header("content-encoding").empty() && head.header("content-encoding") != "identity") return plain(415, "compressed bodies are not taken");
-  if (!source->open && authenticate_head(source->format, finder(head)) == Verdict::missing) return refuse_secret(*source, explain(source->format, Verdict::missing));
+  if (!head.header("content-encoding").empty() && head.header("content-encoding") != "identity")
+    return plain(415, "compressed bodies are not taken");
+  if (!source->open && authenticate_head(source->format, finder(head)) == Verdict::missing)
+    return refuse_secret(*source, explain(source->format, Verdict::missing));
   return std::nullopt;
 }
 
@@ -132,7 +150,8 @@ void Web::take(const Source& source, HttpRequest&& request, Responder respond) {
   const auto malformed = [&](const std::string& why) {
     count(source.name, "malformed");
     std::uint64_t more = 0;
-    if (lines_.admit(as_bytes(source.name + why), steady_now(), more)) log_.write(Priority::warning, "event refused", why, {{"source", source.name}});
+    if (lines_.admit(as_bytes(source.name + why), steady_now(), more))
+      log_.write(Priority::warning, "event refused", why, {{"source", source.name}});
     respond(plain(400, why));
   };
   if (is_form(request.header("content-type"))) {
@@ -143,33 +162,44 @@ void Web::take(const Source& source, HttpRequest&& request, Responder respond) {
   std::string why;
   const auto body = parse_json(request.body, why);
   if (!body) return malformed(why);
-  Parsed parsed = parse({source.name, source.format, header, *body, request.body, source.format == Format::generic ? &source.templates : nullptr});
+  Parsed parsed = parse({source.name, source.format, header, *body, request.body,
+                         source.format == Format::generic ? &source.templates : nullptr});
   if (const auto* wrong = std::get_if<Malformed>(&parsed)) return malformed(wrong->why);
   if (const auto* dropped = std::get_if<Dropped>(&parsed)) {
     count(source.name, "dropped: " + dropped->reason);
     log_.write(Priority::debug, "event dropped", dropped->reason, {{"source", source.name}});
     return respond(plain(200, "dropped: " + dropped->reason));
   }
-  intake_.submit(std::get<Event>(std::move(parsed)), [this, name = source.name, respond = std::move(respond)](Taken taken) {
-    const auto later = [](std::string text) {
-      HttpAnswer answer = plain(503, std::move(text));
-      answer.headers.emplace_back("Retry-After", "30");
-      return answer;
-    };
-    switch (taken) {
-      case Taken::stored: count(name, "stored"); return respond(plain(200, "stored"));
-      case Taken::duplicate: count(name, "duplicate"); return respond(plain(200, "duplicate: it came before"));
-      case Taken::unrouted: count(name, "unrouted"); return respond(plain(200, "dropped: no route posts it"));
-      case Taken::full: count(name, "full"); return respond(later("the queue is full; nothing was kept"));
-      case Taken::failed: count(name, "failed"); return respond(later("it could not be stored; nothing was kept"));
-    }
-  });
+  intake_.submit(std::get<Event>(std::move(parsed)),
+                 [this, name = source.name, respond = std::move(respond)](Taken taken) {
+                   const auto later = [](std::string text) {
+                     HttpAnswer answer = plain(503, std::move(text));
+                     answer.headers.emplace_back("Retry-After", "30");
+                     return answer;
+                   };
+                   switch (taken) {
+                     case Taken::stored: count(name, "stored"); return respond(plain(200, "stored"));
+                     case Taken::duplicate:
+                       count(name, "duplicate");
+                       return respond(plain(200, "duplicate: it came before"));
+                     case Taken::unrouted:
+                       count(name, "unrouted");
+                       return respond(plain(200, "dropped: no route posts it"));
+                     case Taken::full:
+                       count(name, "full");
+                       return respond(later("the queue is full; nothing was kept"));
+                     case Taken::failed:
+                       count(name, "failed");
+                       return respond(later("it could not be stored; nothing was kept"));
+                   }
+                 });
 }
 
 HttpAnswer Web::refuse_secret(const Source& source, const std::string& why) {
   count(source.name, "unauthorized");
   std::uint64_t more = 0;
-  if (lines_.admit(as_bytes("secret " + source.name), steady_now(), more)) log_.write(Priority::warning, "secret refused", why, {{"source", source.name}});
+  if (lines_.admit(as_bytes("secret " + source.name), steady_now(), more))
+    log_.write(Priority::warning, "secret refused", why, {{"source", source.name}});
   HttpAnswer answer = plain(401, why);
   answer.headers.emplace_back("WWW-Authenticate", "Bearer realm=\"radiotower-notifier\"");
   return answer;
@@ -194,9 +224,13 @@ void Web::count(const std::string& source, const std::string& what) {
 }
 
 std::string Web::counters() const {
-  std::string out = "# HELP radiotower_notifier_events_total Requests of a source, by what became of them.\n# TYPE radiotower_notifier_events_total counter\n";
+  std::string out =
+      "# HELP radiotower_notifier_events_total Requests of a source, by what became of them.\n# TYPE "
+      "radiotower_notifier_events_total counter\n";
   const std::lock_guard lock(mutex_);
-  for (const auto& [key, n] : counts_) out += fmt::format("radiotower_notifier_events_total{{source=\"{}\",result=\"{}\"}} {}\n", key.first, key.second, n);
+  for (const auto& [key, n] : counts_)
+    out +=
+        fmt::format("radiotower_notifier_events_total{{source=\"{}\",result=\"{}\"}} {}\n", key.first, key.second, n);
   return out;
 }
 

@@ -1,7 +1,9 @@
-// What the notifier answers over HTTP: POST /v1/NAME for each source, GET /healthz, GET /metrics. Owns nothing of HTTP itself (http_server.h).
+// What the notifier answers over HTTP: POST /v1/NAME for each source, GET /healthz, GET /metrics. Owns nothing of HTTP
+// itself (http_server.h).
 //
-// The answers senders get: 200 stored, a duplicate, or dropped on purpose; 400 not this format; 401 no secret or a wrong one; 404, 405, 413, 415;
-// 503 with Retry-After when it could not be stored. Never another 5xx: senders disable hooks that answer wrongly.
+// The answers senders get: 200 stored, a duplicate, or dropped on purpose; 400 not this format; 401 no secret or a
+// wrong one; 404, 405, 413, 415; 503 with Retry-After when it could not be stored. Never another 5xx: senders disable
+// hooks that answer wrongly.
 #pragma once
 
 #include <atomic>
@@ -22,9 +24,10 @@ namespace radiotower::notifier {
 
 class Web {
  public:
-  /// `metrics` makes the text of /metrics, `trouble` the reason for an unhealthy /healthz; both are called on the server's thread and return at once.
-  Web(std::shared_ptr<const Settings> settings, Intake& intake, Log& log, std::function<std::string()> metrics, std::function<std::optional<std::string>()> trouble,
-      const HashKey& key);
+  /// `metrics` makes the text of /metrics, `trouble` the reason for an unhealthy /healthz; both are called on the
+  /// server's thread and return at once.
+  Web(std::shared_ptr<const Settings> settings, Intake& intake, Log& log, std::function<std::string()> metrics,
+      std::function<std::optional<std::string>()> trouble, const HashKey& key);
 
   std::optional<HttpAnswer> on_head(const HttpRequest& head);
   void on_request(HttpRequest&& request, Responder respond);
@@ -52,7 +55,8 @@ class Web {
   std::map<std::pair<std::string, std::string>, std::uint64_t> counts_;  // (source, what): both from small sets of ours
 };
 
-/// "a%20b+c" -> "a b c" of application/x-www-form-urlencoded; nullopt when it is broken. The value of `name`, the first one.
+/// "a%20b+c" -> "a b c" of application/x-www-form-urlencoded; nullopt when it is broken. The value of `name`, the first
+/// one.
 std::optional<std::string> form_value(std::string_view form, std::string_view name);
 
 }  // namespace radiotower::notifier
