@@ -18,6 +18,7 @@
 #include "notifier/intake.h"
 #include "notifier/web.h"
 #include "radiotower/base/random.h"
+#include "radiotower/service/configuration.h"
 #include "radiotower/service/notify.h"
 
 namespace radiotower::notifier {
@@ -63,14 +64,23 @@ class StateLock {
   int descriptor_ = -1;
 };
 
-std::string make_owner(const RandomSource& random) {
-  char host[256] = "host";
-  gethostname(host, sizeof host - 1);
-  std::uint8_t bytes[8];
+/// Whose lanes these are: made once for a state directory, so that who is started again after a crash takes back its own at once, and not when
+/// the lease is over. The lock makes sure that there is one of us.
+std::string identity(const std::string& state, const RandomSource& random) {
+  const std::string path = state + "/identity";
+  std::string why;
+  if (const auto kept = read_file(path, 256, why); kept && kept->text.size() == 33) return kept->text.substr(0, 32);
+  std::uint8_t bytes[16];
   random({bytes, sizeof bytes});
-  std::string tail;
-  for (const std::uint8_t byte : bytes) tail += fmt::format("{:02x}", byte);
-  return fmt::format("{}:{}:{}", host, getpid(), tail);
+  std::string made;
+  for (const std::uint8_t byte : bytes) made += fmt::format("{:02x}", byte);
+  const std::string text = made + "\n";
+  const int file = open((path + ".new").c_str(), O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0600);
+  const bool written = file >= 0 && write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  if (file >= 0) close(file);
+  // On a full disk we are somebody new at each start, and the leases of who we were run out.
+  if (written) rename((path + ".new").c_str(), path.c_str());
+  return made;
 }
 
 /// What /metrics says of the queue: read by the main thread every few seconds, so that no scrape waits for the
@@ -88,7 +98,7 @@ class Running {
         config_path_(std::move(config_path)),
         log_(log),
         random_(system_random()),
-        owner_(make_owner(random_)),
+        owner_(identity(settings_->state, random_)),
         watcher_(open_queue()),
         intake_(open_queue(), settings_, log, [this] { delivery_->wake(); }),
         web_(
@@ -316,9 +326,7 @@ Priority log_level(const Settings& settings) {
 
 int serve(std::shared_ptr<const Settings> settings, const std::string& config_path, Log& log) {
   try {
-    // With PostgreSQL several may share a queue, and nothing is kept in the state directory.
-    std::unique_ptr<StateLock> lock;
-    if (settings->queue == "sqlite") lock = std::make_unique<StateLock>(settings->state);
+    const StateLock lock(settings->state);
     Running(std::move(settings), config_path, log).run();
     return 0;
   } catch (const std::exception& error) {
