@@ -50,6 +50,12 @@ class SlackPost {
       if (!attachments.empty()) payload["attachments"] = std::move(attachments);
     }
     if (payload.empty()) payload["text"] = "(a message without text)";
+    // Of a post without attachments Mattermost fetches the first bare link for a preview, and waits 5 s for one it cannot reach.
+    if (const auto found = payload.find("text");
+        found != payload.end() && !payload.contains("attachments") && found->get_ref<const std::string&>().find("://") != std::string::npos) {
+      Json one = {{"text", std::move(*found)}, {"fallback", plain_line(text, 400)}};
+      payload = {{"attachments", Json::array({std::move(one)})}};
+    }
     return payload;
   }
 
