@@ -168,11 +168,25 @@ Verdict judge_standard_webhook(const Secrets& secrets, const FindHeader& header,
   return *seconds < now - longest_delay || *seconds > now + longest_delay ? Verdict::stale : Verdict::good;
 }
 
-Verdict judge_gitlab(const Secrets& secrets, const FindHeader& header, std::string_view body, UnixSeconds now) {
-  const auto is_signing = [](const std::string& secret) { return secret.starts_with(signing_prefix); };
-  if (std::any_of(secrets.begin(), secrets.end(), is_signing) && !header("webhook-signature").empty()) {
-    return judge_standard_webhook(secrets, header, body, now);
+bool is_signing(const std::string& secret) { return secret.starts_with(signing_prefix); }
+bool has_signing_key(const Secrets& secrets) { return std::any_of(secrets.begin(), secrets.end(), is_signing); }
+
+/// What can be said of a signature before its body is there.
+Verdict judge_standard_webhook_head(const FindHeader& header) {
+  const auto seconds = from_decimal(header("webhook-timestamp"));
+  if (header("webhook-id").empty() || !seconds) return Verdict::wrong;
+  for (std::string_view rest = header("webhook-signature"); !rest.empty();) {
+    const std::string_view one = rest.substr(0, rest.find(' '));
+    rest.remove_prefix(std::min(one.size() + 1, rest.size()));
+    if (!one.starts_with("v1,")) continue;
+    // Whether its time is too far off is said only to who has signed rightly, and that needs the body.
+    if (const auto bytes = from_base64(one.substr(3)); bytes && bytes->size() == 32) return Verdict::needs_body;
   }
+  return Verdict::wrong;
+}
+
+Verdict judge_gitlab(const Secrets& secrets, const FindHeader& header, std::string_view body, UnixSeconds now) {
+  if (has_signing_key(secrets) && !header("webhook-signature").empty()) return judge_standard_webhook(secrets, header, body, now);
   if (std::all_of(secrets.begin(), secrets.end(), is_signing)) return Verdict::missing;
   if (const std::string_view token = header("x-gitlab-token"); !token.empty()) return judge_text(Format::gitlab, secrets, token);
   return judge_authorization(Format::gitlab, secrets, header);
@@ -187,22 +201,6 @@ Verdict judge_artifactory(const Secrets& secrets, std::string_view value, std::s
 }
 
 constexpr std::array<std::string_view, 3> gitea_signatures = {"x-gitea-signature", "x-forgejo-signature", "x-gogs-signature"};
-
-/// Every header that a sender of `format` may prove itself with, beside Authorization.
-std::vector<std::string_view> own_headers(Format format) {
-  switch (format) {
-    case Format::gitlab: return {"x-gitlab-token", "webhook-signature"};
-    case Format::sonarqube: return {"x-sonar-webhook-hmac-sha256"};
-    case Format::gitea: return {gitea_signatures[0], gitea_signatures[1], gitea_signatures[2], "x-hub-signature-256"};
-    case Format::github: return {"x-hub-signature-256"};
-    case Format::artifactory: return {"x-jfrog-event-auth"};
-    case Format::jenkins:
-    case Format::alertmanager:
-    case Format::slack:
-    case Format::generic: break;
-  }
-  return {};
-}
 
 /// Where the sender's administrator sets the secret.
 std::string_view place(Format format) {
@@ -222,11 +220,36 @@ std::string_view place(Format format) {
 
 }  // namespace
 
-Verdict authenticate_head(Format format, const FindHeader& header) {
-  for (const std::string_view name : own_headers(format)) {
-    if (!header(name).empty()) return Verdict::good;
+Verdict authenticate_head(Format format, const Secrets& secrets, const FindHeader& header, UnixSeconds now) {
+  const auto is_hex = [](std::string_view text, std::size_t bytes) { return text.size() == 2 * bytes && from_hex(text).has_value(); };
+  const auto of_body = [](bool well_formed) { return well_formed ? Verdict::needs_body : Verdict::wrong; };
+  switch (format) {
+    case Format::gitlab:
+      if (has_signing_key(secrets) && !header("webhook-signature").empty()) return judge_standard_webhook_head(header);
+      break;
+    case Format::sonarqube:
+      if (const auto hex = header("x-sonar-webhook-hmac-sha256"); !hex.empty()) return of_body(is_hex(hex, 32));
+      break;
+    case Format::gitea:
+      for (const std::string_view name : gitea_signatures)
+        if (const auto hex = header(name); !hex.empty()) return of_body(is_hex(hex, 32));
+      [[fallthrough]];
+    case Format::github:
+      if (const auto signature = header("x-hub-signature-256"); !signature.empty())
+        return of_body(signature.starts_with("sha256=") && is_hex(signature.substr(7), 32));
+      break;
+    case Format::artifactory:
+      if (const auto value = header("x-jfrog-event-auth"); !value.empty()) {
+        if (judge_text(format, secrets, value) == Verdict::good) return Verdict::good;
+        return of_body(is_hex(value.substr(value.starts_with("sha256=") ? 7 : 0), 32) || (value.starts_with("sha1=") && is_hex(value.substr(5), 20)));
+      }
+      break;
+    case Format::jenkins:
+    case Format::alertmanager:
+    case Format::slack:
+    case Format::generic: break;
   }
-  return password_of(header("authorization")) ? Verdict::good : Verdict::missing;
+  return authenticate(format, secrets, header, {}, now);  // what is left needs no body
 }
 
 Verdict authenticate(Format format, const Secrets& secrets, const FindHeader& header, std::string_view body, UnixSeconds now) {
@@ -257,10 +280,11 @@ Verdict authenticate(Format format, const Secrets& secrets, const FindHeader& he
 std::string explain(Format format, Verdict verdict) {
   const std::string where(place(format));
   switch (verdict) {
-    case Verdict::good: return "the secret is right";
+    case Verdict::good:
+    case Verdict::needs_body: return "the secret is right";
     case Verdict::missing: return "the request carries no secret that this source takes: set it " + where;
     case Verdict::wrong:
-      return "the secret or signature is not one of this source: compare it with `secrets` of the source in the notifier's configuration, "
+      return "the secret or signature is not one of this source: compare it with the source's secrets_file, "
              "and set it " +
              where;
     case Verdict::stale:

@@ -19,10 +19,16 @@
 
 namespace radiotower::notifier {
 
-enum class Verdict : std::uint8_t { good, missing, wrong, stale };  // stale: signed rightly, but the time is off by more than 300 s
+enum class Verdict : std::uint8_t {
+  good,
+  missing,
+  wrong,
+  stale,       // signed rightly, but the time is off by more than 300 s
+  needs_body,  // of a head: a well-formed signature of the body that is still to come
+};
 
-/// Of the headers alone: `missing` when nothing that could prove anything is there, so that a stranger's body need not be read; else good.
-Verdict authenticate_head(Format format, const FindHeader& header);
+/// Of the headers alone, so that a stranger's body need not be read: what is no signature is judged for good. `secrets` is not empty.
+Verdict authenticate_head(Format format, const std::vector<std::string>& secrets, const FindHeader& header, UnixSeconds now);
 /// Of everything. `secrets` is not empty.
 Verdict authenticate(Format format, const std::vector<std::string>& secrets, const FindHeader& header, std::string_view body, UnixSeconds now);
 

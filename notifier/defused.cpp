@@ -101,7 +101,7 @@ class Defuser {
       case U'!': return next == U'[' || next == U'<' ? shown + std::string(gap) : shown;  // "<" may become a link
       case U'<': return opening(i, taken);
       // [label](somewhere): links only to http and https.
-      case U']': return next == U'(' && !url_at(i + 2) ? shown + std::string(gap) : shown;
+      case U']': return (next == U'(' && !url_at(i + 2)) || next == U':' ? shown + std::string(gap) : shown;  // "]:" defines one
       case U'h':
       case U'H': return url_at(i) ? bare_url(i, taken) : shown;
       default: return shown;
@@ -134,7 +134,8 @@ class Defuser {
     // What Mattermost would still read as <url|label>, over lines and through code: a plain search, so another
     // character has to stand there.
     if (i < last_bar_) return "‹";
-    return base(i + 1) == U'!' || base(i + 1) == U'@' ? "<" + std::string(gap) : "<";
+    // Behind another "<" there may be a link of which the label alone remains, "@" for example.
+    return base(i + 1) == U'!' || base(i + 1) == U'@' || base(i + 1) == U'<' ? "<" + std::string(gap) : "<";
   }
 
   /// A URL stays one that works, without a user, a mention or an entity in it.

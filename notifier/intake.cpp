@@ -16,11 +16,17 @@ UnixMilliseconds now_ms() {
       .count();
 }
 
+Time steady_now() { return Time(std::chrono::steady_clock::now().time_since_epoch()); }
+
 }  // namespace
 
 Intake::Intake(std::unique_ptr<Queue> queue, std::shared_ptr<const Settings> settings, Log& log,
-               std::function<void()> stored)
-    : queue_(std::move(queue)), log_(log), stored_(std::move(stored)), settings_(std::move(settings)) {}
+               std::function<void()> stored, const HashKey& key)
+    : queue_(std::move(queue)),
+      log_(log),
+      stored_(std::move(stored)),
+      lines_(key, seconds(60), 30),
+      settings_(std::move(settings)) {}
 
 Intake::~Intake() { stop(); }
 
@@ -156,8 +162,10 @@ void Intake::store(std::vector<Waiting>& batch, const Settings& settings) {
         break;
       case Stored::unrouted:
         counters_.unrouted.fetch_add(1, std::memory_order_relaxed);
-        log_.write(Priority::debug, "event not posted", results[i].why,
-                   {{"source", event.source}, {"kind", event.kind}, {"project", event.project}});
+        // Whoever has just set up a webhook tries it with an event that no route is for.
+        if (std::uint64_t more = 0; lines_.admit(as_bytes(event.source + ' ' + event.kind + ' ' + results[i].why), steady_now(), more))
+          log_.write(Priority::info, "event not posted", results[i].why,
+                     {{"source", event.source}, {"kind", event.kind}, {"project", event.project}, {"status", word(event.status)}, Field::if_any("more", more)});
         batch[i].done(Taken::unrouted);
         break;
     }

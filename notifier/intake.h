@@ -37,7 +37,7 @@ class Intake {
 
   /// `stored` is called after each commit that made posts.
   Intake(std::unique_ptr<Queue> queue, std::shared_ptr<const Settings> settings, Log& log,
-         std::function<void()> stored);
+         std::function<void()> stored, const HashKey& key);
   ~Intake();  // stop()
   void start();
   /// Takes nothing more; what was submitted is stored and answered; then the thread ends.
@@ -65,6 +65,7 @@ class Intake {
   Log& log_;
   std::function<void()> stored_;
   IntakeCounters counters_;
+  LineLimit lines_;  // the intake's thread alone
   std::atomic<std::uint64_t> beats_{0};
 
   mutable std::mutex mutex_;  // of all below

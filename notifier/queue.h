@@ -70,6 +70,7 @@ class Queue {
     std::vector<QueuedPost> posts;  // the oldest first: those that are due, at most `most`
     std::int64_t waiting = 0;       // all that are due in this lane, also beyond `most`; counted up to most_counted
     static constexpr std::int64_t most_counted = 10'000;
+    static constexpr std::int64_t most_characters = 4 << 20;  // of `posts`; one post is there always
   };
   /// Lanes with something due that no other notifier works on, at most `lanes` of them, each leased to us for `lease`; those in `busy` are
   /// left out. Also takes back lanes of owners whose lease is over, and ours that are not in `busy`: what was left `sending` there is

@@ -49,6 +49,10 @@ constexpr auto due_posts =
     "SELECT id, attempts, ambiguous, made, json FROM post"
     " WHERE channel = $1 AND state = 0 AND +not_before <= $2 ORDER BY id LIMIT $3";
 
+constexpr auto due_sizes =
+    "SELECT LENGTH(json) FROM post"
+    " WHERE channel = $1 AND state = 0 AND +not_before <= $2 ORDER BY id LIMIT $3";
+
 // Up to Lane::most_counted: PostgreSQL takes 100 to 240 ms to count 100,000, and this is done with each claim.
 constexpr auto how_many_due =
     "SELECT COUNT(*) FROM"
@@ -114,7 +118,14 @@ std::vector<Queue::Lane> Queue::claim(UnixMilliseconds now, std::chrono::millise
       const auto [ambiguous, buried] = take_back(&lane.channel, now);
       gone.ambiguous += ambiguous;
       gone.buried += buried;
-      for (const auto& post : sql_->run(due_posts, {lane.channel, now, static_cast<std::int64_t>(most)})) {
+      // No more of a lane than is kept in memory without a thought, but one post always.
+      std::int64_t few = 0, characters = 0;
+      for (const auto& size : sql_->run(due_sizes, {lane.channel, now, static_cast<std::int64_t>(most)})) {
+        characters += size.number(0);
+        if (few > 0 && characters > Lane::most_characters) break;
+        ++few;
+      }
+      for (const auto& post : sql_->run(due_posts, {lane.channel, now, few})) {
         lane.posts.push_back({post.number(0), static_cast<std::uint32_t>(post.number(1)),
                               static_cast<std::uint32_t>(post.number(2)), post.number(3), post.text(4)});
       }

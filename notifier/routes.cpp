@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <vector>
 
 namespace radiotower::notifier {
 
@@ -73,32 +74,22 @@ std::string mention(const Settings& settings, const Route& r, const Event& event
 }  // namespace
 
 bool glob(std::string_view pattern, std::string_view text) {
-  // Two places to come back to: after the last "*" (which stops at a slash) and after the last "**". No recursion, so
-  // the work is bounded by the product of both lengths.
-  std::size_t p = 0, t = 0;
-  constexpr std::size_t none = std::string_view::npos;
-  std::size_t star = none, star_text = 0, stars = none, stars_text = 0;
-  for (;;) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      if (pattern.substr(p, 2) == "**") {
-        p += 2;
-        stars = p, stars_text = t, star = none;
-      } else {
-        star = ++p, star_text = t;
-      }
-    } else if (t == text.size() && p == pattern.size()) {
-      return true;
-    } else if (t < text.size() && p < pattern.size() &&
-               (pattern[p] == text[t] || (pattern[p] == '?' && text[t] != '/'))) {
-      ++p, ++t;
-    } else if (star != none && star_text < text.size() && text[star_text] != '/') {
-      p = star, t = ++star_text;
-    } else if (stars != none && stars_text < text.size()) {
-      p = stars, t = ++stars_text, star = none;
+  // One row a character of the pattern: can what has been read of it end at this place of the text? So the work is the product of both
+  // lengths, whatever stars there are, and names are short (sources/source.cpp).
+  std::vector<char> here(text.size() + 1, 0);
+  here[0] = 1;
+  for (std::size_t p = 0; p < pattern.size(); ++p) {
+    const bool star = pattern[p] == '*', crosses = star && pattern.substr(p, 2) == "**";
+    if (star) {
+      for (std::size_t t = 1; t <= text.size(); ++t) here[t] = here[t] || (here[t - 1] && (crosses || text[t - 1] != '/'));
     } else {
-      return false;
+      for (std::size_t t = text.size(); t > 0; --t)
+        here[t] = here[t - 1] && (pattern[p] == text[t - 1] || (pattern[p] == '?' && text[t - 1] != '/'));
+      here[0] = 0;
     }
+    if (crosses) ++p;
   }
+  return here[text.size()] != 0;
 }
 
 std::vector<Post> route(const Settings& settings, const Event& event, const Change& change, std::string& why) {
@@ -111,8 +102,8 @@ std::vector<Post> route(const Settings& settings, const Event& event, const Chan
       why = fmt::format("{} posts changes alone", r.name);
       continue;
     }
-    const bool passing =
-        event.status == Status::pending || event.status == Status::running || event.status == Status::waiting;
+    // What waits for a person is told: it goes on when somebody has read it.
+    const bool passing = event.status == Status::pending || event.status == Status::running;
     const bool edits = settings.mattermost.bot() && !event.subject.empty();
     if (passing && !r.every_state && !edits && !lists(r.status, word(event.status))) {
       why = fmt::format("{} posts final states alone", r.name);

@@ -100,7 +100,7 @@ class Running {
         random_(system_random()),
         owner_(identity(settings_->state, random_)),
         watcher_(open_queue()),
-        intake_(open_queue(), settings_, log, [this] { delivery_->wake(); }),
+        intake_(open_queue(), settings_, log, [this] { delivery_->wake(); }, hash_key()),
         web_(
             settings_, intake_, log, [this] { return metrics(); }, [this] { return trouble(); }, hash_key()) {
     if (settings_->queue == "sqlite") watcher_->take_over(now_ms());

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "notifier/authenticate.h"
@@ -89,7 +90,7 @@ Web::Web(std::shared_ptr<const Settings> settings, Intake& intake, Log& log, std
       log_(log),
       metrics_(std::move(metrics)),
       trouble_(std::move(trouble)),
-      lines_(key, seconds(60), 30) {}
+      lines_(key, seconds(60), 30), strangers_(key, seconds(60), 30) {}
 
 const Source* Web::find(const Settings& settings, std::string_view path) const {
   if (!path.starts_with("/v1/")) return nullptr;
@@ -106,31 +107,30 @@ std::optional<HttpAnswer> Web::on_head(const HttpRequest& head) {
   if (head.path == "/metrics" && settings->metrics_listen.empty() && head.from_loopback)
     return reads ? std::nullopt : std::optional(only("GET, HEAD"));
   const Source* source = find(*settings, head.path);
-  if (!source) {
-    if (head.path.starts_with("/v1/") && format_of(std::string_view(head.path).substr(4))) {
-      std::uint64_t more = 0;
-      if (lines_.admit(as_bytes(head.path), steady_now(), more))
-        log_.write(Priority::warning, "no such source",
-                   fmt::format("a request came for {}, and there is no [sources.{}] in the configuration", head.path,
-                               head.path.substr(4)));
-      return plain(404, fmt::format("there is no [sources.{}] in the notifier's configuration", head.path.substr(4)));
-    }
-    return plain(404, "nothing is here; sources are at /v1/NAME");
+  if (!source) return refuse(head, 404, nowhere(*settings, head));
+  if (head.method != "POST") {
+    HttpAnswer answer = refuse(head, 405, "webhooks are sent with POST");
+    answer.headers.emplace_back("Allow", "POST");
+    return answer;
   }
-  if (head.method != "POST") return only("POST");
-  const std::string_view type = head.header("content-type");
-  if (!is_json(type) && !is_form(type)) return plain(415, "JSON is expected (Content-Type: application/json)");
+  const std::string_view type = head.header("content-type"), length = head.header("content-length");
+  if (!is_json(type) && !is_form(type)) return refuse(head, 415, "JSON is expected (Content-Type: application/json)");
   if (!head.header("content-encoding").empty() && head.header("content-encoding") != "identity")
-    return plain(415, "compressed bodies are not taken");
-  if (!source->open && authenticate_head(source->format, finder(head)) == Verdict::missing)
-    return refuse_secret(*source, explain(source->format, Verdict::missing));
+    return refuse(head, 415, "compressed bodies are not taken");
+  // The server itself would say so too, but nobody would read of it.
+  if (length.size() > 7 || (length.size() == 7 && length > "1048576")) return refuse(head, 413, "a body is at most 1 MiB long");
+  if (!source->open) {
+    const Verdict verdict = authenticate_head(source->format, source->secrets, finder(head), unix_now());
+    if (verdict != Verdict::good && verdict != Verdict::needs_body) return refuse_secret(*source, explain(source->format, verdict));
+  }
   return std::nullopt;
 }
 
 void Web::on_request(HttpRequest&& request, Responder respond) {
   if (request.path == "/healthz") {
     const auto trouble = trouble_();
-    return respond(trouble ? plain(503, *trouble) : plain(200, "ok"));
+    // What is wrong may name files and hosts: for this host's own eyes.
+    return respond(!trouble ? plain(200, "ok") : plain(503, request.from_loopback ? *trouble : "events cannot be stored; the log says why"));
   }
   if (request.path == "/metrics") return on_metrics_request(std::move(request), std::move(respond));
   const auto settings = settings_.load();
@@ -167,7 +167,9 @@ void Web::take(const Source& source, HttpRequest&& request, Responder respond) {
   if (const auto* wrong = std::get_if<Malformed>(&parsed)) return malformed(wrong->why);
   if (const auto* dropped = std::get_if<Dropped>(&parsed)) {
     count(source.name, "dropped: " + dropped->reason);
-    log_.write(Priority::debug, "event dropped", dropped->reason, {{"source", source.name}});
+    std::uint64_t more = 0;
+    if (lines_.admit(as_bytes(source.name + ' ' + dropped->reason), steady_now(), more))
+      log_.write(Priority::info, "event dropped", dropped->reason, {{"source", source.name}, Field::if_any("more", more)});
     return respond(plain(200, "dropped: " + dropped->reason));
   }
   intake_.submit(std::get<Event>(std::move(parsed)),
@@ -195,10 +197,32 @@ void Web::take(const Source& source, HttpRequest&& request, Responder respond) {
                  });
 }
 
+/// For who has mistyped a path: what there is.
+std::string Web::nowhere(const Settings& settings, const HttpRequest& head) const {
+  if (head.path == "/metrics") return "/metrics is for loopback: curl http://127.0.0.1:PORT/metrics on the notifier's host, or metrics_listen";
+  std::string_view wanted = head.path;
+  while (wanted.ends_with('/')) wanted.remove_suffix(1);
+  wanted.remove_prefix(std::min(wanted.rfind('/') + 1, wanted.size()));
+  std::string lower(wanted.substr(0, 64));
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  for (const Source& source : settings.sources)
+    if (source.name == lower) return fmt::format("nothing is here: did you mean /v1/{}?", source.name);
+  if (format_of(lower)) return fmt::format("there is no [sources.{}] in the notifier's configuration", lower);
+  return "nothing is here; sources are at /v1/NAME";
+}
+
+HttpAnswer Web::refuse(const HttpRequest& head, unsigned status, const std::string& why) {
+  count("", fmt::format("{}", status));
+  std::uint64_t more = 0;
+  if (strangers_.admit(as_bytes(fmt::format("{} {}", status, head.path.substr(0, 100))), steady_now(), more))
+    log_.write(Priority::warning, "request refused", why, {{"status", status}, {"method", head.method}, {"path", head.path}});
+  return plain(status, why);
+}
+
 HttpAnswer Web::refuse_secret(const Source& source, const std::string& why) {
   count(source.name, "unauthorized");
   std::uint64_t more = 0;
-  if (lines_.admit(as_bytes("secret " + source.name), steady_now(), more))
+  if (strangers_.admit(as_bytes("secret " + source.name), steady_now(), more))
     log_.write(Priority::warning, "secret refused", why, {{"source", source.name}});
   HttpAnswer answer = plain(401, why);
   answer.headers.emplace_back("WWW-Authenticate", "Bearer realm=\"radiotower-notifier\"");

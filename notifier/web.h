@@ -40,6 +40,9 @@ class Web {
   std::string counters() const;
 
  private:
+  std::string nowhere(const Settings& settings, const HttpRequest& head) const;
+  /// Logged, since "nothing arrives" is what people ask about; at most once a minute each.
+  HttpAnswer refuse(const HttpRequest& head, unsigned status, const std::string& why);
   HttpAnswer refuse_secret(const Source& source, const std::string& why);
   void count(const std::string& source, const std::string& what);
   void take(const Source& source, HttpRequest&& request, Responder respond);
@@ -50,7 +53,8 @@ class Web {
   Log& log_;
   std::function<std::string()> metrics_;
   std::function<std::optional<std::string>()> trouble_;
-  LineLimit lines_;
+  LineLimit lines_;      // of known senders
+  LineLimit strangers_;  // of who has shown no secret: their lines must not use up the others
   mutable std::mutex mutex_;
   std::map<std::pair<std::string, std::string>, std::uint64_t> counts_;  // (source, what): both from small sets of ours
 };

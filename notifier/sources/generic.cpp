@@ -32,21 +32,50 @@ mustache::data to_data(const Json& json, std::size_t depth, std::size_t& values)
   return written;
 }
 
-/// Finds dotted names, and nothing more once the bound of output or work is met: sections over long lists multiply.
+struct TooMuch {};
+
+/// Bounds the work: sections over long lists multiply. What stands in a line is held back by the library until the line ends, so values and
+/// literals are counted here, where they are asked for, and not where they come out.
 class BoundedContext : public mustache::context<std::string> {
  public:
-  explicit BoundedContext(const mustache::data* data) : context(data) {}
+  BoundedContext(const mustache::data* data, std::size_t template_size) : context(data), template_size_(template_size) {}
   const mustache::data* get(const std::string& name) const override {
-    if (++lookups_ > most_lookups || written_ > longest_output) return nullptr;
     const mustache::data* const found = context::get(name);
+    if (++lookups_ > most_lookups) throw TooMuch();
     if (found && found->is_string()) written_ += found->string_value().size();
+    if (written_ > most_written) throw TooMuch();
     return found;
+  }
+  /// A round of a section: all of the template at most is written once more.
+  void push(const mustache::data* data) override {
+    written_ += template_size_;
+    if (written_ > most_written) throw TooMuch();
+    context::push(data);
   }
   // {{>name}} would take a sender's text for a template.
   const mustache::data* get_partial(const std::string&) const override { return nullptr; }
 
  private:
+  static constexpr std::size_t most_written = 4 << 20;
+  std::size_t template_size_;
   mutable std::size_t lookups_ = 0, written_ = 0;
+};
+
+/// Collects the outcome up to its bound.
+class BoundedOutput {
+ public:
+  BoundedOutput& operator<<(const std::string& text) {
+    if (text_.size() + text.size() > longest_output) {
+      text_.append(text, 0, longest_output - text_.size());
+      throw TooMuch();
+    }
+    text_ += text;
+    return *this;
+  }
+  std::string take() && { return std::move(text_); }
+
+ private:
+  std::string text_;
 };
 
 std::string fill(const std::string& template_text, const mustache::data& data) {
@@ -54,12 +83,17 @@ std::string fill(const std::string& template_text, const mustache::data& data) {
   mustache::mustache filled(template_text);
   filled.set_custom_escape([](const std::string& value) { return value; });  // text.h defuses the outcome, as any other text
   if (!filled.is_valid()) return {};
-  BoundedContext context(&data);
-  std::string out = filled.render(context);
-  if (out.size() <= longest_output) return out;
-  out.resize(longest_output);
+  BoundedContext context(&data, template_text.size());
+  BoundedOutput output;
+  bool cut = false;
+  try {
+    filled.render(static_cast<mustache::basic_context<std::string>&>(context), output);
+  } catch (const TooMuch&) {
+    cut = true;  // what there is so far
+  }
+  std::string out = std::move(output).take();
   while (!is_utf8(out)) out.pop_back();  // at most three bytes of a cut character
-  return out;
+  return out.empty() && cut ? "…" : out;
 }
 
 }  // namespace

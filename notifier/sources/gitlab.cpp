@@ -277,9 +277,10 @@ constexpr ObjectKind object_kinds[] = {
 };
 
 /// Idempotency-Key (17.4) and webhook-id (19.0) are one a delivery, and the same when it is sent again. X-Gitlab-Event-UUID is shared by
-/// all that one request set off: it needs the hook, the thing and its state beside it.
+/// all that one request set off: it needs the hook, the thing and its state beside it. webhook-id goes first: where there is a signature it
+/// is signed, so that a delivery somebody caught cannot be new again under another key.
 std::string delivery_key(const Arrival& arrival) {
-  const std::string key = first_of({header(arrival, "idempotency-key"), header(arrival, "webhook-id")});
+  const std::string key = first_of({header(arrival, "webhook-id"), header(arrival, "idempotency-key")});
   const std::string event = header(arrival, "x-gitlab-event-uuid");
   if (!key.empty() || event.empty()) return key;
   const Json& body = arrival.body;

@@ -42,12 +42,41 @@ void make_key(std::string& key, const std::string& source) {
   key = source + '/' + (plain ? key : sha256_hex(key));
 }
 
+/// What could never be shown is not kept: a hundred thousand events of 1 MiB would fill disk and memory. Cut at the end of a character.
+void cut(std::string& text, std::size_t bytes) {
+  if (text.size() <= bytes) return;
+  while (bytes > 0 && (static_cast<unsigned char>(text[bytes]) & 0xC0) == 0x80) --bytes;
+  text.resize(bytes);
+  text.shrink_to_fit();
+}
+
+void cut(Event& event) {
+  constexpr std::size_t a_name = 500, a_line = 1'000, a_url = 2'048, a_text = 16'384, most_facts = 30;
+  for (std::string* name : {&event.project, &event.branch, &event.target_branch, &event.author, &event.author_email, &event.actor, &event.actor_login, &event.action, &event.commit})
+    cut(*name, a_name);
+  for (std::string* line : {&event.title, &event.commit_title}) cut(*line, a_line);
+  for (std::string* url : {&event.url, &event.project_url, &event.commit_url})
+    if (url->size() > a_url) url->clear();  // the half of one leads somewhere else
+  for (std::string* text : {&event.text, &event.template_text}) cut(*text, a_text);
+  for (Item& item : event.items) {
+    cut(item.name, a_name);
+    cut(item.detail, a_name);
+    if (item.url.size() > a_url) item.url.clear();
+  }
+  if (event.facts.size() > most_facts) event.facts.resize(most_facts);
+  for (auto& [name, value] : event.facts) {
+    cut(name, a_name);
+    cut(value, a_name);
+  }
+}
+
 void finish(Event& event, std::string_view source) {
   event.source = source;
   event.items_total = std::max(event.items_total, event.items.size());
   const auto rank = [](const Item& item) { return item.status == Status::failed ? 0 : item.status == Status::unstable ? 1 : 2; };
   std::stable_sort(event.items.begin(), event.items.end(), [&](const Item& a, const Item& b) { return rank(a) < rank(b); });
   if (event.items.size() > most_items) event.items.resize(most_items);
+  cut(event);
   if (event.author_email == "[REDACTED]") event.author_email.clear();  // GitLab's word for an address that is not public
   make_key(event.subject, event.source);
   make_key(event.history_key, event.source);

@@ -188,20 +188,36 @@ TEST_CASE("Authorization: a bearer's token, or the password of Basic with any us
   CHECK(judge(Format::jenkins, {signing}, {{"authorization", "Bearer " + signing}}) == Verdict::good);
 }
 
-TEST_CASE("of a head alone: missing only when nothing in it could prove anything") {
-  const auto head = [](Format format, const Headers& headers) { return authenticate_head(format, in(headers)); };
+TEST_CASE("of a head alone: what is no signature is judged, and a signature has to look like one") {
+  const std::string secret = "correct-horse-battery", hex64(64, 'a'), hex40(40, 'a');
+  const std::string key = "whsec_" + std::string(43, 'A') + "=", signature = "v1," + std::string(43, 'A') + "=";
+  const auto head = [&](Format format, const Headers& headers) { return authenticate_head(format, {secret}, in(headers), 1000); };
   CHECK(head(Format::gitlab, {}) == Verdict::missing);
   CHECK(head(Format::gitlab, {{"webhook-id", "1"}, {"webhook-timestamp", "1"}}) == Verdict::missing);
-  CHECK(head(Format::gitlab, {{"webhook-signature", "x"}}) == Verdict::good);
-  CHECK(head(Format::gitlab, {{"x-gitlab-token", "x"}}) == Verdict::good);
-  CHECK(head(Format::sonarqube, {{"x-gitlab-token", "x"}}) == Verdict::missing);
-  CHECK(head(Format::sonarqube, {{"x-sonar-webhook-hmac-sha256", "x"}}) == Verdict::good);
-  for (const char* name : {"x-gitea-signature", "x-forgejo-signature", "x-gogs-signature", "x-hub-signature-256"}) {
-    CHECK(head(Format::gitea, {{name, "x"}}) == Verdict::good);
+  CHECK(head(Format::gitlab, {{"webhook-signature", signature}}) == Verdict::missing);  // no signing token is set
+  CHECK(head(Format::gitlab, {{"x-gitlab-token", "x"}}) == Verdict::wrong);
+  CHECK(head(Format::gitlab, {{"x-gitlab-token", secret}}) == Verdict::good);
+  const auto signing = [&](const Headers& headers) { return authenticate_head(Format::gitlab, {key}, in(headers), 1000); };
+  CHECK(signing({{"webhook-id", "1"}, {"webhook-timestamp", "1000"}, {"webhook-signature", signature}}) == Verdict::needs_body);
+  CHECK(signing({{"webhook-id", "1"}, {"webhook-timestamp", "1000"}, {"webhook-signature", "v1,AAAA"}}) == Verdict::wrong);
+  CHECK(signing({{"webhook-id", "1"}, {"webhook-timestamp", "x"}, {"webhook-signature", signature}}) == Verdict::wrong);
+  CHECK(signing({{"webhook-timestamp", "1000"}, {"webhook-signature", signature}}) == Verdict::wrong);
+  CHECK(head(Format::sonarqube, {{"x-gitlab-token", secret}}) == Verdict::missing);
+  CHECK(head(Format::sonarqube, {{"x-sonar-webhook-hmac-sha256", "x"}}) == Verdict::wrong);
+  CHECK(head(Format::sonarqube, {{"x-sonar-webhook-hmac-sha256", hex64}}) == Verdict::needs_body);
+  for (const char* name : {"x-gitea-signature", "x-forgejo-signature", "x-gogs-signature"}) {
+    CHECK(head(Format::gitea, {{name, "x"}}) == Verdict::wrong);
+    CHECK(head(Format::gitea, {{name, hex64}}) == Verdict::needs_body);
   }
-  CHECK(head(Format::artifactory, {{"x-jfrog-event-auth", "x"}}) == Verdict::good);
-  CHECK(head(Format::jenkins, {{"authorization", "Bearer x"}}) == Verdict::good);
-  CHECK(head(Format::jenkins, {{"authorization", "Negotiate x"}}) == Verdict::missing);
+  CHECK(head(Format::github, {{"x-hub-signature-256", hex64}}) == Verdict::wrong);
+  CHECK(head(Format::github, {{"x-hub-signature-256", "sha256=" + hex64}}) == Verdict::needs_body);
+  CHECK(head(Format::artifactory, {{"x-jfrog-event-auth", "x"}}) == Verdict::wrong);
+  CHECK(head(Format::artifactory, {{"x-jfrog-event-auth", secret}}) == Verdict::good);
+  for (const std::string& value : {hex64, "sha256=" + hex64, "sha1=" + hex40})
+    CHECK(head(Format::artifactory, {{"x-jfrog-event-auth", value}}) == Verdict::needs_body);
+  CHECK(head(Format::jenkins, {{"authorization", "Bearer x"}}) == Verdict::wrong);
+  CHECK(head(Format::jenkins, {{"authorization", "Bearer " + secret}}) == Verdict::good);
+  CHECK(head(Format::jenkins, {{"authorization", "Negotiate x"}}) == Verdict::wrong);
 }
 
 TEST_CASE("the sentence names the header and the place to set it in") {

@@ -393,8 +393,14 @@ TEST_CASE("queue: SQLite's file is nobody else's, in a folder that is made, and 
   queue.store(events, 1000, to_project);
   const auto full = size_of_file();
   CHECK(full > 25'000'000);
-  const auto lane = claim(queue, 1000, 1, 500).at(0);
-  queue.delivered(ids(lane), "builds");
+  // A few at a time: a lane's posts are bounded in bytes as well.
+  for (int round = 0; round < 20; ++round) {
+    const auto lanes = claim(queue, 1000, 1, 500);
+    if (lanes.empty()) break;
+    CHECK(lanes[0].posts.size() < 50);
+    queue.delivered(ids(lanes[0]), "builds");
+    queue.release("builds", 0);
+  }
   for (int i = 0; i < 10; ++i) queue.sweep(2000);
   CHECK(size_of_file() < 18'000'000);
 }

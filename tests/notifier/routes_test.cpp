@@ -64,6 +64,8 @@ TEST_CASE("globs: a star stops at a slash, two stars do not, a question mark is 
     CAPTURE(row.text);
     CHECK_EQ(glob(row.pattern, row.text), row.matches);
   }
+  CHECK(glob("**-*x", std::string(500, '-') + "x"));
+  CHECK_FALSE(glob("**-*x", std::string(500, '-')));
   // Bounded work: no blow-up with many stars.
   std::string pattern, text(3000, 'a');
   for (int i = 0; i < 200; ++i) pattern += "*a";
@@ -107,6 +109,7 @@ TEST_CASE("states that are not final are posted only where asked for, or where a
   std::string why;
   CHECK(channels(with({to("builds")}), pipeline(Status::running), {}, &why).empty());
   CHECK_NE(why.find("final states"), std::string::npos);
+  CHECK_EQ(channels(with({to("builds")}), pipeline(Status::waiting)).size(), 1);  // for a person, who has to hear of it
   Route every = to("builds");
   every.every_state = true;
   CHECK_EQ(channels(with({every}), pipeline(Status::running)).size(), 1);
