@@ -50,6 +50,7 @@ struct Bot::Conversation : std::enable_shared_from_this<Bot::Conversation> {
 
   using Next = void (Conversation::*)(Answer);
   void ask(const char* method, const std::string& path, const Json& body, Next next) {
+    ++requests;
     known->client.rest(method, path, body, [self = shared_from_this(), next](Answer answer) { ((*self).*next)(std::move(answer)); });
   }
 
@@ -184,7 +185,7 @@ struct Bot::Conversation : std::enable_shared_from_this<Bot::Conversation> {
     answer.outcome = Outcome::delivered;
     end(std::move(answer));
   }
-  void end(Answer answer) { done(Result{std::move(answer), place, created, edited, replied}); }
+  void end(Answer answer) { done(Result{std::move(answer), place, created, edited, replied, requests}); }
 
   std::shared_ptr<Known> known;
   Task task;
@@ -192,6 +193,7 @@ struct Bot::Conversation : std::enable_shared_from_this<Bot::Conversation> {
   std::string channel_id;
   std::optional<Place> place;
   bool created = false, edited = false, replied = false;
+  unsigned requests = 0;
 };
 
 Bot::Bot(Client& client, std::string team) : known_(std::make_shared<Known>(Known{client, std::move(team), {}, {}})) {}

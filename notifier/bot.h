@@ -36,6 +36,7 @@ class Bot {
     Answer answer;
     std::optional<Place> place;  // where the subject is told of now; also when the reply failed
     bool created = false, edited = false, replied = false;
+    unsigned requests = 0;  // that Mattermost was asked
   };
   using Done = std::function<void(Result)>;
 

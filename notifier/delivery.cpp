@@ -60,8 +60,18 @@ std::uint64_t Delivery::beats() const { return state_->beats.load(std::memory_or
 
 // --- the thread
 
+/// What rests after a failure is tried now.
+void Delivery::State::hurry() {
+  try {
+    if (const auto resting = queue->hurry(); resting > 0) log.write(Priority::notice, "trying again", fmt::format("{} channel{} rested after a failure", resting, resting == 1 ? "" : "s"));
+  } catch (const SqlError& e) {
+    queue_failed(e);
+  }
+}
+
 void Delivery::State::run() {
   next_sweep = steady_now() + sweep_each;
+  hurry();
   for (;;) {
     beats.fetch_add(1, std::memory_order_relaxed);
     {
@@ -75,7 +85,11 @@ void Delivery::State::run() {
       std::this_thread::sleep_for(1s);
     }
   }
-  finish();
+  try {
+    finish();
+  } catch (const std::exception& e) {
+    log.write(Priority::error, "delivery failed", e.what());
+  }
 }
 
 void Delivery::State::turn() {
@@ -117,6 +131,7 @@ void Delivery::State::take_settings() {
     auto fresh = std::make_unique<Client>(next->mattermost);
     settings = next;
     connect(std::move(fresh));
+    hurry();  // what was wrong may have been mended
   } catch (const std::runtime_error& e) {
     log.write(Priority::error, "settings of delivery refused", fmt::format("{}; the ones before stay", e.what()));
   }
@@ -126,12 +141,15 @@ void Delivery::State::take_settings() {
 }
 
 std::chrono::milliseconds Delivery::State::patience(SteadyTime now) {
-  if (look && !queue_is_failing && all.available(now) > 0 && works.size() < lanes_at_once) return 0ms;
   SteadyTime next = std::min(next_look, now + look_each);
+  bool may_start = true;
   {
     const std::lock_guard lock(mutex);
-    if (stopping) next = std::min(next, stop_at);
+    if (stopping) next = std::min(now + look_each, stop_at);
+    may_start = !stopping && next_settings == nullptr;
   }
+  if (!may_start) next = std::max(next, now + 10ms);  // nothing begins: only answers are waited for
+  if (may_start && look && !queue_is_failing && all.available(now) > 0 && works.size() < lanes_at_once) return 0ms;
   if (all.available(now) == 0) next = std::min(next, now + all.until_next(now));
   if (queue_is_failing || !records.empty()) next = std::min(next, queue_rests_until);
   for (const auto& [name, server] : servers)
@@ -205,6 +223,7 @@ void Delivery::State::record(const std::string& channel, std::function<void(Queu
 void Delivery::State::write_records() {
   while (!records.empty()) {
     if (!queue_works(steady_now())) return;
+    beats.fetch_add(1, std::memory_order_relaxed);
     try {
       records.front().write(*queue);
     } catch (const SqlError& e) {

@@ -93,7 +93,8 @@ void Delivery::State::settle_again(const std::string& channel, Work& work, const
     if (!dead.empty()) why = fmt::format("{}, {} times for this post", answer.reason, server_errors_of_a_post);
   }
   if (dead.empty() && !work.expired.empty()) {
-    dead = work.expired;
+    // Those whose answer was lost just now are ambiguous first: they may be posted.
+    dead = ambiguous ? without(work.expired, work.ids) : work.expired;
     why = fmt::format("given up after {} h: {}", settings->give_up_after_s / 3600, answer.reason);
   }
   const auto waiting = without(work.ids, dead);
@@ -104,6 +105,10 @@ void Delivery::State::settle_again(const std::string& channel, Work& work, const
   }
   tell_buried(channel, dead, why);
   for (const auto id : dead) server_errors.erase(id);
+  if (const auto single = singles.find(channel); single != singles.end()) {
+    single->second -= std::min(single->second, dead.size());
+    if (single->second == 0) singles.erase(single);
+  }
   const UnixMilliseconds not_before = wall_now() + rest.count();
   record(channel, [=, reason = answer.reason, subject = work.subject, thread = work.thread](Queue& q) {
     if (thread && !subject.empty()) q.set_thread(channel, subject, *thread, wall_now());

@@ -32,11 +32,12 @@ void Delivery::State::start_posts(SteadyTime now) {
     look = true;  // as soon as there is some
     return;
   }
-  // With one server, as nearly all have, nothing need be claimed that could not be sent.
-  if (servers.size() == 1 && settings->mattermost.hooks.empty() && is_held(servers.begin()->second, now)) {
+  // With one server, as nearly all have, nothing need be claimed that could not be sent; but once a minute, for what waits too long.
+  if (servers.size() == 1 && settings->mattermost.hooks.empty() && is_held(servers.begin()->second, now) && now < next_expiry) {
     if (servers.begin()->second.rests_until > now) next_look = std::min(next_look, servers.begin()->second.rests_until);
     return;
   }
+  next_expiry = now + expiry_each;
   if (!queue_works(now)) return;
   std::vector<std::string> busy;
   for (const auto& [channel, work] : works) busy.push_back(channel);
@@ -45,6 +46,10 @@ void Delivery::State::start_posts(SteadyTime now) {
     const auto wall = wall_now();
     lanes = queue->claim(wall, lease(), room, posts_of_a_lane, busy);
     queue_works_again();
+    for (const auto& [channel, id] : queue->take_buried()) {
+      const std::int64_t ids[] = {id};
+      tell_buried(channel, ids, "the answer was lost twice, so it may be posted already");
+    }
     if (lanes.empty()) {
       const auto due = queue->next_due();
       if (due && *due > wall) next_look = std::min(next_look, now + std::chrono::milliseconds(*due - wall));
@@ -54,7 +59,11 @@ void Delivery::State::start_posts(SteadyTime now) {
     return queue_failed(e);
   }
   look = true;  // there may be more
-  for (auto& lane : lanes) begin(std::move(lane), now);
+  for (auto& lane : lanes) {
+    if (queue_is_failing) break;  // those left are ours and not busy: claim() gives them again
+    begin(std::move(lane), now);
+    beats.fetch_add(1, std::memory_order_relaxed);
+  }
 }
 
 void Delivery::State::begin(Queue::Lane lane, SteadyTime now) {
@@ -63,6 +72,14 @@ void Delivery::State::begin(Queue::Lane lane, SteadyTime now) {
   Server& server = servers[client->server_of(channel)];
   server.channel = channel;
   if (is_held(server, now)) {
+    std::vector<std::int64_t> expired;
+    for (const auto& queued : lane.posts)
+      if (queued.made <= wall_now() - std::int64_t{settings->give_up_after_s} * 1000) expired.push_back(queued.id);
+    if (!expired.empty()) {
+      const std::string why = fmt::format("given up after {} h: {} does not answer", settings->give_up_after_s / 3600, client->server_of(channel));
+      tell_buried(channel, expired, why);
+      record(channel, [channel, expired, why](Queue& q) { q.bury(expired, channel, why, wall_now()); });
+    }
     const auto rest = std::chrono::ceil<std::chrono::milliseconds>(server.rests_until - now).count();
     return give_back(channel, wall_now() + std::max<std::int64_t>(rest, 1000));
   }
@@ -120,6 +137,8 @@ void Delivery::State::post_one(Queue::Lane& lane, SteadyTime now) {
   Json payload;
   try {
     payload = render(post_from_json(Json::parse(queued.json)));
+  } catch (const std::bad_alloc&) {
+    throw;  // no fault of the post
   } catch (const std::exception& e) {
     return bury_unreadable(lane.channel, queued.id, e.what());
   }
@@ -137,12 +156,20 @@ void Delivery::State::post_digest(Queue::Lane& lane, SteadyTime now) {
   for (const auto& queued : lane.posts) {
     try {
       posts.push_back(post_from_json(Json::parse(queued.json)));
+    } catch (const std::bad_alloc&) {
+      throw;
     } catch (const std::exception& e) {
       return bury_unreadable(lane.channel, queued.id, e.what());
     }
     work.ids.push_back(queued.id);
   }
-  const Json payload = render_digest(posts);
+  Json payload;
+  try {
+    payload = render_digest(posts);
+  } catch (const std::logic_error&) {  // a mistake of ours with one of them: they go one by one
+    singles[lane.channel] = work.ids.size();
+    return post_one(lane, now);
+  }
   const auto serial = mark(lane, std::move(work), now);
   if (serial == 0) return;
   const auto back = [this, channel = lane.channel, serial](const Answer& answer) { settle(channel, serial, answer); };
@@ -152,7 +179,7 @@ void Delivery::State::post_digest(Queue::Lane& lane, SteadyTime now) {
   task.payload = payload;
   task.identity = identity_of(lane.posts.back());
   task.since = lane.posts.front().made;
-  for (const auto& queued : lane.posts) task.may_be_there = task.may_be_there || queued.ambiguous > 0;
+  for (const auto& queued : lane.posts) task.may_be_there = task.may_be_there || queued.attempts > 0;
   bot->say(std::move(task), [back](const Bot::Result& result) { back(result.answer); });
 }
 
@@ -167,6 +194,8 @@ void Delivery::State::say(Queue::Lane& lane, SteadyTime now, unsigned tokens) {
   for (const auto& queued : lane.posts) {
     try {
       read.push_back({&queued, post_from_json(Json::parse(queued.json))});
+    } catch (const std::bad_alloc&) {
+      throw;
     } catch (const std::exception& e) {
       return bury_unreadable(channel, queued.id, e.what());
     }
@@ -184,7 +213,8 @@ void Delivery::State::say(Queue::Lane& lane, SteadyTime now, unsigned tokens) {
     if (!work.ids.empty()) task.earlier.push_back(identity_of(*newest->queued));
     newest = &each;
     work.ids.push_back(each.queued->id);
-    task.may_be_there = task.may_be_there || each.queued->ambiguous > 0;
+    // Also after a 500, which Mattermost may say after the post was saved.
+    task.may_be_there = task.may_be_there || each.queued->attempts > 0;
   }
   try {
     if (!subject.empty()) work.thread = queue->thread(channel, subject);
@@ -214,6 +244,8 @@ void Delivery::State::say(Queue::Lane& lane, SteadyTime now, unsigned tokens) {
   bot->say(std::move(task), [this, channel, serial](const Bot::Result& result) {
     Work* said = in_flight(channel, serial);
     if (!said) return;
+    // Each request of the conversation counts for Mattermost's limit; the first was counted when it began.
+    for (unsigned i = 1; i < result.requests; ++i) all.take(steady_now());
     if (result.created) counters.posts.fetch_add(1, std::memory_order_relaxed);
     if (result.edited) counters.edits.fetch_add(1, std::memory_order_relaxed);
     if (result.replied) counters.replies.fetch_add(1, std::memory_order_relaxed);
@@ -226,7 +258,6 @@ void Delivery::State::say(Queue::Lane& lane, SteadyTime now, unsigned tokens) {
 void Delivery::State::ping_doubtful(SteadyTime now) {
   for (auto& [name, server] : servers) {
     if (!server.doubtful || server.pinging || now < server.next_ping) continue;
-    server.pinging = true;
     client->ping(server.channel, [this, server_name = name](const Answer& answer) {
       const auto found = servers.find(server_name);
       if (found == servers.end()) return;
@@ -235,8 +266,13 @@ void Delivery::State::ping_doubtful(SteadyTime now) {
       asked.doubtful = answer.outcome != Outcome::delivered;
       asked.pings = asked.doubtful ? asked.pings + 1 : 0;
       asked.next_ping = steady_now() + rest_after(std::min(asked.pings, 5U));
+      if (asked.doubtful) {
+        places.failed(server_name, asked.channel, answer.reason, steady_now());
+        counters.last_failure.store(wall_now() / 1000, std::memory_order_relaxed);
+      }
       look = true;
     });
+    server.pinging = true;
   }
 }
 

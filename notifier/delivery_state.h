@@ -20,6 +20,7 @@ inline UnixMilliseconds wall_now() {
 inline SteadyTime steady_now() { return std::chrono::steady_clock::now(); }
 
 inline constexpr std::size_t lanes_at_once = 16;
+inline constexpr std::chrono::seconds expiry_each{60};
 inline constexpr std::chrono::seconds look_each{1};  // for what others store: another notifier, the command line
 
 /// All of it belongs to the thread, but for what stands below the mutex.
@@ -65,6 +66,7 @@ struct Delivery::State {
 
   // --- the thread
   void run();
+  void hurry();
   void turn();
   void take_settings();
   std::chrono::milliseconds patience(SteadyTime now);
@@ -126,7 +128,7 @@ struct Delivery::State {
   std::deque<Record> records;                  // what happened and is not on disk yet, in order
   std::set<std::int64_t> done;                 // of them: Mattermost has these
   std::uint64_t last_serial = 0;
-  SteadyTime next_look{}, next_sweep{}, queue_rests_until{};
+  SteadyTime next_look{}, next_sweep{}, next_expiry{}, queue_rests_until{};
   bool queue_is_failing = false, must_reconnect = false, look = true;
 
   std::mutex mutex;  // of what follows, and of `client` itself

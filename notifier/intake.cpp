@@ -82,7 +82,12 @@ void Intake::run() {
       waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(n));
       settings = settings_;
     }
-    if (!batch.empty()) store(batch, *settings);
+    try {
+      if (batch.empty()) look_whether_it_works(*settings);
+      else store(batch, *settings);
+    } catch (const std::exception& error) {  // memory: who has not been answered is, by the server's own deadline
+      log_.write(Priority::error, "intake failed", error.what());
+    }
     batch.clear();
   }
 }
@@ -97,17 +102,7 @@ void Intake::store(std::vector<Waiting>& batch, const Settings& settings) {
     // default.
     if (queue_->size() >= static_cast<std::int64_t>(settings.queue_limit)) {
       counters_.full.fetch_add(batch.size(), std::memory_order_relaxed);
-      const std::string what =
-          fmt::format("{} posts wait or are dead, as many as queue_limit allows", settings.queue_limit);
-      bool first;
-      {
-        const std::lock_guard lock(mutex_);
-        first = !trouble_;
-        trouble_ = what;
-      }
-      if (first)
-        log_.write(Priority::error, "queue full",
-                   what + "; senders get 503 (`radiotower-notifier dead list` shows what can be dropped)");
+      begin_trouble("queue full", fmt::format("{} posts wait or are dead, as many as queue_limit allows", settings.queue_limit));
       for (auto& waiting : batch) waiting.done(Taken::full);
       return;
     }
@@ -133,12 +128,7 @@ void Intake::store(std::vector<Waiting>& batch, const Settings& settings) {
     return;
   }
   counters_.commits.fetch_add(1, std::memory_order_relaxed);
-  std::optional<std::string> over;
-  {
-    const std::lock_guard lock(mutex_);
-    over.swap(trouble_);
-  }
-  if (over) log_.write(Priority::notice, "queue works again", "events are stored again");
+  end_trouble();
   bool posts = false;
   for (std::size_t i = 0; i < batch.size(); ++i) {
     const Event& event = events[i];
@@ -175,14 +165,38 @@ void Intake::store(std::vector<Waiting>& batch, const Settings& settings) {
 
 void Intake::failed(std::vector<Waiting>& batch, const std::string& what) {
   counters_.failed.fetch_add(batch.size(), std::memory_order_relaxed);
+  begin_trouble("events not stored", what);
+  for (auto& waiting : batch) waiting.done(Taken::failed);
+}
+
+void Intake::begin_trouble(const std::string& event, const std::string& what) {
   bool first;
   {
     const std::lock_guard lock(mutex_);
     first = trouble_ != what;
     trouble_ = what;
   }
-  if (first) log_.write(Priority::error, "events not stored", what + "; senders get 503");
-  for (auto& waiting : batch) waiting.done(Taken::failed);
+  if (first) log_.write(Priority::error, event, what + "; senders get 503");
+}
+
+void Intake::end_trouble() {
+  std::optional<std::string> over;
+  {
+    const std::lock_guard lock(mutex_);
+    over.swap(trouble_);
+  }
+  if (over) log_.write(Priority::notice, "queue works again", "events are stored again");
+}
+
+/// Whoever asks /healthz before sending anything would wait for ever for an event that shows that all is well again.
+void Intake::look_whether_it_works(const Settings& settings) {
+  if (!trouble()) return;
+  try {
+    queue_->reconnect();
+    queue_->expect_room();
+    if (queue_->size() < static_cast<std::int64_t>(settings.queue_limit)) end_trouble();
+  } catch (const SqlError&) {  // not yet
+  }
 }
 
 }  // namespace radiotower::notifier

@@ -60,6 +60,9 @@ class Intake {
   void run();
   void store(std::vector<Waiting>& batch, const Settings& settings);
   void failed(std::vector<Waiting>& batch, const std::string& what);
+  void begin_trouble(const std::string& event, const std::string& what);
+  void end_trouble();
+  void look_whether_it_works(const Settings& settings);
 
   std::unique_ptr<Queue> queue_;
   Log& log_;

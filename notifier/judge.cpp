@@ -96,8 +96,12 @@ std::optional<Answer> judge_common(unsigned status, std::string_view body, std::
   } else if (status >= 500 && status != 501) {
     answer.server_error = status == 500;
     const Complaint said = complaint(body);
+    // A proxy has lost Mattermost's answer: the post may be there.
+    const bool lost = (status == 502 || status == 504) && !said.is_mattermosts;
+    if (lost) answer.outcome = Outcome::ambiguous;
     answer.reason = status == 500 ? fmt::format("Mattermost failed inside (500){}", said.is_mattermosts ? in_its_words(said) : "")
-                                  : fmt::format("{} is not there just now ({})", said.is_mattermosts ? "Mattermost" : "Mattermost, behind its proxy,", status);
+                    : lost          ? fmt::format("the proxy before Mattermost had no answer of it ({})", status)
+                                    : fmt::format("{} is not there just now ({})", said.is_mattermosts ? "Mattermost" : "Mattermost, behind its proxy,", status);
   } else if (status >= 300 && status < 400) {
     answer.reason = fmt::format("a redirect ({}), which is not followed: the URL in the settings must be the final one", status);
   } else if (status == 408 || status == 425) {

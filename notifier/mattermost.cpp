@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstring>
 #include <deque>
+#include <exception>
 #include <stdexcept>
 #include <utility>
 
@@ -160,6 +161,7 @@ struct Client::State {
     set(easy, CURLOPT_PRIVATE, static_cast<void*>(&transfer));
     set(easy, CURLOPT_ERRORBUFFER, transfer.error);
     set(easy, CURLOPT_NOSIGNAL, 1L);
+    set(easy, CURLOPT_QUICK_EXIT, 1L);
     set(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
     set(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     set(easy, CURLOPT_FOLLOWLOCATION, 0L);
@@ -344,9 +346,11 @@ void Client::rest(const char* method, const std::string& path, const Json& body,
   transfer->secret = {};
   transfer->answer_limit = largest_rest_answer;
   transfer->harmless_twice = verb != "POST";
-  transfer->judge = [what = fmt::format("{} {}", method, path.substr(0, path.find('?')))](
+  transfer->judge = [what = fmt::format("{} {}", method, path.substr(0, path.find('?'))), harmless = verb != "POST"](
                         unsigned status, std::string_view type, std::string_view answer, std::string_view after) {
-    return judge_rest(status, type, answer, after, what);
+    Answer judged = judge_rest(status, type, answer, after, what);
+    if (harmless && judged.outcome == Outcome::ambiguous) judged.outcome = Outcome::again;
+    return judged;
   };
   transfer->done = std::move(done);
   transfer->headers.reset();
@@ -416,7 +420,15 @@ void Client::turn(std::chrono::milliseconds patience) {
     finished.push_back(std::move(state.at_once.front()));
     state.at_once.pop_front();
   }
-  for (auto& [done, answer] : finished) done(std::move(answer));
+  std::exception_ptr first;
+  for (auto& [done, answer] : finished) {
+    try {
+      done(std::move(answer));
+    } catch (...) {  // the others are to hear of theirs all the same
+      if (!first) first = std::current_exception();
+    }
+  }
+  if (first) std::rethrow_exception(first);
 }
 
 void Client::wake() { curl_multi_wakeup(state_->multi); }

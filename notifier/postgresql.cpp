@@ -22,7 +22,8 @@ Kind kind_of(std::string_view state, const PGconn* connection) {
   // Serialisation, deadlock, lock timeout.
   if (state == "40001" || state == "40P01" || state == "55P03") return Kind::busy;
   if (state == "53100") return Kind::full;
-  if (state.starts_with("08") || state == "57P01" || state == "57P02" || state == "57P03" || state == "25P03")
+  if (state.starts_with("08") || state == "57P01" || state == "57P02" || state == "57P03" || state == "25P03" ||
+      state == "26000")  // the last: a prepared statement that is gone
     return Kind::broken;
   if (state == "25006") return Kind::broken;  // read-only: a standby, or what was the primary until now
   return PQstatus(connection) == CONNECTION_BAD ? Kind::broken : Kind::other;

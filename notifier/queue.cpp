@@ -242,7 +242,7 @@ Depth Queue::depth() {
 void Queue::sweep(UnixMilliseconds now) {
   // One transaction each: what is swept by two notifiers at once makes the later one try again.
   in_transaction(*sql_, [&] {
-    return sql_->run("DELETE FROM seen WHERE key IN (SELECT key FROM seen WHERE at <= $1 ORDER BY at LIMIT 5000)",
+    return sql_->run("DELETE FROM seen WHERE key IN (SELECT key FROM seen WHERE at <= $1 ORDER BY at LIMIT 20000)",
                      {now - seen_for});
   });
   in_transaction(*sql_, [&] {

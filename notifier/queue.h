@@ -17,6 +17,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "notifier/history.h"
@@ -76,6 +77,12 @@ class Queue {
   /// left out. Also takes back lanes of owners whose lease is over, and ours that are not in `busy`: what was left `sending` there is
   /// counted ambiguous and waits again, or is dead after the second time. The lane served longest ago comes first.
   std::vector<Lane> claim(UnixMilliseconds now, std::chrono::milliseconds lease, std::size_t lanes, std::size_t most, std::span<const std::string> busy);
+  /// What claim() and take_over() have buried since this was last asked (channel, id), for the log.
+  std::vector<std::pair<std::string, std::int64_t>> take_buried() { return std::exchange(buried_, {}); }
+  /// Lanes that rest after a failure rest no longer: at a start, and when settings have changed. Returns how many.
+  std::size_t hurry();
+  /// Throws SqlError when nothing could be stored now: for who wants to know without an event.
+  void expect_room() { sql_->expect_room(); }
   /// At start with SQLite: the lanes of a predecessor that was killed are ours at once (there is one process a state directory: it holds a lock).
   void take_over(UnixMilliseconds now);
   /// On disk before the first byte leaves; an attempt is counted and our lease on the lane begins anew. Throws SqlError (busy) when the
@@ -121,6 +128,7 @@ class Queue {
 
  private:
   struct Gone { std::int64_t ambiguous = 0, buried = 0; };
+  std::vector<std::pair<std::string, std::int64_t>> buried_;
   Gone take_back(const std::string* channel, UnixMilliseconds now);
   void add(std::string_view name, std::int64_t n);
 

@@ -13,11 +13,15 @@ namespace {
 
 constexpr std::string_view lost_twice = "the answer was lost twice, so it may be posted already";
 
+constexpr UnixMilliseconds longest_rest = 2 * 3600 * 1000;  // longer than any back-off, Retry-After or lease
+
 struct NotOurs {};  // a lane that another notifier took
 
 // What may be claimed at $1 by $2. A lane with something left `sending` is claimed as well: to take it back.
 const std::string claimable =
-    "SELECT channel FROM lane WHERE not_before <= $1 AND (owner = '' OR owner = $2 OR lease_until <= $1)"
+    // $4: so far ahead is no rest and no lease of ours, but a clock that has been set back.
+    "SELECT channel FROM lane WHERE (not_before <= $1 OR not_before > $4)"
+    " AND (owner = '' OR owner = $2 OR lease_until <= $1 OR lease_until > $4)"
     " AND (EXISTS (SELECT 1 FROM post WHERE post.channel = lane.channel AND post.state = 0 AND post.not_before <= $1)"
     " OR EXISTS (SELECT 1 FROM post WHERE post.channel = lane.channel AND post.state = 1))"
     " ORDER BY lease_until, channel LIMIT $3";
@@ -84,11 +88,14 @@ DeadLetter dead_letter_of(const Row& row) {
 
 /// Within a transaction: what is `sending` in a lane, or in all of them, has nobody who sends it.
 Queue::Gone Queue::take_back(const std::string* channel, UnixMilliseconds now) {
-  const auto rows = channel == nullptr ? sql_->run("SELECT id FROM post WHERE state = 1")
-                                       : sql_->run("SELECT id FROM post WHERE state = 1 AND channel = $1", {*channel});
+  const auto rows = channel == nullptr ? sql_->run("SELECT id, channel, ambiguous FROM post WHERE state = 1")
+                                       : sql_->run("SELECT id, channel, ambiguous FROM post WHERE state = 1 AND channel = $1", {*channel});
   if (rows.empty()) return {};
   std::vector<std::int64_t> ids;
-  for (const auto& row : rows) ids.push_back(row.number(0));
+  for (const auto& row : rows) {
+    ids.push_back(row.number(0));
+    if (row.number(2) > 0) buried_.emplace_back(row.text(1), row.number(0));
+  }
   const auto buried = size_of(run_for(*sql_, bury_ambiguous, ids, now, lost_twice));
   const auto waiting =
       size_of(run_for(*sql_, wait_ambiguous, ids, std::string_view("the notifier stopped before the answer")));
@@ -103,7 +110,8 @@ std::vector<Queue::Lane> Queue::claim(UnixMilliseconds now, std::chrono::millise
     return std::find(busy.begin(), busy.end(), channel) != busy.end();
   };
   // A look first: most calls find nothing, and that needs no lock.
-  const auto candidates = sql_->run(claimable.c_str(), {now, owner_, limit});
+  const UnixMilliseconds far = now + longest_rest;
+  const auto candidates = sql_->run(claimable.c_str(), {now, owner_, limit, far});
   if (std::all_of(candidates.begin(), candidates.end(), [&](const Row& row) { return is_busy(row.text(0)); }))
     return {};
 
@@ -111,7 +119,7 @@ std::vector<Queue::Lane> Queue::claim(UnixMilliseconds now, std::chrono::millise
     std::vector<Lane> claimed;
     Gone gone;
     for (const auto& row :
-         sql_->run((sql_->skips_locked_rows() ? claimable_locked : claimable).c_str(), {now, owner_, limit})) {
+         sql_->run((sql_->skips_locked_rows() ? claimable_locked : claimable).c_str(), {now, owner_, limit, far})) {
       if (claimed.size() == lanes) break;
       Lane lane{row.text(0), {}, 0};
       if (is_busy(lane.channel)) continue;
@@ -130,7 +138,7 @@ std::vector<Queue::Lane> Queue::claim(UnixMilliseconds now, std::chrono::millise
                               static_cast<std::uint32_t>(post.number(2)), post.number(3), post.text(4)});
       }
       lane.waiting = sql_->run(how_many_due, {lane.channel, now}).at(0).number(0);
-      sql_->run("UPDATE lane SET owner = $2, lease_until = $3 WHERE channel = $1",
+      sql_->run("UPDATE lane SET owner = $2, lease_until = $3, not_before = 0 WHERE channel = $1",
                 {lane.channel, lane.posts.empty() ? std::string_view() : owner_, now + lease.count()});
       if (!lane.posts.empty()) claimed.push_back(std::move(lane));
     }
@@ -204,6 +212,12 @@ void Queue::release(std::string_view channel, UnixMilliseconds not_before) {
 
 void Queue::release_all() {
   in_transaction(*sql_, [&] { return sql_->run("UPDATE lane SET owner = '' WHERE owner = $1", {owner_}); });
+}
+
+std::size_t Queue::hurry() {
+  return in_transaction(*sql_, [&] {
+    return sql_->run("UPDATE lane SET not_before = 0 WHERE not_before > 0 AND (owner = '' OR owner = $1) RETURNING channel", {owner_}).size();
+  });
 }
 
 std::optional<UnixMilliseconds> Queue::next_due() {

@@ -64,17 +64,25 @@ class StateLock {
   int descriptor_ = -1;
 };
 
-/// Whose lanes these are: made once for a state directory, so that who is started again after a crash takes back its own at once, and not when
-/// the lease is over. The lock makes sure that there is one of us.
-std::string identity(const std::string& state, const RandomSource& random) {
-  const std::string path = state + "/identity";
+/// The first line of a small file; empty: there is none.
+std::string first_line_of(const std::string& path) {
   std::string why;
-  if (const auto kept = read_file(path, 256, why); kept && kept->text.size() == 33) return kept->text.substr(0, 32);
+  const auto file = read_file(path, 4096, why);
+  return file ? file->text.substr(0, file->text.find('\n')) : std::string();
+}
+
+/// Whose lanes these are: made once for a state directory, so that who is started again after a crash takes back its own at once, and not when
+/// the lease is over. The lock makes sure that there is one of us; the host's name and machine-id, that a copy on another host is another one.
+std::string identity(const std::string& state, const RandomSource& random) {
+  char host[256] = "";
+  gethostname(host, sizeof host - 1);
+  const std::string path = state + "/identity", here = fmt::format(" {} {}", host, first_line_of("/etc/machine-id"));
+  if (const std::string kept = first_line_of(path); kept.size() > 32 && kept.substr(32) == here) return kept.substr(0, 32);
   std::uint8_t bytes[16];
   random({bytes, sizeof bytes});
   std::string made;
   for (const std::uint8_t byte : bytes) made += fmt::format("{:02x}", byte);
-  const std::string text = made + "\n";
+  const std::string text = made + here + "\n";
   const int file = open((path + ".new").c_str(), O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0600);
   const bool written = file >= 0 && write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size());
   if (file >= 0) close(file);
@@ -149,7 +157,8 @@ class Running {
     log_.write(Priority::notice, "stopping", "nothing more is taken; the posts in hand are finished");
     server_->stop();
     intake_.stop();
-    delivery_->stop(milliseconds(20'000));
+    // As long as Mattermost may take for a post; TimeoutStopSec of the unit is longer.
+    delivery_->stop(std::min(milliseconds(40'000), milliseconds(1000 * settings_->mattermost.timeout_s + 2000)));
     if (metrics_server_) metrics_server_->stop(100);
     watch();
     log_.write(Priority::notice, "stopped", "",
@@ -204,11 +213,11 @@ class Running {
       log_.write(Priority::error, "not reloaded", "the configuration has mistakes, named above; nothing has changed");
     } else {
       for (const auto& note : notes) log_.write(Priority::warning, "configuration", note);
-      for (const auto& key : keys_that_need_a_restart(*settings_, *next))
+      for (const auto& key : keys_that_need_a_restart(*started_, *next))
         log_.write(Priority::warning, "configuration",
                    fmt::format("{} has changed, which needs a restart; the rest is taken over", key));
-      next->metrics_listen = settings_->metrics_listen;
-      if (!settings_->certificate.empty()) {
+      next->metrics_listen = started_->metrics_listen;
+      if (!started_->certificate.empty() && !next->certificate.empty()) {
         if (!server_->reload_certificate(why))
           log_.write(Priority::error, "certificate", why + "; the one before stays");
         else if (!why.empty())
@@ -289,15 +298,16 @@ class Running {
   }
 
   std::shared_ptr<const Settings> settings_;
+  const std::shared_ptr<const Settings> started_ = settings_;  // what is bound and open for life
   std::string config_path_;
   Log& log_;
   RandomSource random_;
   std::string owner_;
   Gauges gauges_;
   std::unique_ptr<Queue> watcher_;
+  std::unique_ptr<Delivery> delivery_;  // before the intake, which wakes it
   Intake intake_;
   Web web_;
-  std::unique_ptr<Delivery> delivery_;
   std::unique_ptr<HttpServer> server_, metrics_server_;
 };
 

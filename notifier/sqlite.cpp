@@ -27,6 +27,7 @@ Kind kind_of(int extended, int error) {
     case SQLITE_PROTOCOL: return Kind::busy;
     case SQLITE_IOERR: return error == ENOSPC || error == EDQUOT ? Kind::full : Kind::broken;
     case SQLITE_CANTOPEN:
+    case SQLITE_MISUSE:
     case SQLITE_READONLY: return Kind::broken;  // a file system that went read-only after an I/O error
     default: return Kind::other;
   }
@@ -74,6 +75,10 @@ class Sqlite final : public Sql {
 
   std::vector<Row> run(const char* statement, std::initializer_list<Value> values) override {
     sqlite3_stmt* const prepared = prepare(statement);
+    const struct Reset {
+      sqlite3_stmt* statement;
+      ~Reset() { sqlite3_reset(statement); }
+    } reset{prepared};  // also when a row did not fit into memory: one that is not reset takes no values any more
     int number = 0;
     for (const auto& value : values) {
       // "$7" is a name to SQLite, numbered by where it first stands in the text: look it up.
@@ -89,12 +94,8 @@ class Sqlite final : public Sql {
     std::vector<Row> rows;
     int step = SQLITE_ROW;
     while ((step = sqlite3_step(prepared)) == SQLITE_ROW) rows.push_back(row(prepared));
-    if (step == SQLITE_DONE) {
-      sqlite3_reset(prepared);
-      return rows;
-    }
+    if (step == SQLITE_DONE) return rows;
     const auto error = last_error(statement);
-    sqlite3_reset(prepared);  // says the same error again
     if (error.kind == Kind::full) unlink(reserve_.c_str()), is_full_ = true;
     throw error;
   }
@@ -113,6 +114,9 @@ class Sqlite final : public Sql {
       sqlite3_wal_checkpoint_v2(database_, nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
   }
   void expect_room() override {
+    int moved = 0;
+    if (database_ != nullptr && sqlite3_file_control(database_, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved != 0)
+      throw SqlError(Kind::other, file_ + " was removed or replaced while it was in use: put it back, or restart");
     struct stat status{};
     if (stat(reserve_.c_str(), &status) == 0) return;
     const int descriptor = open(reserve_.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600);
