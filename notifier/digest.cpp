@@ -25,7 +25,7 @@ struct Group {
 
 /// What a message of no project is about: its title or the beginning of its text. (Raw.)
 std::string subject_of(const Event& event) {
-  if (!event.title.empty()) return event.title;
+  if (!event.title.empty()) return full_title(event);
   if (!event.text.empty()) return event.text.substr(0, longest_subject);
   const auto text = event.slack.is_object() ? event.slack.find("text") : event.slack.end();
   if (event.slack.is_object() && text != event.slack.end() && text->is_string() &&
@@ -46,9 +46,11 @@ std::vector<Group> groups_of(std::span<const Post> posts) {
   std::map<Key, Group> by_key;
   for (std::size_t i = 0; i < posts.size(); ++i) {
     const Event& event = posts[i].event;
-    // Without a project only what it says tells a message from another.
+    // Without a project only what it says tells a message from another; what is done with a bundle is in its action.
     Group& group = by_key[{event.source, event.kind, event.project, event.branch, event.status,
-                           event.project.empty() ? subject_of(event) : ""}];
+                           event.project.empty()    ? subject_of(event)
+                           : event.kind == "bundle" ? event.action
+                                                    : ""}];
     group.newest = &posts[i];
     group.last = i;
     ++group.count;
@@ -62,24 +64,11 @@ std::vector<Group> groups_of(std::span<const Post> posts) {
   return groups;
 }
 
-/// "7 pipelines failed on `main`", "3 pushes"
+/// "7 pipelines failed", "3 pushes"
 std::string count_words(const Event& event, std::size_t count) {
   std::string words = fmt::format("{} {}", count, kind_words(event.kind, count));
-  std::string_view did = verdict(event.kind, event.status);
-  if (count != 1) {
-    if (did.starts_with("is "))
-      words += " are" + std::string(did.substr(2));
-    else if (did.starts_with("was "))
-      words += " were" + std::string(did.substr(3));
-    else if (did == "fires")
-      words += " fire";
-    else if (did.starts_with("waits"))
-      words += " wait for a person";
-    else if (!did.empty())
-      words.append(" ").append(did);
-  } else if (!did.empty()) {
-    words.append(" ").append(did);
-  }
+  const std::string did = count == 1 ? std::string(verdict(event)) : verdict_of_many(event);
+  if (!did.empty()) words.append(" ").append(did);
   return words;
 }
 
@@ -119,7 +108,8 @@ std::string group_line(const Group& group) {
   const Event& event = post.event;
   std::string line = "-";
   if (event.status != Status::none) {
-    line += severity(event) > 0 ? fmt::format(" **{}**", state(event)) : fmt::format(" {}", state(event));
+    const std::string words = state_words(post);
+    line += severity(event) > 0 ? fmt::format(" **{}**", words) : " " + words;
   }
   const auto part = [&](const std::string& text) {
     if (!text.empty()) line.append(" ").append(text);
@@ -128,7 +118,7 @@ std::string group_line(const Group& group) {
   if (event.status != Status::none) part(code_span(event.branch, 80));
   if (line.size() > 1) line += ":";
   std::string label;
-  if (event.status == Status::none && event.kind != "message") {
+  if ((event.status == Status::none && event.kind != "message") || event.kind == "bundle") {
     // Harmless already; a link's label takes raw text, so that the sentence stands beside the link.
     const std::string what = sentence(event, Place::markdown);
     const std::string url = markdown_url(event.url);
@@ -138,7 +128,8 @@ std::string group_line(const Group& group) {
     label = link(subject.empty() ? kind_words(event.kind, 1) : std::string_view(subject), event.url, 150);
   }
   part(label);
-  if (const std::string change = change_words(post.change); !change.empty()) line += " – " + change;
+  const std::string change = event.kind == "alert" ? "" : change_words(post.change, event.kind);
+  if (!change.empty()) line += " – " + change;
   if (group.count > 1) line += fmt::format(" ×{}", group.count);
   return line;
 }
@@ -181,8 +172,8 @@ Json render_digest(std::span<const Post> posts) {
                          failed > 0 ? fmt::format(", {} of them failed", failed) : ""));
   }
   Json attachment{
-      {"fallback", fmt::format("{} events, the worst: {}", posts.size(), headline(worst->event, Place::plain))},
-      {"color", colour(worst->event.security ? Status::failed : worst->event.status)},
+      {"fallback", fmt::format("{} events, first of all: {}", posts.size(), headline(worst->event, Place::plain))},
+      {"color", colour(worst->event.status)},
       {"text", std::move(body).finish()}};
   Json payload{{"attachments", Json::array({std::move(attachment)})}};
   if (std::string mentions = mentions_of(posts); !mentions.empty()) payload["text"] = std::move(mentions);

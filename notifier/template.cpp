@@ -62,11 +62,11 @@ mustache::data values_of(const Post& post) {
   const Event& event = post.event;
   const auto line = [](std::string_view text, std::size_t limit) { return value(markdown_line(text, limit)); };
   mustache::data values;
-  values.set("title", line(event.title, 300));
+  values.set("title", line(full_title(event), 300));
   values.set("url", value(markdown_url(event.url)));
-  values.set("link", value(link(event.title.empty() ? event.kind : event.title, event.url, 300)));
+  values.set("link", value(link(event.title.empty() ? event.kind : full_title(event), event.url, 300)));
   values.set("status", value(std::string(word(event.status))));
-  values.set("change", value(change_words(post.change)));
+  values.set("change", value(change_words(post.change, event.kind)));
   values.set("project", line(event.project, 150));
   values.set("branch", line(event.branch, 150));
   values.set("commit", line(event.commit, 40));
@@ -93,7 +93,7 @@ mustache::data values_of(const Post& post) {
     if (facts.list_value().size() == most_items) break;
     mustache::data entry;
     entry.set("name", line(name, 100));
-    entry.set("value", line(text, 200));
+    entry.set("value", value(fact_value(text, 200)));
     facts.push_back(entry);
   }
   values.set("items", items);

@@ -80,7 +80,10 @@ Parsed parse_artifactory(const Arrival& arrival) {
     add_fact(event, "To", nodes);
     once = first_of({transaction, id(data, "created"), id(data, "promotion_created"), id(data, "promotion_created_millis")});
     if (event.status != Status::none) event.subject = "bundle/" + domain + '/' + event.project + '/' + version + '/' + once;
-    if (event.status != Status::none) event.history_key = "bundle/" + domain + '/' + event.project;
+    if (event.status != Status::none) {
+      // That a bundle could be distributed says nothing about its deletion.
+      event.history_key = "bundle/" + domain + '/' + event.action.substr(0, event.action.rfind(' ') + 1) + '/' + event.project;
+    }
     if (event.status == Status::failed) event.text = text(data, "status_message");
   }
   // JFrog gives its deliveries no identity. Two that are alike to the byte are one only where something in them happens but once: the

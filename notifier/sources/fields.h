@@ -35,6 +35,7 @@ template <class... Keys> bool flag(const Json& json, Keys... keys) { return find
 std::string first_of(std::initializer_list<std::string> texts);  // the first that is not empty
 std::string first_line(std::string_view text);                   // without outer blanks
 std::string last_lines(std::string_view text, std::size_t lines);
+std::string blanks_for_underscores(std::string text);            // "script_failure" -> "script failure"
 std::string lower_words(std::string_view text);                  // "RELEASE_BUNDLE" -> "release bundle"
 std::string percent_decoded(const std::string& text);            // unchanged where the outcome is no UTF-8
 std::string percent_encoded(std::string_view path);              // for a branch or a file in the path of a URL: "/" stays
@@ -52,6 +53,8 @@ Status lenient_status(std::string_view word);
 /// A header that may go into a key: printable ASCII, at most 200 bytes; else empty.
 std::string header(const Arrival& arrival, std::string_view name);
 void add_fact(Event& event, const char* name, std::string value);  // nothing when it is empty
+/// A fact that is a link: render takes "label, newline, URL" for that. (A value that is a URL is a link as it is.)
+void add_link(Event& event, const char* name, const std::string& label, const std::string& url);
 /// refs/heads/x, refs/tags/x or a bare name: branch, is_tag, on_default_branch.
 void set_ref(Event& event, const std::string& ref, const std::string& default_branch);
 bool is_zero_sha(std::string_view sha);  // git's "there is none"; also an empty one

@@ -54,7 +54,10 @@ Parsed push(const Delivery& delivery) {
   const Json& body = delivery.body;
   const std::string ref = text(body, "ref"), before = text(body, "before"), after = text(body, "after");
   Event event = common(delivery, ref.starts_with("refs/tags/") ? "tag" : "push");
-  event.action = flag(body, "deleted") || is_zero_sha(after) ? "deleted" : flag(body, "created") || is_zero_sha(before) ? "created" : "pushed";
+  event.action = flag(body, "deleted") || is_zero_sha(after)    ? "deleted"
+                 : flag(body, "created") || is_zero_sha(before) ? "created"
+                 : flag(body, "forced")                         ? "force-pushed"
+                                                                : "pushed";
   if (event.action == "deleted" && !delivery.github) return Dropped{"delete tells it"};
   const std::size_t total = std::max(whole(number(body, "total_commits")), list(body, "commits").size());
   set_ref(event, ref, default_branch(delivery));
@@ -62,7 +65,6 @@ Parsed push(const Delivery& delivery) {
   event.url = first_of({text(body, "compare"), text(body, "compare_url"), event.project_url});
   if (event.action != "deleted") set_commits(event, list(body, "commits"), after, total);
   if (event.is_tag) event.items.clear(), event.items_total = 0;
-  if (flag(body, "forced")) add_fact(event, "Forced", "yes");
   return event;
 }
 
@@ -164,6 +166,7 @@ Parsed workflow_run(const Delivery& delivery) {
   const std::string name = first_of({text(run, "name"), text(delivery.body, "workflow", "name"), text(run, "path"), text(run, "display_title")});
   const std::string number = id(run, "run_number"), trigger = text(run, "event");
   event.status = state_of(run);
+  if (event.status == Status::waiting) event.action = "approval";
   event.title = first_of({first_line(name), "Workflow"}) + (number.empty() ? "" : " #" + number);
   event.url = text(run, "html_url");
   set_ref(event, text(run, "head_branch"), default_branch(delivery));
@@ -265,17 +268,26 @@ Parsed deployment_status(const Delivery& delivery) {
 Parsed security_alert(const Delivery& delivery) {
   const Json& alert = at(delivery.body, "alert");
   Event event = common(delivery, "vulnerability");
-  if (event.action.starts_with("assign") || event.action.starts_with("unassign")) return Dropped{"no news"};
+  if (event.action.starts_with("assign") || event.action.starts_with("unassign") || event.action == "updated_assignment") {
+    return Dropped{"no news"};
+  }
   const std::string title = first_line(first_of({text(alert, "security_advisory", "summary"), text(alert, "rule", "description"),
                                                  text(alert, "secret_type_display_name"), text(alert, "secret_type"), "Security alert"}));
   event.security = true;
   event.status = event.action == "fixed" || event.action == "resolved" || event.action == "closed_by_user" ? Status::success
                  : event.action.ends_with("dismissed") ? Status::none : Status::failed;
   event.action = lower_words(event.action);
-  event.title = title + (id(alert, "number").empty() ? "" : " (#" + id(alert, "number") + ')');
+  const std::string number = id(alert, "number");
+  if (!text(alert, "secret_type").empty() || !text(alert, "secret_type_display_name").empty()) {
+    event.title = "Leaked secret: " + title + (number.empty() ? "" : " (#" + number + ')');
+  } else {
+    const bool dependency = at(alert, "security_advisory").is_object() || at(alert, "dependency").is_object();
+    event.title = (dependency ? "Dependabot alert" : "Code scanning alert") + (number.empty() ? "" : " #" + number) + ": " + title;
+  }
   event.url = text(alert, "html_url");
   set_ref(event, first_of({text(delivery.body, "ref"), text(alert, "most_recent_instance", "ref")}), default_branch(delivery));
   event.commit = text(delivery.body, "commit_oid");
+  if (event.action == "resolved" || event.action == "closed by user") add_fact(event, "Closed by", event.actor);
   add_fact(event, "Severity", first_of({text(alert, "security_advisory", "severity"), text(alert, "rule", "security_severity_level"),
                                         text(alert, "rule", "severity")}));
   add_fact(event, "Package", text(alert, "dependency", "package", "name"));
@@ -342,7 +354,12 @@ Parsed parse_forge(const Arrival& arrival) {
   for (const Row& row : rows) {
     if (row.name == kind) parsed = row.dropped ? Parsed(Dropped{row.dropped}) : row.parse({arrival.body, github});
   }
-  if (auto* event = std::get_if<Event>(&parsed)) event->dedup_key = forge_header(arrival, "delivery");
+  if (auto* event = std::get_if<Event>(&parsed)) {
+    event->dedup_key = forge_header(arrival, "delivery");
+    if (event->commit_url.empty() && !event->commit.empty() && !event->project_url.empty()) {
+      event->commit_url = event->project_url + "/commit/" + percent_encoded(event->commit);
+    }
+  }
   return parsed;
 }
 

@@ -77,6 +77,13 @@ class BoundedOutput {
  private:
   std::string text_;
 };
+/// JOB_NAME of a Jenkins multibranch job is "folder/job/branch": the branch is told beside it, so it is no part of the project.
+void cut_branch(std::string& project, const std::string& branch) {
+  if (branch.empty()) return;
+  if (const auto cut = branch.size() + 1; project.size() > cut && project.ends_with('/' + branch)) return project.resize(project.size() - cut);
+  const auto last = project.rfind('/');  // "feature%2Fvalve"
+  if (last != project.npos && last > 0 && percent_decoded(project.substr(last + 1)) == branch) project.resize(last);
+}
 
 std::string fill(const std::string& template_text, const mustache::data& data) {
   if (template_text.empty()) return {};
@@ -112,13 +119,14 @@ Event from_small_json(const Json& body) {
   event.status = lenient_status(status);
   event.project = text(body, "project");
   set_ref(event, text(body, "branch"), "");
+  cut_branch(event.project, event.branch);
   event.url = text(body, "url");
   event.duration_s = notifier::number(body, "duration_s");
   event.commit = text(body, "commit");
   event.author = text(body, "author");
   event.text = text(body, "text");
   event.title = first_of({first_line(text(body, "title")), number.empty() ? "" : "Build #" + number, first_line(event.text)});
-  add_fact(event, "From", text(body, "source"));
+  add_fact(event, "Source", text(body, "source"));
   if (event.status == Status::none && lower_words(status) != "none") add_fact(event, "Status", status);
   if (!event.project.empty()) {
     if (!number.empty()) event.subject = "build/" + event.project + '/' + event.branch + '#' + number;

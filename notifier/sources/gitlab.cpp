@@ -31,8 +31,11 @@ std::string numbered(const char* sign, const Json& json) {
 
 std::string failure_reason(const Json& json, const char* key) {
   const std::string reason = text(json, key);
-  return reason == "unknown_failure" ? std::string() : reason;
+  return reason == "unknown_failure" ? std::string() : blanks_for_underscores(reason);
 }
+
+/// Of pipelines and jobs: here "created" is a state, the first.
+Status status_here(const std::string& word) { return word == "created" ? Status::pending : lenient_status(word); }
 
 Parsed pipeline(const Json& body) {
   const Json& pipeline = attributes(body);
@@ -42,7 +45,7 @@ Parsed pipeline(const Json& body) {
   Event event = gitlab_common(body, "pipeline");
   const std::string number = id(pipeline, "id"), default_branch = text(body, "project", "default_branch");
   event.action.clear();
-  event.status = lenient_status(text(pipeline, "status"));
+  event.status = status_here(text(pipeline, "status"));
   event.title = "Pipeline" + (number.empty() ? "" : " #" + number);
   if (event.url.empty() && !event.project_url.empty() && !number.empty()) event.url = event.project_url + "/-/pipelines/" + number;
   event.duration_s = notifier::number(pipeline, "duration");
@@ -66,14 +69,17 @@ Parsed pipeline(const Json& body) {
   }
   const bool of_request = detached || request.is_object() || text(pipeline, "source") == "merge_request_event";
   if (of_request) event.on_default_branch = false;
-  if (!request_number.empty()) add_fact(event, "Merge request", "!" + request_number);
+  if (!request_number.empty()) {
+    const std::string built = event.project_url.empty() ? "" : event.project_url + "/-/merge_requests/" + percent_encoded(request_number);
+    add_link(event, "Merge request", "!" + request_number, first_of({text(request, "url"), built}));
+  }
 
   for (const Json& build : list(body, "builds")) {
     if (text(build, "status") != "failed") continue;
     Item item{text(build, "name"), "", failure_reason(build, "failure_reason"), Status::failed};
     if (flag(build, "allow_failure")) {
       item.status = Status::unstable;
-      item.detail += item.detail.empty() ? "allowed to fail" : ", allowed to fail";
+      item.detail += item.detail.empty() ? "allowed to fail" : " (allowed to fail)";
     }
     if (!event.project_url.empty() && !id(build, "id").empty()) item.url = event.project_url + "/-/jobs/" + id(build, "id");
     event.items.push_back(std::move(item));
@@ -90,7 +96,7 @@ Parsed job(const Json& body) {
   Event event = gitlab_common(body, "job");
   const std::string name = text(body, "build_name"), number = id(body, "build_id"), stage = text(body, "build_stage");
   event.action.clear();
-  event.status = lenient_status(text(body, "build_status"));
+  event.status = status_here(text(body, "build_status"));
   event.title = "Job " + first_of({name, "#" + number});
   if (!event.project_url.empty() && !number.empty()) event.url = event.project_url + "/-/jobs/" + number;
   event.duration_s = notifier::number(body, "build_duration");
@@ -102,13 +108,12 @@ Parsed job(const Json& body) {
   event.author_email = text(body, "commit", "author_email");
   add_fact(event, "Stage", stage);
   add_fact(event, "Environment", text(body, "environment", "name"));
-  if (!id(body, "pipeline_id").empty()) add_fact(event, "Pipeline", "#" + id(body, "pipeline_id"));
+  if (const std::string pipeline = id(body, "pipeline_id"); !pipeline.empty()) {
+    add_link(event, "Pipeline", "#" + pipeline, event.project_url.empty() ? "" : event.project_url + "/-/pipelines/" + pipeline);
+  }
   if (event.status == Status::failed) {
     add_fact(event, "Reason", failure_reason(body, "build_failure_reason"));
-    if (flag(body, "build_allow_failure")) {
-      event.status = Status::unstable;
-      add_fact(event, "Allowed to fail", "yes");
-    }
+    if (flag(body, "build_allow_failure")) event.status = Status::unstable;
   }
   if (!number.empty()) event.subject = "job/" + place(event) + number;
   event.history_key = "job/" + place(event) + event.branch + '/' + stage + '/' + name;
@@ -210,7 +215,7 @@ Parsed deployment(const Json& body) {
   Event event = gitlab_common(body, "deployment");
   const std::string environment = text(body, "environment"), number = id(body, "deployment_id"), commit_url = text(body, "commit_url");
   event.action.clear();
-  event.status = lenient_status(text(body, "status"));
+  event.status = status_here(text(body, "status"));
   event.title = "Deployment" + (environment.empty() ? "" : " to " + environment);
   event.url = text(body, "deployable_url");  // null when it was made through the API
   if (event.url.empty() && !event.project_url.empty()) event.url = event.project_url + "/-/environments";
@@ -244,7 +249,7 @@ Parsed vulnerability(const Json& body) {
   event.security = true;
   event.action = state;
   event.status = state == "resolved" ? Status::success : state == "dismissed" ? Status::none : Status::failed;
-  event.title = first_of({first_line(text(finding, "title")), "Vulnerability"});
+  event.title = "Vulnerability: " + first_of({first_line(text(finding, "title")), "without a title"});
   add_fact(event, "Severity", text(finding, "severity"));
   add_fact(event, "Found by", lower_words(text(finding, "report_type")));
   for (const Json& identifier : list(finding, "identifiers")) {
@@ -261,7 +266,7 @@ Parsed emoji(const Json& body) {
   Event event = gitlab_common(body, "emoji");
   bool confidential = flag(body, "note", "confidential") || flag(body, "note", "internal");
   const std::string about = topic(body, confidential), name = text(body, "object_attributes", "name");
-  event.title = name + (confidential && !at(body, "issue").is_object() ? "" : " on " + about);
+  event.title = name + (confidential && !at(body, "issue").is_object() ? "" : (event.action == "revoke" ? " from " : " to ") + about);
   event.url = text(body, "object_attributes", "awarded_on_url");
   return event;
 }

@@ -52,12 +52,12 @@ Parsed by_event_name(const Json& body) {
     } else if (event.kind == "group") {
       event.project = group;
       event.title = "Group " + first_of({group, text(body, "name")});
-      add_fact(event, "Before", text(body, "old_full_path"));
+      add_fact(event, "Formerly", text(body, "old_full_path"));
     } else {
       event.project = first_of({text(body, "path_with_namespace"), text(body, "path"), text(body, "name")});
       event.title = "Project " + first_of({text(body, "name"), event.project});
       event.actor = text(body, "owner_name");
-      add_fact(event, "Before", text(body, "old_path_with_namespace"));
+      add_fact(event, "Formerly", text(body, "old_path_with_namespace"));
       add_fact(event, "Visibility", text(body, "project_visibility"));
     }
     return event;
@@ -109,10 +109,10 @@ Parsed gitlab_small(const Json& body) {
   }
   if (kind != "access_token") return kind.empty() ? by_event_name(body) : Parsed(Dropped{"unknown kind"});
   Event event = gitlab_common(body, "access_token");
-  event.title = "Access token " + name + " expires";
+  const std::string expires = text(object, "expires_at");
+  event.title = "Access token " + name + " expires" + (expires.empty() ? "" : " on " + expires);
   event.action = "expiring";
   if (event.project.empty()) event.project = first_of({text(body, "group", "full_path"), text(body, "group", "group_path")});
-  add_fact(event, "Expires", text(object, "expires_at"));
   return event;
 }
 

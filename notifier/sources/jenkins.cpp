@@ -54,6 +54,18 @@ void set_number(Event& event, const std::string& number, const std::string& phas
 
 constexpr auto final_phase = "final";
 
+/// The log without what a Pipeline writes around each of its steps, and without its last line: the title says how it ended.
+std::string without_frame(std::string_view log) {
+  std::string out;
+  while (!log.empty()) {
+    const auto end = std::min(log.find('\n'), log.size() - 1) + 1;
+    const std::string_view line = log.substr(0, end);
+    if (!line.starts_with("[Pipeline]") && !line.starts_with("Finished: ")) out += line;
+    log.remove_prefix(end);
+  }
+  return out;
+}
+
 Parsed notification(const Json& body) {
   const Json& build = at(body, "build");
   const std::string phase = text(build, "phase"), url = text(build, "full_url"), relative = first_of({text(build, "url"), text(body, "url")});
@@ -71,10 +83,12 @@ Parsed notification(const Json& body) {
   if (culprits.size() == 1) event.author = text(culprits[0]);
   else add_fact(event, "Changes by", joined(culprits, nullptr));
   event.text = text(build, "notes");
-  if (event.text.empty() && event.status != Status::success) event.text = last_lines(text(build, "log"), 10);  // the end tells what broke
+  // The end of the log tells what broke.
+  if (event.text.empty() && event.status != Status::success) event.text = last_lines(without_frame(text(build, "log")), 10);
   const Json& tests = at(build, "test_summary");
   if (const std::size_t failed = whole(number(tests, "failed")); failed > 0) {
-    add_fact(event, "Tests", std::to_string(failed) + " of " + std::to_string(whole(number(tests, "total"))) + " failed");
+    const std::string report = url.empty() ? "" : url + (url.ends_with('/') ? "" : "/") + "testReport/";
+    add_link(event, "Tests", std::to_string(failed) + " of " + std::to_string(whole(number(tests, "total"))) + " failed", report);
     for (const Json& test : list(tests, "failed_tests")) {
       if (test.is_string()) event.items.push_back({text(test), "", "", Status::failed});
     }

@@ -30,9 +30,13 @@ Item condition_item(const Json& condition) {
   const char* const threshold_key = at(condition, "errorThreshold").is_null() ? "warningThreshold" : "errorThreshold";
   const std::string threshold = value_of(metric, at(condition, threshold_key));
   const std::string wanted = text(condition, "operator");  // what makes it fail: LT is "the value is less than the threshold"
-  const char* const sign = wanted == "LESS_THAN" || wanted == "LT" ? " < " : wanted == "GREATER_THAN" || wanted == "GT" ? " > "
-                           : wanted == "EQUALS" || wanted == "EQ" ? " = " : wanted == "NOT_EQUALS" || wanted == "NE" ? " ≠ " : ", threshold ";
-  item.detail = value.empty() ? "" : threshold.empty() ? value : value + sign + threshold;
+  const bool rating = metric.ends_with("_rating");
+  const char* const wish = wanted == "LESS_THAN" || wanted == "LT" ? ", required at least "
+                           : wanted == "GREATER_THAN" || wanted == "GT" ? (rating ? ", required " : ", allowed at most ")
+                           : wanted == "EQUALS" || wanted == "EQ" ? ", must not be "
+                           : wanted == "NOT_EQUALS" || wanted == "NE" ? ", required " : ", threshold ";
+  item.detail = value.empty() ? "" : threshold.empty() ? value : value + wish + threshold;
+  if (rating && threshold > "A" && threshold < "E" && wish == std::string_view(", required ")) item.detail += " or better";
   return item;
 }
 
@@ -52,11 +56,11 @@ Parsed parse_sonarqube(const Arrival& arrival) {
   event.commit = text(body, "revision");
   const std::string name = first_line(text(body, "qualityGate", "name")), branch = text(body, "branch", "name");
   event.title = gate.empty() ? "Analysis" : "Quality gate" + (name.empty() ? "" : " " + name);
-  if (text(body, "project", "name") != key) add_fact(event, "Name", text(body, "project", "name"));
+  if (lower_words(text(body, "project", "name")) != lower_words(key)) add_fact(event, "Name", text(body, "project", "name"));
   const bool pull_request = text(body, "branch", "type") == "PULL_REQUEST";
   if (pull_request) {  // its "name" is the number; the branch is not told
     event.on_default_branch = false;
-    event.title += ", pull request " + branch;
+    add_fact(event, "Pull request", branch);
   } else {
     event.branch = branch;
     if (const Json& main = at(body, "branch", "isMain"); main.is_boolean()) event.on_default_branch = main.get<bool>();

@@ -202,6 +202,11 @@ std::string last_lines(std::string_view text, std::size_t lines) {
   return std::string(from == text.npos || from == 0 ? text : text.substr(from + 1));
 }
 
+std::string blanks_for_underscores(std::string text) {
+  std::replace(text.begin(), text.end(), '_', ' ');
+  return text;
+}
+
 std::string lower_words(std::string_view text) {
   std::string words(text);
   for (char& c : words) c = c == '_' || c == '-' ? ' ' : c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
@@ -306,9 +311,10 @@ std::size_t whole(std::optional<double> number) {
 
 // --- what events share
 
+// No "created": to most senders that is what happened, not how far it has come.
 Status lenient_status(std::string_view word) {
   static constexpr std::pair<std::string_view, Status> words[] = {
-      {"created", Status::pending}, {"queued", Status::pending}, {"waiting for resource", Status::pending}, {"preparing", Status::pending},
+      {"queued", Status::pending}, {"waiting for resource", Status::pending}, {"preparing", Status::pending},
       {"scheduled", Status::pending}, {"requested", Status::pending}, {"waiting for callback", Status::pending},
       {"in progress", Status::running}, {"inprogress", Status::running}, {"started", Status::running}, {"start", Status::running},
       {"canceling", Status::running}, {"building", Status::running},
@@ -337,7 +343,14 @@ std::string header(const Arrival& arrival, std::string_view name) {
 }
 
 void add_fact(Event& event, const char* name, std::string value) {
+  // A newline is add_link()'s: nobody may hide an address behind other words.
+  std::replace(value.begin(), value.end(), '\n', ' ');
   if (!value.empty()) event.facts.emplace_back(name, std::move(value));
+}
+
+void add_link(Event& event, const char* name, const std::string& label, const std::string& url) {
+  add_fact(event, name, label);
+  if (!label.empty() && !url.empty()) event.facts.back().second += '\n' + url;
 }
 
 void set_ref(Event& event, const std::string& ref, const std::string& default_branch) {

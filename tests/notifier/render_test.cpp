@@ -30,7 +30,7 @@ Post failed_pipeline() {
   e.author = "Ada Quill";
   e.actor = "Ben Reed";
   e.duration_s = 192.4;
-  e.items = {{"unit", "https://gitlab.example/city/pump/-/jobs/1", "script_failure", Status::failed},
+  e.items = {{"unit", "https://gitlab.example/city/pump/-/jobs/1", "script failure", Status::failed},
              {"lint", "", "", Status::unstable},
              {"compile", "", "", Status::success}};
   e.items_total = 3;
@@ -99,6 +99,7 @@ Post huge(std::size_t field, std::size_t items, const std::string& piece) {
     e.items.push_back(
         {big.substr(0, 2000), "https://x.example/" + std::string(1900, '('), big.substr(0, 2000), Status::failed});
     e.facts.emplace_back(big.substr(0, 2000), big.substr(0, 2000));
+    e.facts.emplace_back("link", big.substr(0, 2000) + "\nhttps://x.example/" + big.substr(0, 500));
   }
   e.items_total = 1u << 30;
   return post;
@@ -117,10 +118,10 @@ TEST_CASE("a failed pipeline") {
   CHECK(a.at("color") == "#d0021b");
   CHECK(a.at("text") ==
         "**failed** – still failing (3rd, for 2 h) · 3 min 12 s\n"
-        "`main` · [1a2b3c4d](https://gitlab.example/city/pump/-/commit/1a2b3c4d5e6f7a8b9c0d) Open the \\*valve\\* "
+        "[1a2b3c4d](https://gitlab.example/city/pump/-/commit/1a2b3c4d5e6f7a8b9c0d) Open the \\*valve\\* "
         "slowly – Ada Quill\n"
-        "triggered by Ben Reed\n"
-        "- [unit](https://gitlab.example/city/pump/-/jobs/1) – script\\_failure\n"
+        "Triggered by Ben Reed\n"
+        "- [unit](https://gitlab.example/city/pump/-/jobs/1) – script failure\n"
         "- unstable: lint");
 }
 
@@ -131,9 +132,9 @@ TEST_CASE("status in words, with what changed") {
     post.event.status = status;
     post.change = change;
     const std::string t = text(post);
-    return t.substr(0, t.find('\n'));
+    return t.starts_with("**") ? t.substr(0, t.find('\n')) : "";
   };
-  CHECK(first_line(Status::failed, {}) == "**failed**");
+  CHECK(first_line(Status::failed, {}).empty());  // the title says it
   CHECK(first_line(Status::failed, {Turn::broken, 1, 0}) == "**failed** – broken");
   CHECK(first_line(Status::failed, {Turn::still_failing, 2, 0}) == "**failed** – still failing (2nd)");
   CHECK(first_line(Status::failed, {Turn::still_failing, 11, 90}) ==
@@ -141,14 +142,98 @@ TEST_CASE("status in words, with what changed") {
   CHECK(first_line(Status::failed, {Turn::still_failing, 21, 3 * 86400}) ==
         "**failed** – still failing (21st, for 3 d)");
   CHECK(first_line(Status::success, {Turn::fixed, 1, 7500}) == "**passed** – fixed after 2 h 5 min");
-  CHECK(first_line(Status::success, {Turn::still_good, 9, 0}) == "**passed**");
-  CHECK(first_line(Status::unstable, {}) == "**unstable**");
-  CHECK(first_line(Status::canceled, {}) == "**canceled**");
+  CHECK(first_line(Status::success, {Turn::still_good, 9, 0}).empty());
+  CHECK(first_line(Status::unstable, {}).empty());
+  CHECK(first_line(Status::canceled, {}).empty());
   for (const double nonsense :
        {-1.0, 1e300, std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     post.event.duration_s = nonsense;
-    CHECK(first_line(Status::running, {}) == "**running**");
+    CHECK(first_line(Status::running, {}).empty());
   }
+  post.event.duration_s = 5;
+  CHECK(first_line(Status::unstable, {}) == "**unstable** · 5 s");
+  post.event.duration_s.reset();
+  post.event.kind = "alert";
+  CHECK(first_line(Status::failed, {Turn::broken, 1, 0}).empty());
+  CHECK(first_line(Status::failed, {Turn::still_failing, 2, 7200}) == "**still firing (2nd, for 2 h)**");
+  CHECK(first_line(Status::success, {Turn::fixed, 2, 7200}) == "**resolved after 2 h**");
+  CHECK(first_line(Status::success, {Turn::fixed, 2, 0}).empty());
+}
+
+TEST_CASE("each kind has its own words for how it stands") {
+  Post post = neutral("", "", "X");
+  post.event.project.clear();
+  const auto said = [&](const char* kind, Status status, const char* action = "") {
+    post.event.kind = kind;
+    post.event.status = status;
+    post.event.action = action;
+    return title(post);
+  };
+  CHECK(said("pipeline", Status::waiting) == "X is waiting for somebody to start it");
+  CHECK(said("pipeline", Status::waiting, "approval") == "X is waiting for approval");
+  CHECK(said("deployment", Status::waiting) == "X is waiting for approval");
+  CHECK(said("job", Status::unstable) == "X failed (allowed to fail)");
+  CHECK(said("message", Status::success) == "X succeeded");
+  CHECK(said("vulnerability", Status::failed) == "X is open");
+  CHECK(said("vulnerability", Status::success) == "X is closed");
+  CHECK(said("gate", Status::unstable) == "X has warnings");
+  CHECK(said("bundle", Status::failed, "delete failed") == "Deletion of X failed");
+  CHECK(said("bundle", Status::failed, "failed") == "Creation of X failed");
+  CHECK(said("bundle", Status::success, "other completed") == "X succeeded");
+  post.event.facts = {{"Environment", "PROD"}};
+  CHECK(said("bundle", Status::success, "promotion completed") == "X was promoted to PROD");
+  CHECK(text(post) == "Triggered by Ada Quill");
+  CHECK(said("bundle", Status::success, "completed") == "X was created");
+  CHECK(text(post) == "Triggered by Ada Quill\nEnvironment: PROD");
+  post.event.facts = {{"Pull request", "12"}};
+  CHECK(said("gate", Status::failed) == "X failed for pull request 12");
+  post.event.facts.clear();
+  post.event.items_total = 2;
+  post.event.title = "2 alerts";
+  CHECK(said("alert", Status::failed) == "2 alerts are firing");
+}
+
+TEST_CASE("a fact that is an address is a link, and nothing else can be one") {
+  Post post = neutral("deployment", "", "Deployment to production");
+  const auto facts = [&](const char* value) {
+    post.event.facts = {{"Environment", "production"}, {"Tier", "production"}, {"F", value}};
+    return text(post);
+  };
+  CHECK(facts("https://pump.example/") == "F: [pump.example](https://pump.example/)");
+  CHECK(facts("https://pump.example/a") == "F: [pump.example\u200B/a](https://pump.example/a)");
+  CHECK(facts("!7\nhttps://git.example/7") == "F: [!7](https://git.example/7)");
+  CHECK(facts("!7\njavascript:x") == "F: !7");
+  CHECK(facts("see https://pump.example") == "F: see https:\u200B//pump.example");
+  CHECK(facts("javascript:alert(1)").find("](") == std::string::npos);
+  CHECK(facts("https://me@pump.example").find("](") == std::string::npos);
+  CHECK(facts("](https://x.example) @all\nhttps://x.example/)<!all>@all") ==
+        "F: [&#93;(https:\u200B//x.example) @\u200Ball](https://x.example/%29%3C!all%3E%40all)");
+  CHECK(facts("staging") == "F: staging");
+}
+
+TEST_CASE("what the title says is not said again") {
+  Post message = neutral("message", "", "Backup");
+  message.event.text = "Backup";
+  CHECK(text(message).empty());
+  message.event.text = "Backup\nof 3 TB";
+  CHECK(text(message) == "> of 3 TB");
+  message.event.text = "Backups\nof 3 TB";
+  CHECK(text(message) == "> Backups\n> of 3 TB");
+  Post issue = neutral("issue", "open", "#9 Leak");
+  issue.event.author = "Ada Quill";
+  CHECK(text(issue).empty());
+  issue.event.author = "Ben";
+  CHECK(text(issue) == "Author: Ben");
+  Post release = neutral("release", "create", "Release v1.2");
+  release.event.branch = "v1.2";
+  CHECK(text(release).empty());
+  release.event.title = "Release Spring";
+  CHECK(text(release) == "`v1.2`");
+  Post alert = neutral("alert", "", "DiskFull");
+  alert.event.actor.clear();
+  alert.event.status = Status::success;
+  alert.event.items = {{"DiskFull on a", "", "", Status::success}, {"DiskFull on b", "", "", Status::success}};
+  CHECK(text(alert) == "- DiskFull on a\n- DiskFull on b");
 }
 
 TEST_CASE("colours follow the status") {
@@ -163,7 +248,8 @@ TEST_CASE("colours follow the status") {
   CHECK(colour_of(Status::none) == colour_of(Status::skipped));
   CHECK(colour_of(Status::failed) != colour_of(Status::none));
   post.event.security = true;
-  CHECK(colour_of(Status::none) == "#d0021b");
+  CHECK(colour_of(Status::failed) == "#d0021b");
+  CHECK(colour_of(Status::none) == "#8d939a");  // dismissed
 }
 
 TEST_CASE("what says nothing about success is a sentence") {
@@ -181,7 +267,13 @@ TEST_CASE("what says nothing about success is a sentence") {
   push.event.action = "deleted";
   CHECK(title(push) == "city/pump · Ada Quill deleted branch main");
   push.event.action = "created";
-  CHECK(title(push) == "city/pump · Ada Quill pushed the new branch main with 1 commit");
+  CHECK(title(push) == "city/pump · Ada Quill created branch main with 1 commit");
+  push.event.action = "force-pushed";
+  CHECK(title(push) == "city/pump · Ada Quill force-pushed 1 commit to main");
+  push.event.items.clear();
+  push.event.items_total = 0;
+  push.event.commit = "1a2b3c4d5e6f";
+  CHECK(title(push) == "city/pump · Ada Quill moved main to 1a2b3c4d");
 
   Post tag = neutral("tag", "", "");
   tag.event.branch = "v1.2";
@@ -197,9 +289,12 @@ TEST_CASE("what says nothing about success is a sentence") {
 
   CHECK(title(neutral("merge_request", "merge", "!7 Add the pump")) == "city/pump · Ada Quill merged !7 Add the pump");
   CHECK(title(neutral("merge_request", "unapproved", "!7 A")) ==
-        "city/pump · Ada Quill took back the approval of !7 A");
+        "city/pump · Ada Quill withdrew the approval of !7 A");
+  CHECK(title(neutral("merge_request", "ready", "#7 A")) == "city/pump · Ada Quill marked pull request #7 A as ready");
+  CHECK(title(neutral("merge_request", "changes requested", "!7 A")) ==
+        "city/pump · Ada Quill requested changes on !7 A");
   CHECK(title(neutral("note", "", "!7 Add the pump")) == "city/pump · Ada Quill commented on !7 Add the pump");
-  CHECK(title(neutral("issue", "close", "#9 Leak")) == "city/pump · Ada Quill closed #9 Leak");
+  CHECK(title(neutral("issue", "close", "#9 Leak")) == "city/pump · Ada Quill closed issue #9 Leak");
   CHECK(title(neutral("release", "create", "v1.2")) == "city/pump · Ada Quill published release v1.2");
   CHECK(title(neutral("wiki", "update", "Home")) == "city/pump · Ada Quill updated wiki page Home");
   CHECK(title(neutral("artifact", "deployed", "pump.jar")) == "city/pump · Ada Quill deployed artifact pump.jar");
@@ -216,8 +311,8 @@ TEST_CASE("what says nothing about success is a sentence") {
 
   Post alert = neutral("alert", "", "DiskFull");
   alert.event.status = Status::failed;
-  CHECK(title(alert) == "city/pump · DiskFull fires");
-  CHECK(text(alert) == "**firing**\ntriggered by Ada Quill");
+  CHECK(title(alert) == "city/pump · DiskFull is firing");
+  CHECK(text(alert) == "Triggered by Ada Quill");
 }
 
 TEST_CASE("a title is Markdown only without a link") {
@@ -275,7 +370,7 @@ TEST_CASE("a template: values are defused, what is empty is false, nothing is wi
   CHECK(render(post).at("text") ==
         "city/pump main failed [Pipeline #1234](https://gitlab.example/city/pump/-/pipelines/1234) always: {{>title}} "
         "{{title}} @\u200Ball\n"
-        "* unit script\\_failure [unit](https://gitlab.example/city/pump/-/jobs/1)\n* lint \n* compile \n");
+        "* unit script failure [unit](https://gitlab.example/city/pump/-/jobs/1)\n* lint \n* compile \n");
   post.mention = "@cop";
   post.template_text = "{{title}}";
   CHECK(render(post).at("text") == "@cop\nPipeline #1234");
@@ -363,7 +458,7 @@ TEST_CASE("a generic source's own text goes as Markdown of others") {
 TEST_CASE("details are the failed items with their links") {
   const Json details = render_details(failed_pipeline());
   CHECK(details ==
-        Json{{"text", "- [unit](https://gitlab.example/city/pump/-/jobs/1) – script\\_failure\n- unstable: lint"}});
+        Json{{"text", "- [unit](https://gitlab.example/city/pump/-/jobs/1) – script failure\n- unstable: lint"}});
   Post post = failed_pipeline();
   post.event.items.clear();
   CHECK(render_details(post).is_null());
@@ -426,12 +521,12 @@ TEST_CASE("a preview for the terminal") {
         "  city/pump · main · Pipeline #1234 failed\n"
         "  https://gitlab.example/city/pump/-/pipelines/1234\n"
         "    failed – still failing (3rd, for 2 h) · 3 min 12 s\n"
-        "    `main` · 1a2b3c4d\n"
+        "    1a2b3c4d\n"
         "    (https://gitlab.example/city/pump/-/commit/1a2b3c4d5e6f7a8b9c0d)\n"
         "    a <b> & [31m c – Ada Quill\n"
-        "    triggered by Ben Reed\n"
+        "    Triggered by Ben Reed\n"
         "    - unit (https://gitlab.example/city/pump/-/jobs/1) –\n"
-        "      script_failure\n"
+        "      script failure\n"
         "    - unstable: lint\n");
   CHECK(page.find('\x1b') == std::string::npos);
   CHECK(for_terminal(render(post), true, 60).find("\x1b[1m\x1b[38;2;208;2;27m") != std::string::npos);

@@ -118,6 +118,7 @@ const std::map<std::string, std::string> expected_drops = {
     {"jenkins/generic_event-item", "unknown kind"},
     {"jenkins/statistics-step", "unknown kind"},
     {"sonarqube/no_gate", "no gate"},
+    {"alertmanager/empty", "no alerts"},
     {"artifactory/user-locked", "unknown kind"},
     {"github/ping", "ping"},
     {"github/create-branch", "push tells it"},
@@ -307,10 +308,10 @@ TEST_CASE("GitLab: pipelines") {
   CHECK(failed.url == "https://gitlab.city.example/city/pump/-/pipelines/1234");
   REQUIRE(failed.items.size() == 2);
   CHECK(failed.items[0].name == "unit tests");
-  CHECK(failed.items[0].detail == "script_failure");
+  CHECK(failed.items[0].detail == "script failure");
   CHECK(failed.items[0].url == "https://gitlab.city.example/city/pump/-/jobs/501");
   CHECK(failed.items[1].status == Status::unstable);
-  CHECK(failed.items[1].detail == "script_failure, allowed to fail");
+  CHECK(failed.items[1].detail == "script failure (allowed to fail)");
   CHECK(failed.subject == "gitlab/pipeline/https://gitlab.city.example/city/pump/1234");
   CHECK(event("gitlab/pipeline-success").subject == failed.subject);
   CHECK(event("gitlab/pipeline-success").history_key == failed.history_key);
@@ -320,10 +321,10 @@ TEST_CASE("GitLab: pipelines") {
   CHECK(detached.branch == "add-valve");
   CHECK(detached.target_branch == "main");
   CHECK(detached.on_default_branch == false);
-  CHECK(fact(detached, "Merge request") == "!7");
+  CHECK(fact(detached, "Merge request") == "!7\nhttps://gitlab.city.example/city/pump/-/merge_requests/7");
   const Event orphan = event("gitlab/pipeline-merge_request_null");
   CHECK(orphan.branch.empty());
-  CHECK(fact(orphan, "Merge request") == "!9");
+  CHECK(fact(orphan, "Merge request") == "!9\nhttps://gitlab.city.example/city/pump/-/merge_requests/9");
 
   CHECK(event("gitlab/pipeline-tag").is_tag);
   CHECK(event("gitlab/pipeline-manual").status == Status::waiting);
@@ -355,7 +356,7 @@ TEST_CASE("GitLab: jobs, pushes, tags") {
   CHECK(job.status == Status::failed);
   CHECK(job.title == "Job unit tests");
   CHECK(job.commit == "5e0b4a449f0c0d6f0b8e1a016f1d6bd05e0b4a44");
-  CHECK(fact(job, "Reason") == "script_failure");
+  CHECK(fact(job, "Reason") == "script failure");
   CHECK(event("gitlab/job-allowed_to_fail").status == Status::unstable);
   CHECK(event("gitlab/job-manual").status == Status::waiting);
   CHECK(event("gitlab/job-old_without_project").project == "city/pump");
@@ -428,8 +429,8 @@ TEST_CASE("Jenkins: COMPLETED and FINALIZED are one piece of news") {
   CHECK(finalized.title == "Build #42");
   CHECK(finalized.duration_s == doctest::Approx(184.2));
   CHECK(finalized.items_total == 2);
-  CHECK(fact(finalized, "Tests") == "2 of 128 failed");
-  CHECK(finalized.text == "[Pipeline] error\nERROR: script returned exit code 2\nFinished: FAILURE");
+  CHECK(fact(finalized, "Tests") == "2 of 128 failed\n" + finalized.url + "testReport/");
+  CHECK(finalized.text == "ERROR: script returned exit code 2");
   CHECK(event("jenkins/notification-unstable").status == Status::unstable);
   CHECK(event("jenkins/notification-aborted").status == Status::canceled);
   CHECK(event("jenkins/notification-no_full_url").dedup_key == "jenkins/tower/main#7 final");
@@ -447,11 +448,11 @@ TEST_CASE("SonarQube: what fails a gate is told with its threshold") {
   CHECK(gate.on_default_branch == true);
   REQUIRE(gate.items.size() == 3);
   CHECK(gate.items[0].name == "coverage on new code");
-  CHECK(gate.items[0].detail == "62.1 < 80");
-  CHECK(gate.items[1].detail == "89.4 > 3");
-  CHECK(gate.items[2].detail == "C > A");
+  CHECK(gate.items[0].detail == "62.1, required at least 80");
+  CHECK(gate.items[1].detail == "89.4, allowed at most 3");
+  CHECK(gate.items[2].detail == "C, required A");
   CHECK(gate.dedup_key == "sonarqube/AXtask1/SUCCESS/ERROR");
-  CHECK(event("sonarqube/gate-pull_request").title == "Quality gate City way, pull request 12");
+  CHECK(fact(event("sonarqube/gate-pull_request"), "Pull request") == "12");
   CHECK(event("sonarqube/gate-warn").status == Status::unstable);
   CHECK(event("sonarqube/task-failed").status == Status::failed);
   CHECK_FALSE(event("sonarqube/gate-no_branch").on_default_branch);
@@ -474,6 +475,11 @@ TEST_CASE("GitHub and Gitea") {
   CHECK(run.status == Status::failed);
   CHECK(run.title == "CI #42");
   CHECK(run.duration_s == doctest::Approx(125));
+  CHECK(run.commit_url == "https://github.city.example/city/pump/commit/" + run.commit);
+  CHECK(event("github/push-forced").action == "force-pushed");
+  CHECK(event("github/dependabot_alert-created").title == "Dependabot alert #5: Leaky parser");
+  CHECK(event("github/code_scanning_alert-created").title == "Code scanning alert #4: A leak");
+  CHECK(event("github/secret_scanning_alert-created").title == "Leaked secret: City key (#6)");
   CHECK(run.on_default_branch == true);
   CHECK(run.dedup_key == "github/72d3162e-cc78-11e3-81ab-4c9367dc0958");
   CHECK(event("github/workflow_run-requested").subject == run.subject);
@@ -562,7 +568,33 @@ TEST_CASE("status words") {
   CHECK(lenient_status("NOT_BUILT") == Status::skipped);
   CHECK(lenient_status("Error") == Status::failed);
   CHECK(lenient_status("timed_out") == Status::failed);
-  CHECK(lenient_status("nonsense") == Status::none);
+  for (const char* other : {"nonsense", "created", "CREATED", "UPDATED", "deleted", "open"}) CHECK(lenient_status(other) == Status::none);
+  CHECK(event("gitlab/job-created").status == Status::pending);  // GitLab's first state
+}
+
+TEST_CASE("the small JSON: the branch is no part of the project") {
+  const auto project = [](const char* name, const char* branch) {
+    return std::get<Event>(parsed(Format::generic, {{"project", name}, {"branch", branch}, {"status", "ok"}})).project;
+  };
+  CHECK(project("city/pump/main", "main") == "city/pump");
+  CHECK(project("city/pump/feature%2Fvalve", "feature/valve") == "city/pump");
+  CHECK(project("city/pump/feature/valve", "feature/valve") == "city/pump");
+  CHECK(project("city/pump/main", "refs/heads/main") == "city/pump");
+  CHECK(project("city/main", "") == "city/main");
+  CHECK(project("main", "main") == "main");
+  CHECK(project("/main", "main") == "/main");
+  CHECK(project("city/domain", "main") == "city/domain");
+}
+
+TEST_CASE("facts are one line each, but for a link") {
+  Event event;
+  add_fact(event, "A", "passed\nhttps://x.example");
+  add_link(event, "B", "!7\nhttps://x.example", "https://git.example/7");
+  add_link(event, "C", "!7", "");
+  add_link(event, "D", "", "https://git.example/7");
+  const std::vector<std::pair<std::string, std::string>> expected = {
+      {"A", "passed https://x.example"}, {"B", "!7 https://x.example\nhttps://git.example/7"}, {"C", "!7"}};
+  CHECK(event.facts == expected);
 }
 
 TEST_CASE("events survive the queue") {
