@@ -260,7 +260,7 @@ std::string explain(Format format, Verdict verdict) {
     case Verdict::good: return "the secret is right";
     case Verdict::missing: return "the request carries no secret that this source takes: set it " + where;
     case Verdict::wrong:
-      return "the secret or signature is not one of this source: compare it with `secrets` of the source in the notifier's configuration, "
+      return "the secret or signature is not one of this source: compare it with secrets_file of the source in the notifier's configuration, "
              "and set it " +
              where;
     case Verdict::stale:
