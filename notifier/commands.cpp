@@ -334,7 +334,7 @@ int send_test(const Settings& settings, const std::string& name) {
       return 0;
     }
     std::string what = fmt::format("{}: {}", shown, answer->reason);
-    if (!bot && channel.starts_with('@') && answer->outcome == Outcome::refused)
+    if (channel.starts_with('@') && answer->outcome == Outcome::refused)
       what += fmt::format("; or there is no user {}", channel.substr(1));
     return complain(what);
   } catch (const std::exception& error) {

@@ -411,8 +411,8 @@ bool read_text(std::string_view text, unsigned mode, const std::string& path, Se
     root.finish();
     if (const auto secret = secret_in(table, settings); (mode & S_IROTH) && !secret.empty())
       notes.push_back(
-          fmt::format("{} holds {}, which is a secret, and everybody on this host may read it (chmod 0640; "
-                      "or a file of its own: hook_file, queue_file)",
+          fmt::format("{0} holds {1}, which is a secret, and everybody on this host may read it (chmod o-r {0}; "
+                      "or put it into a file of its own: hook_file, queue_file)",
                       path, secret));
   } catch (const toml::parse_error& e) {
     errors.push_back({fmt::format("{}:{}", path, e.source().begin.line), "",
