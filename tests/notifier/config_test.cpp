@@ -216,6 +216,32 @@ TEST_CASE("a bot beside a hook is noted") {
   CHECK_NE(r.notes[0].find("token_file makes a bot"), std::string::npos);
 }
 
+TEST_CASE("the packaged example is good as it is, and knows every key that it shows") {
+  const Folder folder;
+  std::ifstream file(NOTIFIER_TESTS "/../../packaging/notifier.toml");
+  REQUIRE(file.good());
+  std::string as_is, all;
+  for (std::string line; std::getline(file, line); all += line + "\n") {
+    as_is += line + "\n";
+    const bool key = line.size() > 1 && line[0] == '#' && line[1] != ' ';
+    const bool twice = line.starts_with("#queue_file") || line.starts_with("#hook_file");
+    if (key && !twice) line.erase(0, 1);
+  }
+  CHECK_EQ(read(folder, as_is).all(), "");
+  const auto r = read(folder, all);
+  for (const auto& error : r.errors) {
+    CAPTURE(error.text());
+    CHECK_NE(error.what.find("cannot be read"), std::string::npos);  // the files are not here
+  }
+  CHECK_EQ(r.settings.routes.size(), 2);
+  const Settings defaults;
+  CHECK_EQ(r.settings.listen, defaults.listen);
+  CHECK_EQ(r.settings.queue_limit, defaults.queue_limit);
+  CHECK_EQ(r.settings.give_up_after_s, defaults.give_up_after_s);
+  CHECK_EQ(r.settings.mattermost.timeout_s, defaults.mattermost.timeout_s);
+  CHECK_EQ(r.settings.flood.digest_from, defaults.flood.digest_from);
+}
+
 TEST_CASE("who may read or write the file itself") {
   const Folder folder;
   const auto read_with = [&](const std::string& text, mode_t mode) {
