@@ -2,36 +2,28 @@
 
 #include <curl/curl.h>
 #include <fmt/format.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
-#include <iostream>
-#include <iterator>
+#include <cmath>
 #include <thread>
 
+#include "notifier/bot.h"
+#include "notifier/command_queue.h"
+#include "notifier/config.h"
 #include "notifier/mattermost.h"
-#include "notifier/queue.h"
+#include "notifier/quiet.h"
 #include "notifier/render.h"
 #include "notifier/routes.h"
-#include "notifier/sources/source.h"
+#include "notifier/sources/fields.h"
 #include "notifier/text.h"
 #include "radiotower/service/configuration.h"
 
 namespace radiotower::notifier {
 
 namespace {
-
-UnixMilliseconds now_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
-int complain(const std::string& what) {
-  fmt::print(stderr, "radiotower-notifier: {}\n", what);
-  return 1;
-}
 
 /// All of stdin, at most what the service would take.
 std::optional<std::string> read_stdin() {
@@ -103,22 +95,6 @@ std::optional<Event> event_of(const Source& source, const HeaderList& headers, c
   return std::get<Event>(std::move(parsed));
 }
 
-std::unique_ptr<Queue> open_queue(const Settings& settings) {
-  return std::make_unique<Queue>(open_queue_database(settings.queue, settings.state),
-                                 fmt::format("command:{}", getpid()));
-}
-
-/// Runs `work` on the queue; mistakes of the database become one line.
-template <typename Work>
-int with_queue(const Settings& settings, Work&& work) {
-  try {
-    return work(*open_queue(settings));
-  } catch (const std::exception& error) {
-    return complain(
-        fmt::format("the queue ({}): {}", settings.queue == "sqlite" ? settings.state : "PostgreSQL", error.what()));
-  }
-}
-
 int post_to_queue(const Settings& settings, const Event& event) {
   return with_queue(settings, [&](Queue& queue) {
     std::string why;
@@ -140,7 +116,9 @@ std::size_t keep(char* data, std::size_t size, std::size_t count, void* to) {
   return size * count;
 }
 
-/// One try. The status, or 0 with a sentence in `said`.
+constexpr long hopeless = -1;
+
+/// One try. The status; or 0 with a sentence in `said`, or `hopeless` where it would always be that sentence.
 long post_once(const PostCommand& command, const std::string& url, const std::string& secret, const HeaderList& headers,
                const std::string& body, std::string& said) {
   CURL* curl = curl_easy_init();
@@ -172,6 +150,11 @@ long post_once(const PostCommand& command, const std::string& url, const std::st
   if (result == CURLE_PEER_FAILED_VERIFICATION)
     said += command.ca_file.empty() ? " (--ca-file names the city's own CA)"
                                     : fmt::format(" (what {} holds does not vouch for it)", command.ca_file);
+  if (result == CURLE_SSL_CONNECT_ERROR && (said.find("wrong version number") != std::string::npos ||
+                                            said.find("packet length too long") != std::string::npos)) {
+    said = "it does not speak TLS at this port: write http:// instead of https://";
+    status = hopeless;
+  }
   curl_slist_free_all(list);
   curl_easy_cleanup(curl);
   return status;
@@ -201,6 +184,7 @@ int post_to_service(const PostCommand& command, const HeaderList& headers, const
       fmt::print("{}\n", for_terminal(said));
       return 0;
     }
+    if (status == hopeless) return complain(fmt::format("{}: {}", without_secret(url), said));
     if (status != 0 && status != 503)
       return complain(fmt::format("{} answered {}: {}", without_secret(url), status, for_terminal(said)));
     if (std::chrono::steady_clock::now() + pause >= patience) {
@@ -211,6 +195,27 @@ int post_to_service(const PostCommand& command, const HeaderList& headers, const
   }
 }
 
+/// 2 once a sentence stands on stderr: a person's slip, which a service would take for a word of the sender's own.
+int check_description(const PostCommand& command) {
+  if (!command.status.empty() && lower_words(command.status) != "none" &&
+      lenient_status(command.status) == Status::none) {
+    complain(
+        fmt::format("--status \"{}\" is not known: success, unstable, failed, canceled, skipped, running, pending or "
+                    "waiting",
+                    for_terminal(command.status)));
+    return 2;
+  }
+  double seconds = 0;
+  const char* const end = command.duration.data() + command.duration.size();
+  const auto read = std::from_chars(command.duration.data(), end, seconds);
+  if (!command.duration.empty() &&
+      (read.ec != std::errc() || read.ptr != end || !std::isfinite(seconds) || seconds < 0)) {
+    complain(fmt::format("--duration \"{}\" is no number of seconds: 95, or 1.5", for_terminal(command.duration)));
+    return 2;
+  }
+  return 0;
+}
+
 }  // namespace
 
 int post(const PostCommand& given, const Settings* settings) {
@@ -218,6 +223,7 @@ int post(const PostCommand& given, const Settings* settings) {
   HeaderList headers;
   if (!parse_headers(command.headers, headers)) return 2;
   std::string body;
+  if (const int wrong = check_description(command); wrong != 0) return wrong;
   const bool described = !command.text.empty() || !command.title.empty() || !command.status.empty();
   if (described) {
     Json json = Json::object();
@@ -253,6 +259,18 @@ int post(const PostCommand& given, const Settings* settings) {
   return event ? post_to_queue(*settings, *event) : status;
 }
 
+namespace {
+
+/// ", held back until 07:00" of a post that quiet hours would hold back now; of others by their hours.
+std::string held_back(const Post& post) {
+  if (!post.quiet) return {};
+  const auto [from, to] = *post.quiet;
+  if (end_of_quiet(*post.quiet, now_ms()) != 0) return fmt::format(", held back until {:02}:{:02}", to / 60, to % 60);
+  return fmt::format(", held back from {:02}:{:02} until {:02}:{:02}", from / 60, from % 60, to / 60, to % 60);
+}
+
+}  // namespace
+
 int preview(const Settings& settings, const std::string& source_name, const std::string& change_word,
             const std::vector<std::string>& header_lines) {
   HeaderList headers;
@@ -273,132 +291,55 @@ int preview(const Settings& settings, const std::string& source_name, const std:
   const auto posts = route(settings, *event, change, why);
   fmt::print("{} {} of {}{}{}\n", for_terminal(event->source), for_terminal(event->kind),
              event->project.empty() ? "no project" : for_terminal(event->project),
-             event->status == Status::none ? "" : ", ", word(event->status));
+             event->status == Status::none ? "" : ", ", event->status == Status::none ? "" : word(event->status));
   if (posts.empty()) fmt::print("not posted: {}\n", why);
-  winsize size{};
-  const bool terminal = isatty(1) && ioctl(1, TIOCGWINSZ, &size) == 0;
-  (void)size;
   for (const Post& post : posts)
-    fmt::print("\n#{} by {}\n{}\n", post.channel, post.route, for_terminal(render(post), terminal));
+    fmt::print("\n{} by {}{}\n{}\n", channel_as_shown(post.channel), post.route, held_back(post),
+               for_terminal(render(post), isatty(1) != 0));
   return 0;
 }
 
 int send_test(const Settings& settings, const std::string& name) {
   const std::string channel = name.starts_with('#') ? name.substr(1) : name;
+  if (!is_channel_name(channel)) {
+    complain(
+        fmt::format("\"{}\" is not the name of a channel in URLs: {}", for_terminal(channel), channel_name_in_short));
+    return 2;
+  }
   try {
     Client client(settings.mattermost);
     std::optional<Answer> answer;
-    const auto done = [&](Answer a) { answer = std::move(a); };
-    const auto wait = [&] {
-      while (!answer) client.turn(std::chrono::milliseconds(200));
-    };
     const Json payload = {
         {"attachments",
          Json::array({{{"fallback", "Radiotower can post here."},
                        {"color", "#2fa44f"},
                        {"title", "Radiotower can post here."},
                        {"text", "A test of `radiotower-notifier send-test`: the way to this channel works."}}})}};
-    if (settings.mattermost.bot()) {
-      client.rest("GET", fmt::format("/teams/name/{}/channels/name/{}", settings.mattermost.team, channel), nullptr,
-                  done);
-      wait();
-      if (answer->outcome == Outcome::delivered) {
-        const Json body = {{"channel_id", answer->body.value("id", "")}, {"message", ""}, {"props", payload}};
-        answer.reset();
-        client.rest("POST", "/posts", body, done);
-        wait();
-      }
+    const bool bot = settings.mattermost.bot();
+    Bot speaker(client, settings.mattermost.team);
+    if (bot) {
+      Bot::Task task;
+      task.channel = channel;
+      task.payload = payload;
+      task.identity = fmt::format("send-test-{}-{}", getpid(), now_ms());  // Mattermost posts none twice
+      speaker.say(std::move(task), [&](Bot::Result result) { answer = std::move(result.answer); });
     } else {
-      client.post_hook(channel, payload, done);
-      wait();
+      client.post_hook(channel, payload, [&](Answer a) { answer = std::move(a); });
     }
-    if (answer->outcome != Outcome::delivered)
-      return complain(fmt::format("#{}: {}", for_terminal(channel), answer->reason));
-    fmt::print("Mattermost took it: look at #{}\n", for_terminal(channel));
-    return 0;
+    while (!answer) client.turn(std::chrono::milliseconds(200));
+    const std::string shown = channel_as_shown(channel);
+    if (answer->outcome == Outcome::delivered) {
+      if (bot || settings.mattermost.hook != prints || settings.mattermost.hooks.contains(channel))
+        fmt::print("Mattermost took it: look at {}\n", shown);
+      return 0;
+    }
+    std::string what = fmt::format("{}: {}", shown, answer->reason);
+    if (channel.starts_with('@') && answer->outcome == Outcome::refused)
+      what += fmt::format("; or there is no user {}", channel.substr(1));
+    return complain(what);
   } catch (const std::exception& error) {
     return complain(error.what());
   }
-}
-
-namespace {
-
-std::string when(UnixMilliseconds at) {
-  const std::time_t whole = at / 1000;
-  std::tm t{};
-  localtime_r(&whole, &t);
-  return fmt::format("{:04}-{:02}-{:02} {:02}:{:02}", t.tm_year + 1900, t.tm_mon + 1, t.tm_mday, t.tm_hour, t.tm_min);
-}
-
-std::string summary(const DeadLetter& letter) {
-  try {
-    const Event event = post_from_json(Json::parse(letter.json)).event;
-    return for_terminal(fmt::format("{} {} {} {}", event.project, event.branch, event.title, word(event.status)));
-  } catch (const std::exception&) {
-    return "(unreadable)";
-  }
-}
-
-}  // namespace
-
-int dead_list(const Settings& settings) {
-  return with_queue(settings, [&](Queue& queue) {
-    std::int64_t after = 0;
-    std::size_t total = 0;
-    for (;;) {
-      const auto letters = queue.dead(200, after);
-      if (letters.empty()) break;
-      for (const DeadLetter& letter : letters) {
-        if (total++ == 0)
-          fmt::print("{:>8}  {:16}  {:20}  {}\n", "id", "died", "channel", "what, and why it could not be posted");
-        fmt::print("{:>8}  {:16}  {:20}  {}\n{:>50}{}\n", letter.id, when(letter.died), "#" + letter.channel,
-                   summary(letter), "", for_terminal(letter.reason));
-        after = letter.id;
-      }
-    }
-    if (total == 0)
-      fmt::print("no dead letters\n");
-    else
-      fmt::print("{} dead letter{}: `dead show ID`, `dead retry ID...|--all`, `dead drop ID...|--all`\n", total,
-                 total == 1 ? "" : "s");
-    return 0;
-  });
-}
-
-int dead_show(const Settings& settings, std::int64_t id) {
-  return with_queue(settings, [&](Queue& queue) {
-    const auto letter = queue.dead_letter(id);
-    if (!letter) return complain(fmt::format("there is no dead letter {}", id));
-    fmt::print("{} for #{}: made {}, dead since {}, tried {} times\nreason: {}\n\n", letter->id, letter->channel,
-               when(letter->made), when(letter->died), letter->attempts, for_terminal(letter->reason));
-    fmt::print("{}\n", for_terminal(render(post_from_json(Json::parse(letter->json))), isatty(1) != 0));
-    return 0;
-  });
-}
-
-int dead_retry(const Settings& settings, const std::vector<std::int64_t>& ids, bool all) {
-  if (ids.empty() && !all) return complain("which? ids of `dead list`, or --all");
-  return with_queue(settings, [&](Queue& queue) {
-    const std::size_t n = queue.retry_dead(all ? std::span<const std::int64_t>() : std::span(ids), now_ms());
-    fmt::print("{} wait{} again; the running service posts {}\n", n, n == 1 ? "s" : "", n == 1 ? "it" : "them");
-    return all || n == ids.size() ? 0 : complain(fmt::format("{} of the ids are no dead letters", ids.size() - n));
-  });
-}
-
-int dead_drop(const Settings& settings, const std::vector<std::int64_t>& ids, bool all) {
-  if (ids.empty() && !all) return complain("which? ids of `dead list`, or --all");
-  return with_queue(settings, [&](Queue& queue) {
-    std::vector<std::int64_t> these = ids;
-    // Those that are there now: what dies meanwhile was not meant.
-    for (std::int64_t after = 0; all;) {
-      const auto letters = queue.dead(200, after);
-      if (letters.empty()) break;
-      for (const DeadLetter& letter : letters) these.push_back(after = letter.id);
-    }
-    const std::size_t n = queue.drop_dead(these);
-    fmt::print("{} dropped\n", n);
-    return all || n == ids.size() ? 0 : complain(fmt::format("{} of the ids are no dead letters", ids.size() - n));
-  });
 }
 
 void describe(const Settings& settings) {
@@ -409,7 +350,7 @@ void describe(const Settings& settings) {
                    ? ", from anyone"
                    : fmt::format(", {} secret{}", source.secrets.size(), source.secrets.size() == 1 ? "" : "s"));
   for (const Route& r : settings.routes)
-    fmt::print("routes  {} -> {}\n", r.name, r.channel.empty() ? "dropped" : "#" + r.channel);
+    fmt::print("routes  {} -> {}\n", r.name, r.channel.empty() ? "dropped" : channel_as_shown(r.channel));
   if (settings.mattermost.bot())
     fmt::print("posts   to {} as a bot of team {}\n", without_secret(settings.mattermost.url),
                settings.mattermost.team);
@@ -418,7 +359,7 @@ void describe(const Settings& settings) {
   else if (!settings.mattermost.hook.empty())
     fmt::print("posts   to {}\n", without_secret(settings.mattermost.hook));
   for (const auto& [channel, hook] : settings.mattermost.hooks)
-    fmt::print("posts   #{} to {}\n", channel, without_secret(hook));
+    if (!settings.mattermost.bot()) fmt::print("posts   {} to {}\n", channel_as_shown(channel), without_secret(hook));
   fmt::print("keeps   {}\n", settings.queue == "sqlite" ? settings.state + "/queue.sqlite" : "its queue in PostgreSQL");
 }
 

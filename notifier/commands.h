@@ -18,7 +18,7 @@ struct PostCommand {
   std::string url, secret_file, ca_file;  // of a service that runs elsewhere; empty url: the queue of this host
   unsigned wait_s = 30;                   // how long to try while the service cannot be reached or says 503
 };
-/// 0 stored (or dropped on purpose), 1 refused or not stored, 3 the service could not be reached.
+/// 0 stored (or dropped on purpose), 1 refused or not stored, 2 wrong use, 3 the service could not be reached.
 int post(const PostCommand& command, const Settings* settings);
 
 /// What would be posted for the event on stdin, where, and by which route.
@@ -27,7 +27,8 @@ int preview(const Settings& settings, const std::string& source, const std::stri
 /// Posts one test message now, past the queue, and explains what happens.
 int send_test(const Settings& settings, const std::string& channel);
 
-int dead_list(const Settings& settings);
+/// `program`: how it was called, for the commands that the last line names ("radiotower-notifier --config x.toml").
+int dead_list(const Settings& settings, const std::string& program);
 int dead_show(const Settings& settings, std::int64_t id);
 int dead_retry(const Settings& settings, const std::vector<std::int64_t>& ids, bool all);
 int dead_drop(const Settings& settings, const std::vector<std::int64_t>& ids, bool all);

@@ -1,147 +1,30 @@
 #include "notifier/config.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <limits>
 #include <set>
 
+#include "notifier/config_section.h"
 #include "notifier/history.h"
 #include "notifier/mattermost.h"
 #include "notifier/render.h"
 #include "notifier/routes.h"
 #include "notifier/sql.h"
 #include "notifier/tls.h"
+#include "notifier/tls_report.h"
 #include "radiotower/net/address.h"
-#include "radiotower/service/toml.h"
 
 namespace radiotower::notifier {
 
 namespace {
-
-/// One table of the file. Remembers which of its keys somebody asked for, so that the others can be called unknown.
-class Section {
- public:
-  Section(const toml::table& table, std::string name, const std::string& path, ConfigErrors& errors)
-      : table_(table), name_(std::move(name)), path_(path), errors_(errors) {}
-
-  const toml::node* find(std::string_view key) {
-    known_.emplace(key);
-    return table_.get(key);
-  }
-  bool wrong(const toml::node& node, std::string_view key, std::string what, std::string hint) const {
-    errors_.push_back({where(node), full(key), std::move(what), std::move(hint)});
-    return false;
-  }
-  bool wrong(std::string_view key, std::string what, std::string hint) const {
-    const toml::node* node = table_.get(key);
-    return wrong(node ? *node : static_cast<const toml::node&>(table_), key, std::move(what), std::move(hint));
-  }
-  bool has(std::string_view key) const { return table_.contains(key); }
-
-  bool text(std::string_view key, std::string& out) {
-    const toml::node* node = find(key);
-    if (!node) return false;
-    if (!node->is_string()) return wrong(*node, key, "must be a text", fmt::format("{} = \"...\", in quotes", key));
-    if (node->as_string()->get().find('\0') != std::string::npos)
-      return wrong(*node, key, "holds a NUL character", "plain text");
-    out = node->as_string()->get();
-    return true;
-  }
-  bool boolean(std::string_view key, bool& out) {
-    const toml::node* node = find(key);
-    if (!node) return false;
-    if (!node->is_boolean())
-      return wrong(*node, key, "must be true or false", fmt::format("{} = true, without quotes", key));
-    out = node->as_boolean()->get();
-    return true;
-  }
-  template <typename Number>
-  bool number(std::string_view key, Number& out, std::int64_t smallest, std::int64_t largest) {
-    const toml::node* node = find(key);
-    if (!node) return false;
-    if (!node->is_integer())
-      return wrong(*node, key, "must be a whole number", fmt::format("{} = 10, without quotes", key));
-    const std::int64_t value = node->as_integer()->get();
-    if (value < smallest || value > largest)
-      return wrong(*node, key, fmt::format("{} is out of range {}-{}", value, smallest, largest),
-                   "docs/notifier.md says what it means");
-    out = static_cast<Number>(value);
-    return true;
-  }
-  /// A list of texts; where `single_too`, one text is a list of one.
-  bool list(std::string_view key, std::vector<std::string>& out, bool single_too) {
-    const toml::node* node = find(key);
-    if (!node) return false;
-    std::vector<std::string> values;
-    if (node->is_string() && single_too) {
-      values.push_back(node->as_string()->get());
-    } else if (node->is_array()) {
-      for (const toml::node& element : *node->as_array()) {
-        if (!element.is_string())
-          return wrong(element, key, "must be a list of texts", fmt::format("{} = [\"...\", \"...\"]", key));
-        values.push_back(element.as_string()->get());
-      }
-    } else {
-      return wrong(*node, key, "must be a list of texts", fmt::format("{} = [\"...\", \"...\"]", key));
-    }
-    if (values.empty()) return wrong(*node, key, "the list is empty", "leave the key out for all");
-    if (values.size() > 1000)
-      return wrong(*node, key, "more than 1000 entries", "globs such as \"group/*\" say it in fewer");
-    out = std::move(values);
-    return true;
-  }
-  template <typename Function>
-  void section(std::string_view key, Function&& read) {
-    const toml::node* node = find(key);
-    if (!node) return;
-    if (!node->is_table()) {
-      wrong(*node, key, "is a section", fmt::format("[{}]", full(key)));
-      return;
-    }
-    Section inner(*node->as_table(), full(key), path_, errors_);
-    read(inner);
-    inner.finish();
-  }
-  template <typename Function>
-  void each(Function&& read) {  // every key, known before or not
-    for (const auto& [key, node] : table_) {
-      known_.emplace(key.str());
-      read(std::string(key.str()), node);
-    }
-  }
-  /// Complains about the keys that nobody asked for.
-  void finish() {
-    for (const auto& [key, node] : table_) {
-      if (known_.contains(key.str())) continue;
-      std::string_view best;
-      std::size_t nearest = 4;
-      for (const auto& candidate : known_)
-        if (const std::size_t d = edit_distance(key.str().substr(0, 64), candidate); d < nearest)
-          best = candidate, nearest = d;
-      wrong(node, key.str(), "unknown key",
-            best.empty() ? "docs/notifier.md lists the keys" : fmt::format("did you mean {}?", best));
-    }
-  }
-  std::string full(std::string_view key) const {
-    return name_.empty() ? std::string(key) : fmt::format("{}.{}", name_, key);
-  }
-  std::string where(const toml::node& node) const { return fmt::format("{}:{}", path_, node.source().begin.line); }
-  std::string place() const { return where(table_); }
-  const std::string& path() const { return path_; }
-  ConfigErrors& errors() const { return errors_; }
-
- private:
-  const toml::table& table_;
-  std::string name_;
-  const std::string& path_;
-  ConfigErrors& errors_;
-  std::set<std::string, std::less<>> known_;
-};
 
 std::string resolve(const std::string& name, const std::string& config_path) {
   const std::filesystem::path path = name;
@@ -179,10 +62,15 @@ bool secret_of_file(Section& section, std::string_view key, std::string& out) {
   return true;
 }
 
-void readable(Section& section, std::string_view key, const std::string& path) {
+bool readable(Section& section, std::string_view key, const std::string& path, bool secret = false) {
   std::string why;
-  if (!read_file(path, 4 << 20, why))
-    section.wrong(key, fmt::format("{} {}", path, why), "a PEM file that the service's user may read");
+  const auto file = read_file(path, 4 << 20, why);
+  if (!file) return section.wrong(key, fmt::format("{} {}", path, why), "a PEM file that the service's user may read");
+  // As for a file of secrets: the group may read it and nothing more.
+  if (secret && (file->mode & (S_IROTH | S_IWOTH | S_IWGRP)))
+    return section.wrong(key, fmt::format("mode {:04o} of {} lets others at it", file->mode, path),
+                         fmt::format("chmod {}o-rwx {}", file->mode & S_IWGRP ? "g-w," : "", path));
+  return true;
 }
 
 bool one_of(Section& section, std::string_view key, std::string& out, std::initializer_list<std::string_view> words) {
@@ -208,7 +96,7 @@ void check_template_key(Section& section, std::string_view key, const std::strin
                   "\"{{title}} is {{status}}\", sections as {{#items}}...{{/items}}");
 }
 
-void read_mattermost(Section& section, Mattermost& m) {
+void read_mattermost(Section& section, Mattermost& m, std::vector<std::string>& notes) {
   std::string why, hint;
   std::string_view hook_key = "hook";
   if (section.text("hook", m.hook) && section.has("hook_file"))
@@ -238,9 +126,20 @@ void read_mattermost(Section& section, Mattermost& m) {
       !section.has("hook_file"))
     section.wrong("hook", "there is no way to Mattermost",
                   "hook = \"https://192.168.0.105:8065/hooks/...\" (Mattermost: Integrations > Incoming Webhooks)");
-  if (file_name(section, "ca_file", m.ca_file)) readable(section, "ca_file", m.ca_file);
+  if (section.has("token_file") && (section.has("hook") || section.has("hook_file") || section.has("hooks")))
+    notes.emplace_back("hook and [mattermost.hooks] are not used: token_file makes a bot");
+  if (file_name(section, "ca_file", m.ca_file) && readable(section, "ca_file", m.ca_file)) {
+    try {
+      describe_ca_file(m.ca_file);
+    } catch (const std::exception& error) {
+      std::string_view what = error.what();
+      if (constexpr std::string_view key = "mattermost.ca_file "; what.starts_with(key)) what.remove_prefix(key.size());
+      section.wrong("ca_file", std::string(what), "the city's own CA as a PEM file");
+    }
+  }
   section.text("proxy", m.proxy);
-  section.number("timeout_seconds", m.timeout_s, 15, 300);
+  section.number("timeout_seconds", m.timeout_s, 15, 300,
+                 "how long one request to Mattermost may take, from the connection to the answer; 30 by default");
 }
 
 void read_source(Section& section, Source& source) {
@@ -322,7 +221,7 @@ void read_route(Section& section, Route& r, const Settings& settings) {
       "pipeline",     "job",     "push",  "tag",          "merge_request", "note",      "issue",
       "deployment",   "release", "wiki",  "feature_flag", "emoji",         "milestone", "vulnerability",
       "access_token", "member",  "group", "project",      "build",         "gate",      "artifact",
-      "image",        "bundle",  "alert", "message",      "check",         "user",      "package"};
+      "image",        "bundle",  "alert", "message",      "check",         "package"};
   for (const std::string& kind : r.event)
     if (kind.find_first_of("*?!") == std::string::npos && !kinds.contains(kind))
       section.wrong("event", fmt::format("\"{}\" is not known", kind),
@@ -338,12 +237,9 @@ void read_route(Section& section, Route& r, const Settings& settings) {
   if (bool only = false; section.boolean("security", only)) r.security = only;
   if (section.text("channel", r.channel)) {
     if (r.channel.starts_with('#')) r.channel.erase(0, 1);
-    const bool direct = r.channel.starts_with('@');
-    if (r.channel.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-_.", direct ? 1 : 0) != std::string::npos ||
-        r.channel.size() > 64)
+    if (!is_channel_name(r.channel))
       section.wrong("channel", fmt::format("\"{}\" is not the name of a channel in URLs", r.channel),
-                    "lower-case letters, digits, - and _: \"alerts\", or \"@user\"; it is in the channel's link, not "
-                    "in its title");
+                    channel_name_in_short);
   } else if (bool drop = false; !(section.boolean("drop", drop) && drop)) {
     section.wrong("channel", "the route leads nowhere",
                   "channel = \"alerts\", or drop = true to post nothing for what matches");
@@ -388,16 +284,19 @@ void read_root(Section& root, Settings& s, std::vector<std::string>& notes) {
                "queue = \"sqlite\", or \"postgresql://user@host/database\"");
   if (postgresql && !postgresql_compiled_in())
     root.wrong("queue", "this program was built without PostgreSQL", "queue = \"sqlite\"; or build with libpq-dev");
-  root.number("queue_limit", s.queue_limit, 100, 10'000'000);
-  if (std::uint32_t hours = 0; root.number("give_up_after_hours", hours, 1, 24 * 365)) s.give_up_after_s = hours * 3600;
-  root.text("public_url", s.public_url);
+  root.number("queue_limit", s.queue_limit, 100, 10'000'000,
+              "how many posts may wait or be dead before senders get 503; 100000 by default");
+  if (std::uint32_t hours = 0;
+      root.number("give_up_after_hours", hours, 1, 24 * 365,
+                  "after how many hours without success a post becomes a dead letter; 72 by default"))
+    s.give_up_after_s = hours * 3600;
   std::string match = "first";
   one_of(root, "route_match", match, {"first", "all"});
   s.every_match = match == "all";
   root.section("tls", [&](Section& tls) {
     const std::size_t before = tls.errors().size();
     if (file_name(tls, "certificate", s.certificate)) readable(tls, "certificate", s.certificate);
-    if (file_name(tls, "private_key", s.private_key)) readable(tls, "private_key", s.private_key);
+    if (file_name(tls, "private_key", s.private_key)) readable(tls, "private_key", s.private_key, true);
     if (s.certificate.empty() != s.private_key.empty())
       tls.wrong(s.certificate.empty() ? "certificate" : "private_key", "certificate and private_key belong together",
                 "set both for HTTPS, or none");
@@ -413,7 +312,7 @@ void read_root(Section& root, Settings& s, std::vector<std::string>& notes) {
     one_of(log, "format", s.log_format, {"text", "json"});
   });
   if (root.has("mattermost"))
-    root.section("mattermost", [&](Section& section) { read_mattermost(section, s.mattermost); });
+    root.section("mattermost", [&](Section& section) { read_mattermost(section, s.mattermost, notes); });
   else
     root.wrong("mattermost", "there is no way to Mattermost",
                "[mattermost] with hook = \"https://192.168.0.105:8065/hooks/...\"");
@@ -434,11 +333,16 @@ void read_root(Section& root, Settings& s, std::vector<std::string>& notes) {
     if (source.open) notes.push_back(fmt::format("[sources.{}] takes events from anyone who can connect", source.name));
   root.section("flood", [&](Section& flood) {
     Flood& f = s.flood;
-    flood.number("posts_per_second", f.posts_per_second, 1, 1000);
-    flood.number("burst", f.burst, 1, 10'000);
-    flood.number("channel_posts_per_minute", f.channel_posts_per_minute, 1, 10'000);
-    flood.number("channel_burst", f.channel_burst, 1, 10'000);
-    flood.number("digest_from", f.digest_from, 2, 10'000);
+    flood.number("posts_per_second", f.posts_per_second, 1, 1000,
+                 "how many posts a second go out to all channels together; 10 by default, as Mattermost's own limit");
+    flood.number("burst", f.burst, 1, 10'000,
+                 "how many posts may go out at once before posts_per_second counts; 100 by default");
+    flood.number("channel_posts_per_minute", f.channel_posts_per_minute, 1, 10'000,
+                 "how many posts a minute a channel gets, as people can read them; 20 by default");
+    flood.number("channel_burst", f.channel_burst, 1, 10'000,
+                 "how many posts a channel gets at once before channel_posts_per_minute counts; 10 by default");
+    flood.number("digest_from", f.digest_from, 2, 10'000,
+                 "how many waiting posts of a channel become one digest; 3 by default");
   });
   root.section("people", [&](Section& people) {
     people.each([&](const std::string& name, const toml::node& node) {
@@ -473,20 +377,43 @@ void read_root(Section& root, Settings& s, std::vector<std::string>& notes) {
   if (!s.mattermost.hook.empty() || s.mattermost.bot()) return;
   for (const auto& r : s.routes)
     if (!r.channel.empty() && !s.mattermost.hooks.contains(r.channel))
-      root.wrong("mattermost", fmt::format("no hook for #{} of {}", r.channel, r.name),
+      root.wrong("mattermost", fmt::format("no hook for {} of {}", channel_as_shown(r.channel), r.name),
                  fmt::format("[mattermost.hooks] {} = \"https://.../hooks/...\", or one hook for all", r.channel));
 }
 
-}  // namespace
+/// What stands in the file itself and is a secret: "the hook", "a password"; empty: nothing.
+std::string_view secret_in(const toml::table& table, const Settings& s) {
+  const auto mattermost = table["mattermost"];
+  if (mattermost["hook"].is_string() && s.mattermost.hook != prints) return "the hook";
+  if (!s.mattermost.hooks.empty()) return "the hook";
+  const auto has_password = [](std::string_view url) {
+    const std::size_t scheme = url.find("://");
+    if (url.find("password=") != std::string_view::npos) return true;
+    if (scheme == std::string_view::npos) return false;
+    const std::string_view authority = url.substr(scheme + 3, url.find_first_of("/?#", scheme + 3) - (scheme + 3));
+    const std::size_t at = authority.rfind('@');
+    return at != std::string_view::npos && authority.substr(0, at).find(':') != std::string_view::npos;
+  };
+  const bool password = (table["queue"].is_string() && has_password(s.queue)) || has_password(s.mattermost.proxy);
+  return password ? "a password" : "";
+}
 
-bool read_settings_text(std::string_view text, const std::string& path, Settings& settings, ConfigErrors& errors,
-                        std::vector<std::string>& notes) {
+bool read_text(std::string_view text, unsigned mode, const std::string& path, Settings& settings, ConfigErrors& errors,
+               std::vector<std::string>& notes) {
   const std::size_t before = errors.size();
+  if (mode & S_IWOTH)
+    errors.push_back({path, "", fmt::format("mode {:04o} lets others change it", mode),
+                      fmt::format("chmod o-w {}: who writes it decides where posts go", path)});
   try {
     const toml::table table = toml::parse(text, path);
     Section root(table, "", path, errors);
     read_root(root, settings, notes);
     root.finish();
+    if (const auto secret = secret_in(table, settings); (mode & S_IROTH) && !secret.empty())
+      notes.push_back(
+          fmt::format("{0} holds {1}, which is a secret, and everybody on this host may read it (chmod o-r {0}; "
+                      "or put it into a file of its own: hook_file, queue_file)",
+                      path, secret));
   } catch (const toml::parse_error& e) {
     errors.push_back({fmt::format("{}:{}", path, e.source().begin.line), "",
                       fmt::format("not TOML: {}", e.description()), toml_in_short});
@@ -496,19 +423,32 @@ bool read_settings_text(std::string_view text, const std::string& path, Settings
   return errors.size() == before;
 }
 
+}  // namespace
+
+bool is_channel_name(std::string_view channel) {
+  const std::string_view name = channel.substr(channel.starts_with('@') ? 1 : 0);
+  return !name.empty() && channel.size() <= 64 &&
+         name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-_.") == std::string_view::npos;
+}
+
+std::string channel_as_shown(std::string_view channel) {
+  return channel.starts_with('@') ? std::string(channel) : fmt::format("#{}", channel);
+}
+
+bool read_settings_text(std::string_view text, const std::string& path, Settings& settings, ConfigErrors& errors,
+                        std::vector<std::string>& notes) {
+  return read_text(text, 0, path, settings, errors, notes);
+}
+
 bool read_settings(const std::string& path, Settings& settings, ConfigErrors& errors, std::vector<std::string>& notes) {
   std::string why;
   const auto file = read_file(path, 1 << 20, why);
-  if (!file) {
-    errors.push_back({path, "", why, "--config names the TOML file; ./quickstart notifier makes one to begin with"});
-    return false;
-  }
-  if (!read_settings_text(file->text, path, settings, errors, notes)) return false;
-  if ((file->mode & S_IROTH) && file->text.find("/hooks/") != std::string::npos)
-    notes.push_back(fmt::format(
-        "{} holds the hook, which is a secret, and everybody on this host may read it (chmod 0640; or hook_file)",
-        path));
-  return true;
+  if (file) return read_text(file->text, file->mode, path, settings, errors, notes);
+  const bool denied = faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) != 0 && errno == EACCES;
+  errors.push_back({path, "", why,
+                    denied ? "run it as root or as radiotower-notifier"
+                           : "--config names the TOML file; ./quickstart notifier makes one to begin with"});
+  return false;
 }
 
 std::vector<std::string> keys_that_need_a_restart(const Settings& running, const Settings& next) {

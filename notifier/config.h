@@ -19,6 +19,13 @@ bool read_settings(const std::string& path, Settings& settings, ConfigErrors& er
 bool read_settings_text(std::string_view text, const std::string& path, Settings& settings, ConfigErrors& errors,
                         std::vector<std::string>& notes);
 
+/// "alerts", or "@ada" for a direct message: what may stand as route.channel.
+bool is_channel_name(std::string_view channel);
+inline constexpr const char* channel_name_in_short =
+    "lower-case letters, digits, - and _: \"alerts\", or \"@user\"; it is in the channel's link, not in its title";
+/// "#alerts", or "@ada".
+std::string channel_as_shown(std::string_view channel);
+
 /// Keys that differ and that a reload cannot change.
 std::vector<std::string> keys_that_need_a_restart(const Settings& running, const Settings& next);
 

@@ -23,6 +23,11 @@ namespace {
 
 constexpr const char* default_config = "/etc/radiotower/notifier.toml";
 
+bool exists(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored);
+}
+
 int print_version() {
   fmt::print("radiotower-notifier {}\n", RADIOTOWER_VERSION);
   fmt::print("compiled in: Boost.Beast {}.{}.{}, {}, {}, SQLite {}, PostgreSQL queue {}, libsystemd {}\n",
@@ -64,7 +69,7 @@ int run(int argc, char** argv) {
   const auto* config_flag =
       app.add_option("-c,--config", config, "the configuration, TOML")->envname("RADIOTOWER_NOTIFIER_CONFIG");
   app.add_flag("--check", check, "check the configuration, say what it means, and end");
-  app.add_flag("--version", version, "what this program is made of");
+  app.add_flag("--version", version, "the version and the libraries it was built with");
   app.require_subcommand(0, 1);
   app.fallthrough();
 
@@ -74,16 +79,17 @@ int run(int argc, char** argv) {
       "hands an event on: JSON on stdin with --source, or described by flags (--text ... --status failed --link ...)");
   post_command->add_option("--source", command.source,
                            "what the JSON is: a [sources.NAME], or gitlab, jenkins, generic ...");
-  post_command->add_option("--text", command.text, "what is to be said");
-  post_command->add_option("--title", command.title, "its title");
-  post_command->add_option("--status", command.status, "success, failed, unstable, canceled, running ...");
-  post_command->add_option("--link", command.link, "where to look");
+  post_command->add_option("--text", command.text, "the text");
+  post_command->add_option("--title", command.title, "the title");
+  post_command->add_option("--status", command.status,
+                           "success, unstable, failed, canceled, skipped, running, pending, waiting");
+  post_command->add_option("--link", command.link, "the URL that the title leads to");
   post_command->add_option("--project", command.project, "group/app");
   post_command->add_option("--branch", command.branch, "the branch");
-  post_command->add_option("--commit", command.commit, "the sha");
-  post_command->add_option("--author", command.author, "whose commit");
-  post_command->add_option("--number", command.number, "of the build");
-  post_command->add_option("--duration", command.duration, "in seconds");
+  post_command->add_option("--commit", command.commit, "the commit's SHA");
+  post_command->add_option("--author", command.author, "the author of the commit");
+  post_command->add_option("--number", command.number, "the number of the build");
+  post_command->add_option("--duration", command.duration, "how long it took, in seconds");
   post_command->add_option("--header", command.headers,
                            "a header that the sender would have set: \"X-GitHub-Event: push\"");
   post_command->add_option("--url", command.url, "a running service: http://notifier:8066")
@@ -91,7 +97,7 @@ int run(int argc, char** argv) {
   post_command->add_option("--secret-file", command.secret_file,
                            "the source's secret (or RADIOTOWER_NOTIFIER_SECRET in the environment)");
   post_command->add_option("--ca-file", command.ca_file, "the CA of an HTTPS service, PEM");
-  post_command->add_option("--wait", command.wait_s, "seconds to try while the service cannot be reached")
+  post_command->add_option("--wait", command.wait_s, "seconds to try while the service cannot be reached (30)")
       ->check(CLI::Range(0, 3600));
 
   std::string source, change, channel;
@@ -100,25 +106,26 @@ int run(int argc, char** argv) {
       app.add_subcommand("preview", "shows what would be posted for the event on stdin, where, and by which route");
   preview_command->add_option("--source", source, "what the JSON is: a [sources.NAME], or gitlab, jenkins ...")
       ->required();
-  preview_command->add_option("--change", change, "as if it were: broken, \"still failing\" or fixed");
+  preview_command->add_option("--change", change, "as if it were: broken, \"still failing\" or fixed")
+      ->check(CLI::IsMember({"broken", "still failing", "fixed"}));
   preview_command->add_option("--header", headers, "\"X-GitHub-Event: push\"");
 
   auto* test_command = app.add_subcommand("send-test", "posts one message now and explains what Mattermost says");
-  test_command->add_option("channel", channel, "the channel's name in URLs")->required();
+  test_command->add_option("channel", channel, "the channel's name in URLs, or @user")->required();
 
-  auto* dead = app.add_subcommand("dead", "the dead letters: what Mattermost refused");
+  auto* dead = app.add_subcommand("dead", "posts that were given up: refused, or too long without success");
   dead->require_subcommand(1);
   std::vector<std::int64_t> ids;
   std::int64_t id = 0;
   bool all = false;
   auto* list = dead->add_subcommand("list", "all of them, with the reasons");
   auto* show = dead->add_subcommand("show", "one of them, as it would be posted");
-  show->add_option("id", id)->required();
+  show->add_option("id", id, "of `dead list`")->required();
   auto* retry = dead->add_subcommand("retry", "posts them again, at the end of their channel's queue");
   auto* drop = dead->add_subcommand("drop", "forgets them");
   for (auto* each : {retry, drop}) {
-    each->add_option("ids", ids);
-    each->add_flag("--all", all);
+    each->add_option("ids", ids, "of `dead list`");
+    each->add_flag("--all", all, "all that are there now");
   }
   try {
     app.parse(argc, argv);
@@ -129,15 +136,17 @@ int run(int argc, char** argv) {
 
   if (version) return print_version();
   forbid_core_dumps();  // before the first secret is read
+  const std::string program =
+      config == default_config ? "radiotower-notifier" : fmt::format("radiotower-notifier --config {}", config);
   const bool remote = post_command->parsed() && !command.url.empty();
-  const bool configured = config_flag->count() > 0 || std::filesystem::exists(config);
+  const bool configured = config_flag->count() > 0 || exists(config);
   if (remote || (post_command->parsed() && !configured)) return post(command, nullptr);
-  const auto settings = load(config, !post_command->parsed());
+  const auto settings = load(config, check || app.get_subcommands().empty());
   if (!settings) return 1;
   if (post_command->parsed()) return post(command, settings.get());
   if (preview_command->parsed()) return preview(*settings, source, change, headers);
   if (test_command->parsed()) return send_test(*settings, channel);
-  if (list->parsed()) return dead_list(*settings);
+  if (list->parsed()) return dead_list(*settings, program);
   if (show->parsed()) return dead_show(*settings, id);
   if (retry->parsed()) return dead_retry(*settings, ids, all);
   if (drop->parsed()) return dead_drop(*settings, ids, all);

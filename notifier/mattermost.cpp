@@ -308,7 +308,7 @@ void Client::post_hook(const std::string& channel, const Json& payload, Done don
     return;
   }
   if (hook == prints) {
-    fmt::print("\n#{}\n{}\n", channel, for_terminal(payload, isatty(1) != 0));
+    fmt::print("\n{}{}\n{}\n", channel.starts_with('@') ? "" : "#", channel, for_terminal(payload, isatty(1) != 0));
     std::fflush(stdout);
     Answer answer;
     answer.outcome = Outcome::delivered;

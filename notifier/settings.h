@@ -70,7 +70,6 @@ struct Settings {
   std::string queue = "sqlite";               // or postgresql://...
   std::uint64_t queue_limit = 100'000;        // posts waiting and dead together; beyond it senders get 503
   std::uint32_t give_up_after_s = 72 * 3600;  // a post that could not be delivered for so long becomes a dead letter
-  std::string public_url;                     // how senders reach us, for what quickstart and --check print
   Mattermost mattermost;
   Flood flood;
   std::vector<Source> sources;

@@ -67,10 +67,10 @@ void for_each_secret_line(const std::string& path, std::string_view key, ConfigE
   const auto wrong = [&](std::string what, std::string hint) { errors.push_back({path, std::string(key), std::move(what), std::move(hint)}); };
   std::string why;
   const auto file = read_file(path, longest_file, why);
-  if (!file) return wrong(why, "a file of the user the relay runs as; relative names are relative to the folder of the configuration file");
+  if (!file) return wrong(why, "a file of the user the service runs as; relative names are relative to the folder of the configuration file");
   // The group may read: root:radiotower 0640 is how a service gets a file it cannot change.
   if (file->mode & (S_IROTH | S_IWOTH | S_IWGRP))
-    return wrong(fmt::format("mode {:04o} lets others at the secrets in it", file->mode), fmt::format("chmod 0600 {}", path));
+    return wrong(fmt::format("mode {:04o} lets others at the secrets in it", file->mode), fmt::format("chmod {}o-rwx {}", file->mode & S_IWGRP ? "g-w," : "", path));
   std::string_view left = file->text;
   if (left.starts_with("\xEF\xBB\xBF")) return wrong("begins with a byte order mark", "save it as UTF-8 without one");
   for (int number = 1; !left.empty(); ++number) {

@@ -15,6 +15,19 @@ using namespace radiotower::notifier;
 
 namespace {
 
+const std::string ca = R"(-----BEGIN CERTIFICATE-----
+MIIBhjCCASugAwIBAgIUdTVbR1pOyB2Atn9dm40S/BYacCwwCgYIKoZIzj0EAwIw
+FzEVMBMGA1UEAwwMQ2l0eSBSb290IENBMCAXDTI2MTEyNjAyNTEyM1oYDzIxMjYx
+MTAyMDI1MTIzWjAXMRUwEwYDVQQDDAxDaXR5IFJvb3QgQ0EwWTATBgcqhkjOPQIB
+BggqhkjOPQMBBwNCAAR5du7K6QfUPY4KGjx2VDHaqRir8IoaifV3iOTf22kzlqxZ
+KGQUZ5w4TLOjIb6IHJ19zlPzr4LF4RrBNoSsRf48o1MwUTAdBgNVHQ4EFgQUj3mo
+Am1eRPcu1N2ifVzBhxRYwbkwHwYDVR0jBBgwFoAUj3moAm1eRPcu1N2ifVzBhxRY
+wbkwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNJADBGAiEA0DDuJOBvzPa2
+tEX6bUe2PViPQUJRBuSPtLzc6Llre8oCIQCP/eQ6+DcawJFiGFnShqaah5hN5Zny
+uQUtP4gdbs48Eg==
+-----END CERTIFICATE-----
+)";
+
 /// A folder with a good secret, a bot token and a certificate file in it.
 struct Folder {
   Folder() {
@@ -27,10 +40,13 @@ struct Folder {
     write("none", "# nothing\n");
     write("open", "a-good-secret-of-tests\n");
     chmod((path + "/open").c_str(), 0644);
-    write("ca.pem", "not looked into here");
+    write("ca.pem", ca);
+    write("empty.pem", "# nothing\n");
+    write("key.pem", "not looked into here");
+    chmod((path + "/key.pem").c_str(), 0644);
   }
   ~Folder() { std::filesystem::remove_all(path); }
-  void write(const std::string& name, const std::string& text) {
+  void write(const std::string& name, const std::string& text) const {
     std::ofstream(path + "/" + name) << text;
     chmod((path + "/" + name).c_str(), 0600);
   }
@@ -138,7 +154,7 @@ TEST_CASE("every mistake is told with file, line, key and a hint") {
       {hook + "[tls]\ncertificate = \"ca.pem\"\n", ":3:", "tls.private_key", "belong together"},
       {hook + "[sources.gitlab]\n", ":3:", "sources.gitlab.secrets_file", "no secret"},
       {hook + "[sources.gitlab]\nsecrets_file = \"nowhere\"\n", "nowhere", "sources.gitlab.secrets_file", "cannot be read"},
-      {hook + "[sources.gitlab]\nsecrets_file = \"open\"\n", "open", "sources.gitlab.secrets_file", "chmod 0600"},
+      {hook + "[sources.gitlab]\nsecrets_file = \"open\"\n", "open", "sources.gitlab.secrets_file", "chmod o-rwx"},
       {hook + "[sources.gitlab]\nsecrets_file = \"short\"\n", "short:1", "sources.gitlab.secrets_file", "too few"},
       {hook + "[sources.gitlab]\nsecrets_file = \"none\"\n", ":4:", "sources.gitlab.secrets_file", "0 secrets"},
       {hook + "[sources.gitlab]\nsecrets_file = \"secret\"\nallow_anyone = true\n", ":5:", "sources.gitlab.allow_anyone", "not be asked for"},
@@ -162,6 +178,15 @@ TEST_CASE("every mistake is told with file, line, key and a hint") {
       {hook + "[flood]\ndigest_from = 1\n", ":4:", "flood.digest_from", "out of range"},
       {hook + "[log]\nlevel = \"loud\"\n", ":4:", "log.level", "not known"},
       {"[mattermost.hooks]\nbuilds = \"https://c/hooks/abcdefghijklmnopqrstuvwxyz\"\n[[route]]\nchannel = \"other\"\n", "", "mattermost", "no hook for #other"},
+      {hook + "ca_file = \"empty.pem\"\n", ":3:", "mattermost.ca_file", "no certificate in it"},
+      {hook + "timeout_seconds = 5\n", ":3:", "mattermost.timeout_seconds", "how long one request"},
+      {hook + "[tls]\ncertificate = \"ca.pem\"\nprivate_key = \"key.pem\"\n", ":5:", "tls.private_key", "chmod o-rwx"},
+      {hook + "[sources.gitlab]\nsecrets = \"secret\"\n", ":4:", "sources.gitlab.secrets", "did you mean secrets_file?"},
+      {"foo = 1\n" + hook, ":1:", "foo", "docs/notifier.md lists the keys"},
+      {"public_url = \"http://ci\"\n" + hook, ":1:", "public_url", "unknown key"},
+      {hook + "[[route]]\nchannel = \"\"\n", ":4:", "route.channel", "in URLs"},
+      {hook + "[[route]]\nchannel = \"@\"\n", ":4:", "route.channel", "in URLs"},
+      {hook + "[[route]]\nchannel = \"x\"\nevent = \"user\"\n", ":5:", "route.event", "not known"},
       {"listen = [\n", "", "", "not TOML"},
   };
   for (const auto& row : rows) {
@@ -181,4 +206,61 @@ TEST_CASE("every mistake is told with file, line, key and a hint") {
     }
     CHECK(key);
   }
+}
+
+TEST_CASE("a bot beside a hook is noted") {
+  const Folder folder;
+  const auto r = read(folder, hook + "url = \"https://chat.city.example\"\nteam = \"city\"\ntoken_file = \"token\"\n");
+  CHECK(r.good);
+  REQUIRE_FALSE(r.notes.empty());
+  CHECK_NE(r.notes[0].find("token_file makes a bot"), std::string::npos);
+}
+
+TEST_CASE("the packaged example is good as it is, and knows every key that it shows") {
+  const Folder folder;
+  std::ifstream file(NOTIFIER_TESTS "/../../packaging/notifier.toml");
+  REQUIRE(file.good());
+  std::string as_is, all;
+  for (std::string line; std::getline(file, line); all += line + "\n") {
+    as_is += line + "\n";
+    const bool key = line.size() > 1 && line[0] == '#' && line[1] != ' ';
+    const bool twice = line.starts_with("#queue_file") || line.starts_with("#hook_file");
+    if (key && !twice) line.erase(0, 1);
+  }
+  CHECK_EQ(read(folder, as_is).all(), "");
+  const auto r = read(folder, all);
+  for (const auto& error : r.errors) {
+    CAPTURE(error.text());
+    CHECK_NE(error.what.find("cannot be read"), std::string::npos);  // the files are not here
+  }
+  CHECK_EQ(r.settings.routes.size(), 2);
+  const Settings defaults;
+  CHECK_EQ(r.settings.listen, defaults.listen);
+  CHECK_EQ(r.settings.queue_limit, defaults.queue_limit);
+  CHECK_EQ(r.settings.give_up_after_s, defaults.give_up_after_s);
+  CHECK_EQ(r.settings.mattermost.timeout_s, defaults.mattermost.timeout_s);
+  CHECK_EQ(r.settings.flood.digest_from, defaults.flood.digest_from);
+}
+
+TEST_CASE("who may read or write the file itself") {
+  const Folder folder;
+  const auto read_with = [&](const std::string& text, mode_t mode) {
+    folder.write("notifier.toml", text);
+    chmod((folder.path + "/notifier.toml").c_str(), mode);
+    Reading reading;
+    reading.good = read_settings(folder.path + "/notifier.toml", reading.settings, reading.errors, reading.notes);
+    return reading;
+  };
+  const auto notes_of = [&](const std::string& text, mode_t mode) {
+    std::string all;
+    for (const auto& note : read_with(text, mode).notes) all += note + "\n";
+    return all;
+  };
+  CHECK_FALSE(read_with(hook, 0646).good);
+  CHECK_NE(read_with(hook, 0646).all().find("chmod o-w"), std::string::npos);
+  CHECK(read_with(hook, 0660).good);
+  CHECK_EQ(notes_of(hook, 0640).find("is a secret"), std::string::npos);
+  CHECK_NE(notes_of(hook, 0644).find("holds the hook"), std::string::npos);
+  CHECK_EQ(notes_of("# a comment: https://c/hooks/x\n[mattermost]\nhook = \"print\"\n", 0644).find("is a secret"), std::string::npos);
+  CHECK_NE(notes_of("[mattermost]\nhook = \"print\"\nproxy = \"http://me:secret@proxy:3128\"\n", 0644).find("holds a password"), std::string::npos);
 }
