@@ -67,7 +67,8 @@ struct Reading {
 
 Reading read(const Folder& folder, const std::string& text) {
   Reading reading;
-  reading.good = read_settings_text(text, folder.path + "/notifier.toml", reading.settings, reading.errors, reading.notes);
+  reading.good =
+      read_settings_text(text, folder.path + "/notifier.toml", reading.settings, reading.errors, reading.notes);
   return reading;
 }
 
@@ -127,14 +128,20 @@ TEST_CASE("files are looked for among systemd's credentials first") {
 
 TEST_CASE("a bot needs url, team and token") {
   const Folder folder;
-  CHECK(read(folder, "[mattermost]\nurl = \"https://chat.city.example\"\nteam = \"city\"\ntoken_file = \"token\"\n").good);
+  CHECK(read(folder, "[mattermost]\nurl = \"https://chat.city.example\"\nteam = \"city\"\ntoken_file = \"token\"\n")
+            .good);
   CHECK_FALSE(read(folder, "[mattermost]\nurl = \"https://chat.city.example\"\ntoken_file = \"token\"\n").good);
   CHECK_FALSE(read(folder, "[mattermost]\nurl = \"https://chat.city.example\"\nteam = \"city\"\n").good);
 }
 
 TEST_CASE("every mistake is told with file, line, key and a hint") {
   const Folder folder;
-  struct { std::string text; const char* line; const char* key; const char* what; } rows[] = {
+  struct {
+    std::string text;
+    const char* line;
+    const char* key;
+    const char* what;
+  } rows[] = {
       {"", "", "mattermost", "no way to Mattermost"},
       {"[mattermost]\n", ":1:", "mattermost.hook", "no way to Mattermost"},
       {"liste = [\"127.0.0.1:1\"]\n" + hook, ":1:", "liste", "did you mean listen?"},
@@ -153,15 +160,18 @@ TEST_CASE("every mistake is told with file, line, key and a hint") {
       {"[mattermost]\nhook = \"ftp://chat/hooks/abcdefghijklmnopqrstuvwxyz\"\n", ":2:", "mattermost.hook", ""},
       {hook + "[tls]\ncertificate = \"ca.pem\"\n", ":3:", "tls.private_key", "belong together"},
       {hook + "[sources.gitlab]\n", ":3:", "sources.gitlab.secrets_file", "no secret"},
-      {hook + "[sources.gitlab]\nsecrets_file = \"nowhere\"\n", "nowhere", "sources.gitlab.secrets_file", "cannot be read"},
+      {hook + "[sources.gitlab]\nsecrets_file = \"nowhere\"\n", "nowhere", "sources.gitlab.secrets_file",
+       "cannot be read"},
       {hook + "[sources.gitlab]\nsecrets_file = \"open\"\n", "open", "sources.gitlab.secrets_file", "chmod o-rwx"},
       {hook + "[sources.gitlab]\nsecrets_file = \"short\"\n", "short:1", "sources.gitlab.secrets_file", "too few"},
       {hook + "[sources.gitlab]\nsecrets_file = \"none\"\n", ":4:", "sources.gitlab.secrets_file", "0 secrets"},
-      {hook + "[sources.gitlab]\nsecrets_file = \"secret\"\nallow_anyone = true\n", ":5:", "sources.gitlab.allow_anyone", "not be asked for"},
+      {hook + "[sources.gitlab]\nsecrets_file = \"secret\"\nallow_anyone = true\n",
+       ":5:", "sources.gitlab.allow_anyone", "not be asked for"},
       {hook + "[sources.nexus]\nallow_anyone = true\n", ":3:", "sources.nexus.format", "not said"},
       {hook + "[sources.nexus]\nformat = \"maven\"\nallow_anyone = true\n", ":4:", "sources.nexus.format", "not known"},
       {hook + "[sources.\"a/b\"]\nformat = \"generic\"\nallow_anyone = true\n", ":3:", "sources.a/b", "part of a URL"},
-      {hook + "[sources.gitlab]\nallow_anyone = true\ntitle = \"x\"\n", ":5:", "sources.gitlab.title", "format = \"generic\""},
+      {hook + "[sources.gitlab]\nallow_anyone = true\ntitle = \"x\"\n", ":5:", "sources.gitlab.title",
+       "format = \"generic\""},
       {hook + "[[route]]\nbranch = \"main\"\n", ":3:", "route.channel", "leads nowhere"},
       {hook + "[[route]]\nchannel = \"Town Square\"\n", ":4:", "route.channel", "in URLs"},
       {hook + "[[route]]\nchannel = \"x\"\nstatus = [\"broke\"]\n", ":5:", "route.status", "not known"},
@@ -169,7 +179,8 @@ TEST_CASE("every mistake is told with file, line, key and a hint") {
       {hook + "[[route]]\nchannel = \"x\"\nsource = \"gitlab\"\n", ":5:", "route.source", "no [sources.gitlab]"},
       {hook + "[[route]]\nchannel = \"x\"\nmention = \"build-cop\"\n", ":5:", "route.mention", "not a mention"},
       {hook + "[[route]]\nchannel = \"x\"\nquiet_hours = \"22-7\"\n", ":5:", "route.quiet_hours", "span of the day"},
-      {hook + "[[route]]\nchannel = \"x\"\nquiet_hours = \"22:00-22:00\"\n", ":5:", "route.quiet_hours", "span of the day"},
+      {hook + "[[route]]\nchannel = \"x\"\nquiet_hours = \"22:00-22:00\"\n", ":5:", "route.quiet_hours",
+       "span of the day"},
       {hook + "[[route]]\nchannel = \"x\"\nchanel = \"y\"\n", ":5:", "route.chanel", "did you mean channel?"},
       {hook + "[[route]]\nchannel = \"x\"\ntemplate = \"{{#open}}\"\n", ":5:", "route.template", "Mustache"},
       {hook + "[[route]]\nchannel = \"x\"\ntemplate = \"{{titel}}\"\n", ":5:", "route.template", "no variable"},
@@ -177,11 +188,13 @@ TEST_CASE("every mistake is told with file, line, key and a hint") {
       {hook + "[people]\nada = \"ada\"\n", ":4:", "people.ada", "Mattermost user"},
       {hook + "[flood]\ndigest_from = 1\n", ":4:", "flood.digest_from", "out of range"},
       {hook + "[log]\nlevel = \"loud\"\n", ":4:", "log.level", "not known"},
-      {"[mattermost.hooks]\nbuilds = \"https://c/hooks/abcdefghijklmnopqrstuvwxyz\"\n[[route]]\nchannel = \"other\"\n", "", "mattermost", "no hook for #other"},
+      {"[mattermost.hooks]\nbuilds = \"https://c/hooks/abcdefghijklmnopqrstuvwxyz\"\n[[route]]\nchannel = \"other\"\n",
+       "", "mattermost", "no hook for #other"},
       {hook + "ca_file = \"empty.pem\"\n", ":3:", "mattermost.ca_file", "no certificate in it"},
       {hook + "timeout_seconds = 5\n", ":3:", "mattermost.timeout_seconds", "how long one request"},
       {hook + "[tls]\ncertificate = \"ca.pem\"\nprivate_key = \"key.pem\"\n", ":5:", "tls.private_key", "chmod o-rwx"},
-      {hook + "[sources.gitlab]\nsecrets = \"secret\"\n", ":4:", "sources.gitlab.secrets", "did you mean secrets_file?"},
+      {hook + "[sources.gitlab]\nsecrets = \"secret\"\n", ":4:", "sources.gitlab.secrets",
+       "did you mean secrets_file?"},
       {"foo = 1\n" + hook, ":1:", "foo", "docs/notifier.md lists the keys"},
       {"public_url = \"http://ci\"\n" + hook, ":1:", "public_url", "unknown key"},
       {hook + "[[route]]\nchannel = \"\"\n", ":4:", "route.channel", "in URLs"},
@@ -261,6 +274,9 @@ TEST_CASE("who may read or write the file itself") {
   CHECK(read_with(hook, 0660).good);
   CHECK_EQ(notes_of(hook, 0640).find("is a secret"), std::string::npos);
   CHECK_NE(notes_of(hook, 0644).find("holds the hook"), std::string::npos);
-  CHECK_EQ(notes_of("# a comment: https://c/hooks/x\n[mattermost]\nhook = \"print\"\n", 0644).find("is a secret"), std::string::npos);
-  CHECK_NE(notes_of("[mattermost]\nhook = \"print\"\nproxy = \"http://me:secret@proxy:3128\"\n", 0644).find("holds a password"), std::string::npos);
+  CHECK_EQ(notes_of("# a comment: https://c/hooks/x\n[mattermost]\nhook = \"print\"\n", 0644).find("is a secret"),
+           std::string::npos);
+  CHECK_NE(notes_of("[mattermost]\nhook = \"print\"\nproxy = \"http://me:secret@proxy:3128\"\n", 0644)
+               .find("holds a password"),
+           std::string::npos);
 }
