@@ -67,7 +67,9 @@ void write(const std::string& file, const char* text) { std::ofstream(file) << t
 /// A client that speaks TLS; each call blocks.
 class TlsClient {
  public:
-  TlsClient(const HttpServer& server, int lowest = TLS1_2_VERSION, int highest = TLS1_3_VERSION, const char* ciphers = "ALL") : plain_(server) {
+  TlsClient(const HttpServer& server, int lowest = TLS1_2_VERSION, int highest = TLS1_3_VERSION, const char* ciphers = "ALL",
+            const char* from = "127.0.0.1")
+      : plain_(server, from) {
     signal(SIGPIPE, SIG_IGN);  // of a write to a server that has had enough
     const timeval patience{5, 0};
     setsockopt(plain_.descriptor(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
@@ -203,6 +205,35 @@ TEST_CASE("a few KeyUpdates are served; a flood of them ends its connection, and
   CHECK(updater.ask(get).find("200 OK") == std::string::npos);
   CHECK(house.wait_for(house.server.counters().open, 1) == 1);
   CHECK(other.ask(get).starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+TEST_CASE("handshakes of one client are bounded, those of others go on; together they are bounded too") {
+  Tower tower;
+  tower.options.loopback_is_proxy = false;
+  tower.options.handshakes = {0, 5};
+  tower.options.client_handshakes = {0, 2};
+  House house(tower.options);
+  const auto connected = [&](const char* from) { return TlsClient(house.server, TLS1_2_VERSION, TLS1_3_VERSION, "ALL", from).connected(); };
+  for (const char* from : {"127.0.0.2", "127.0.0.3"}) {
+    CHECK(connected(from));
+    CHECK(connected(from));
+    CHECK_FALSE(connected(from));
+  }
+  CHECK(connected("127.0.0.4"));
+  CHECK_FALSE(connected("127.0.0.4"));
+  CHECK(house.server.counters().refused == 3);
+}
+
+TEST_CASE("handshakes that come all at once are all made, in turns") {
+  Tower tower;
+  House house(tower.options);
+  std::atomic<int> answered = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 40; ++i) {
+    threads.emplace_back([&] { answered += TlsClient(house.server).ask(get).starts_with("HTTP/1.1 200 OK\r\n"); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(answered == 40);
 }
 
 TEST_CASE("a handshake has its deadline") {
