@@ -133,7 +133,8 @@ void Loop::accept(Listener& listener) {
     if (!listener.acceptor.is_open()) return;
     if (!error) take(std::move(socket));
     if (!error || error == asio::error::connection_aborted) return accept(listener);
-    reporter.tell("cannot accept connections: " + error.message() + (make_room() ? "; the one that waited longest was closed" : ""), nullptr);
+    const char* const remedy = make_room() ? "; the one that waited longest was closed" : "";
+    reporter.tell("cannot accept connections: " + error.message() + remedy, nullptr);
     listener.pause.expires_after(accept_pause);
     listener.pause.async_wait([this, &listener](const error_code& cancelled) {
       listener.armed = false;
@@ -165,7 +166,8 @@ Origin& Loop::origin_of(const asio::ip::address& client) {
 
 bool Loop::may_shake_hands(Origin& origin) {
   const auto now = Clock::now();
-  if (!origin.exempt && !origin.handshakes.has_one(now)) return false;  // first, so that one client does not use up what is for all
+  // First the client's own, so that one does not use up what is for all.
+  if (!origin.exempt && !origin.handshakes.has_one(now)) return false;
   if (!handshake_starts.has_one(now)) return false;
   handshake_starts.take_one();
   if (!origin.exempt) origin.handshakes.take_one();
@@ -245,8 +247,8 @@ void Loop::make_room_for_heads() {
 
 namespace {
 
-/// Gives up the slowest of `bodies` until `wanting` can read `bytes` more and a sixteenth of `most` is left for those to come: it takes a
-/// look at each, which is not to be had for every read. False: there is no room, or `wanting` is the slowest.
+/// Gives up the slowest of `bodies` until `wanting` can read `bytes` more and a sixteenth of `most` is left for those to come, since
+/// to look at all of them for every read would be too dear. False: there is no room, or `wanting` is the slowest.
 template <typename List>
 bool give_up_slowest(const List& bodies, const std::size_t& held, std::size_t most, Connection& wanting, std::size_t bytes) {
   if (held + bytes <= most) return true;
@@ -260,7 +262,8 @@ bool give_up_slowest(const List& bodies, const std::size_t& held, std::size_t mo
   for (const auto& connection : bodies) {
     const bool mine = &*connection == &wanting;
     const bool young = connection->held_body() == 0 || now - connection->body_began() < young_for;
-    if (mine ? !young : connection->held_body() > 0) slowest.push_back({young, connection->progress(), connection->shared_from_this()});
+    if (mine ? young : connection->held_body() == 0) continue;
+    slowest.push_back({young, connection->progress(), connection->shared_from_this()});
   }
   std::sort(slowest.begin(), slowest.end(), [](const Body& a, const Body& b) {
     return a.young != b.young ? b.young : a.progress < b.progress;
@@ -283,7 +286,8 @@ bool Loop::make_room_for_body(Connection& wanting, std::size_t bytes) {
 }
 
 void Loop::sweep_later() {
-  const auto shortest = std::min({options.head_within, options.body_within, options.answer_within, options.taken_within, options.idle_for});
+  const HttpServer::Options& o = options;
+  const auto shortest = std::min({o.head_within, o.body_within, o.answer_within, o.taken_within, o.idle_for});
   sweep_timer.expires_after(std::clamp(shortest / 4, milliseconds(5), milliseconds(250)));
   sweep_timer.async_wait([this](const error_code& cancelled) {
     sweeping = false;
