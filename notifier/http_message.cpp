@@ -270,9 +270,8 @@ Refusal RequestReader::read_head(std::string_view head) {
 Refusal RequestReader::read_body(std::string_view bytes, std::size_t& used) {
   std::string& body = parser_->request.body;
   if (parser_->framing.chunked) return parser_->chunks.read(bytes, used, body, parser_->longest_body);
-  if (body.empty()) body.reserve(length());  // at most longest_body, and a page is there only once a byte is written to it
   const std::string_view part = bytes.substr(0, length() - body.size());
-  body += part;
+  body += part;  // grows by doubling: what is announced is not yet worth a mebibyte
   used = part.size();
   return {};
 }

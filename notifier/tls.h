@@ -30,6 +30,7 @@ class Stream {
   Need shake_hands(std::string& why);
   /// The other side spoke plain HTTP to a port with TLS. It can be answered: from here on the stream is plain.
   bool became_plain() const { return became_plain_; }
+  /// `readable` also after a record that was not data, so that a flood of such records takes turns with other connections.
   Need read(std::span<char> into, std::size_t& got);
   Need write(std::string_view bytes, std::size_t& sent);
   /// Nothing more is written: the other side sees the end after the last byte.
@@ -46,6 +47,7 @@ class Stream {
   boost::asio::ip::tcp::socket socket_;
   std::unique_ptr<SSL, decltype(&SSL_free)> tls_;
   bool became_plain_ = false;
+  std::unique_ptr<unsigned> later_handshakes_;  // messages since the handshake; OpenSSL's callback counts here
 };
 
 }  // namespace radiotower::notifier

@@ -23,13 +23,20 @@ using namespace std::chrono_literals;
 /// A client's socket. Every wait is bounded by 5 s; bounds of the server that a test waits for are far below.
 class Client {
  public:
-  explicit Client(const HttpServer& server) {
+  /// `from`: the address of this machine that it comes from, such as 127.0.0.2.
+  explicit Client(const HttpServer& server, const char* from = "127.0.0.1") {
     const std::string bound = server.bound().at(0);
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(static_cast<std::uint16_t>(std::stoi(bound.substr(bound.rfind(':') + 1))));
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socket_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in own{};
+    own.sin_family = AF_INET;
+    inet_pton(AF_INET, from, &own.sin_addr);
+    const int late = 1;  // the port is chosen by connect(2), so that one address can have many to many servers
+    setsockopt(socket_, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &late, sizeof late);
+    REQUIRE(bind(socket_, reinterpret_cast<const sockaddr*>(&own), sizeof own) == 0);
     REQUIRE(connect(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
   }
   Client(Client&& other) noexcept : socket_(std::exchange(other.socket_, -1)), rest_(std::move(other.rest_)) {}

@@ -4,6 +4,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -66,7 +67,10 @@ void write(const std::string& file, const char* text) { std::ofstream(file) << t
 /// A client that speaks TLS; each call blocks.
 class TlsClient {
  public:
-  TlsClient(const HttpServer& server, int lowest = TLS1_2_VERSION, int highest = TLS1_3_VERSION, const char* ciphers = "ALL") : plain_(server) {
+  TlsClient(const HttpServer& server, int lowest = TLS1_2_VERSION, int highest = TLS1_3_VERSION, const char* ciphers = "ALL",
+            const char* from = "127.0.0.1")
+      : plain_(server, from) {
+    signal(SIGPIPE, SIG_IGN);  // of a write to a server that has had enough
     const timeval patience{5, 0};
     setsockopt(plain_.descriptor(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     context_.reset(SSL_CTX_new(TLS_client_method()));
@@ -181,6 +185,55 @@ TEST_CASE("a client that does not trust the certificate is told to the log; one 
   CHECK(house.wait_for(house.server.counters().tls_failures, 1) == 1);
   house.server.stop();
   CHECK(told.find("does not trust our certificate") != std::string::npos);
+}
+
+TEST_CASE("a few KeyUpdates are served; a flood of them ends its connection, and others do not wait for it") {
+  Tower tower;
+  House house(tower.options);
+  TlsClient updater(house.server, TLS1_3_VERSION), other(house.server);
+  REQUIRE(updater.connected());
+  for (int i = 0; i < 30; ++i) {
+    SSL_key_update(updater.tls(), i % 2 ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
+    REQUIRE(SSL_do_handshake(updater.tls()) == 1);
+  }
+  CHECK(updater.ask(get).starts_with("HTTP/1.1 200 OK\r\n"));
+  int sent = 0;
+  for (int result = 1; result == 1 && sent < 100'000; ++sent) {
+    SSL_key_update(updater.tls(), SSL_KEY_UPDATE_NOT_REQUESTED);
+    result = SSL_do_handshake(updater.tls());
+  }
+  CHECK(updater.ask(get).find("200 OK") == std::string::npos);
+  CHECK(house.wait_for(house.server.counters().open, 1) == 1);
+  CHECK(other.ask(get).starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+TEST_CASE("handshakes of one client are bounded, those of others go on; together they are bounded too") {
+  Tower tower;
+  tower.options.loopback_is_proxy = false;
+  tower.options.handshakes = {0, 5};
+  tower.options.client_handshakes = {0, 2};
+  House house(tower.options);
+  const auto connected = [&](const char* from) { return TlsClient(house.server, TLS1_2_VERSION, TLS1_3_VERSION, "ALL", from).connected(); };
+  for (const char* from : {"127.0.0.2", "127.0.0.3"}) {
+    CHECK(connected(from));
+    CHECK(connected(from));
+    CHECK_FALSE(connected(from));
+  }
+  CHECK(connected("127.0.0.4"));
+  CHECK_FALSE(connected("127.0.0.4"));
+  CHECK(house.server.counters().refused == 3);
+}
+
+TEST_CASE("handshakes that come all at once are all made, in turns") {
+  Tower tower;
+  House house(tower.options);
+  std::atomic<int> answered = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 40; ++i) {
+    threads.emplace_back([&] { answered += TlsClient(house.server).ask(get).starts_with("HTTP/1.1 200 OK\r\n"); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(answered == 40);
 }
 
 TEST_CASE("a handshake has its deadline") {
