@@ -181,7 +181,7 @@ class Running {
     const sigset_t set = signals();
     const auto interval = notify::watchdog_interval();
     auto looked = std::chrono::steady_clock::now(), beaten = looked;
-    std::uint64_t intake_beat = 0, delivery_beat = 0;
+    std::uint64_t intake_beat = 0, delivery_beat = 0, server_beat = 0;
     for (;;) {
       const timespec second{1, 0};
       const int signal = sigtimedwait(&set, nullptr, &second);
@@ -192,10 +192,10 @@ class Running {
         watch();
         looked = now;
       }
-      // Only while both threads move on: a stuck one is for systemd to end, and the queue is on disk.
+      // Only while all three threads move on: a stuck one is for systemd to end, and the queue is on disk.
       if (interval && now - beaten >= *interval / 4 && intake_.beats() != intake_beat &&
-          delivery_->beats() != delivery_beat) {
-        intake_beat = intake_.beats(), delivery_beat = delivery_->beats();
+          delivery_->beats() != delivery_beat && server_->beats() != server_beat) {
+        intake_beat = intake_.beats(), delivery_beat = delivery_->beats(), server_beat = server_->beats();
         beaten = now;
         notify::watchdog();
       }
@@ -277,7 +277,7 @@ class Running {
     line("counter", "http_bad_requests_total", "What was no HTTP as RFC 9112 writes it, or too large.",
          read(h.bad_requests));
     line("counter", "http_timeouts_total", "Connections closed for their slowness.", read(h.timeouts));
-    line("counter", "http_refused_connections_total", "Connections closed since there were too many.", read(h.refused));
+    line("counter", "http_refused_connections_total", "Connections closed or refused in favour of others.", read(h.refused));
     line("counter", "http_tls_failures_total", "TLS handshakes that failed.", read(h.tls_failures));
     line("gauge", "http_open_connections", "Connections open now.", read(h.open));
     const IntakeCounters& i = intake_.counters();

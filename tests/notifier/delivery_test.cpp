@@ -45,11 +45,11 @@ TEST_CASE("posts of a channel arrive once each and in order; channels side by si
   CHECK(station.count("ambiguous") == 0);
 }
 
-TEST_CASE("what comes back with 429, 500, 502, a redirect or a web page is sent again, with order kept") {
+TEST_CASE("what comes back with 429, 500, 503, a redirect or a web page is sent again, with order kept") {
   Station station;
   SUBCASE("429") { station.server.next(answer(429, "limit exceeded\n", "text/plain", "Retry-After: 1\r\n")); }
   SUBCASE("500") { station.server.next(answer(500, "{}")); }
-  SUBCASE("502") { station.server.next(answer(502, "<html>", "text/html")); }
+  SUBCASE("503") { station.server.next(answer(503, "<html>", "text/html")); }
   SUBCASE("redirect") { station.server.next(answer(302, "", "text/html", "Location: http://127.0.0.1:1/\r\n")); }
   SUBCASE("web page") { station.server.next(answer(200, "<!doctype html><html></html>", "text/html")); }
   const auto begin = std::chrono::steady_clock::now();

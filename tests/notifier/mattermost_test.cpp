@@ -63,11 +63,16 @@ TEST_CASE("only 200 with the two bytes ok is a success") {
 }
 
 TEST_CASE("what is judged as again, and what as refused") {
-  for (const unsigned status : {301u, 302u, 307u, 308u, 408u, 429u, 500u, 502u, 503u, 504u, 520u}) {
+  for (const unsigned status : {301u, 302u, 307u, 308u, 408u, 429u, 500u, 503u, 520u}) {
     CAPTURE(status);
     CHECK(hook(status).outcome == Outcome::again);
     CHECK(hook(status).server_error == (status == 500));
     CHECK_FALSE(hook(status).reason.empty());
+  }
+  // A proxy that has lost Mattermost's answer; Mattermost itself knows whether it has posted.
+  for (const unsigned status : {502u, 504u}) {
+    CHECK(hook(status).outcome == Outcome::ambiguous);
+    CHECK(holds(hook(status).reason, "proxy"));
   }
   for (const unsigned status : {400u, 401u, 403u, 404u, 405u, 410u, 413u, 414u, 415u, 501u}) {
     CAPTURE(status);
