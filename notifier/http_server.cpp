@@ -391,7 +391,11 @@ void HttpServer::stop(unsigned grace_ms) {
 }
 
 bool HttpServer::reload_certificate(std::string& why) {
-  auto fresh = load_certificate(state_->options.certificate, state_->options.private_key, why);
+  return reload_certificate(state_->options.certificate, state_->options.private_key, why);
+}
+
+bool HttpServer::reload_certificate(const std::string& certificate, const std::string& private_key, std::string& why) {
+  auto fresh = load_certificate(certificate, private_key, why);
   if (!fresh) return false;
   const std::lock_guard lock(state_->certificate_mutex);
   state_->certificate = std::move(fresh);

@@ -103,6 +103,8 @@ class HttpServer {
   /// Reads certificate and key anew, for connections from now on. False with a sentence: the old ones stay. True: `why` is empty, or a warning
   /// (the certificate has expired, is not valid yet). From any thread.
   bool reload_certificate(std::string& why);
+  /// The same with files of other names.
+  bool reload_certificate(const std::string& certificate, const std::string& private_key, std::string& why);
   const HttpCounters& counters() const;
   /// Grows by one at least every 250 ms while the thread moves: for a watchdog.
   std::uint64_t beats() const;

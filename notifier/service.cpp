@@ -218,7 +218,7 @@ class Running {
                    fmt::format("{} has changed, which needs a restart; the rest is taken over", key));
       next->metrics_listen = started_->metrics_listen;
       if (!started_->certificate.empty() && !next->certificate.empty()) {
-        if (!server_->reload_certificate(why))
+        if (!server_->reload_certificate(next->certificate, next->private_key, why))
           log_.write(Priority::error, "certificate", why + "; the one before stays");
         else if (!why.empty())
           log_.write(Priority::warning, "certificate", why);
