@@ -2,6 +2,7 @@
 // wrong use.
 #include <curl/curl.h>
 #include <fmt/format.h>
+#include <malloc.h>
 #include <openssl/crypto.h>
 #include <sqlite3.h>
 
@@ -167,6 +168,8 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
+    // Threads that parse and threads that send would each keep what their largest event took.
+    mallopt(M_ARENA_MAX, 2);
     curl_global_init(CURL_GLOBAL_DEFAULT);
     return radiotower::notifier::run(argc, argv);
   } catch (const std::exception& error) {

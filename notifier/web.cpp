@@ -39,6 +39,11 @@ bool is_json(std::string_view content_type) {
          type.starts_with("text/plain") || type.starts_with("text/json");
 }
 
+/// Behind a reverse proxy on this host everybody comes from loopback, but such proxies say so.
+bool is_of_this_host(const HttpRequest& head) {
+  return head.from_loopback && head.header("x-forwarded-for").empty() && head.header("forwarded").empty() && head.header("via").empty();
+}
+
 int hex(char c) {
   return c >= '0' && c <= '9'   ? c - '0'
          : c >= 'a' && c <= 'f' ? c - 'a' + 10
@@ -104,7 +109,7 @@ std::optional<HttpAnswer> Web::on_head(const HttpRequest& head) {
   const auto settings = settings_.load();
   const bool reads = head.method == "GET" || head.method == "HEAD";
   if (head.path == "/healthz") return reads ? std::nullopt : std::optional(only("GET, HEAD"));
-  if (head.path == "/metrics" && settings->metrics_listen.empty() && head.from_loopback)
+  if (head.path == "/metrics" && settings->metrics_listen.empty() && is_of_this_host(head))
     return reads ? std::nullopt : std::optional(only("GET, HEAD"));
   const Source* source = find(*settings, head.path);
   if (!source) return refuse(head, 404, nowhere(*settings, head));
@@ -121,7 +126,7 @@ std::optional<HttpAnswer> Web::on_head(const HttpRequest& head) {
   if (length.size() > 7 || (length.size() == 7 && length > "1048576")) return refuse(head, 413, "a body is at most 1 MiB long");
   if (!source->open) {
     const Verdict verdict = authenticate_head(source->format, source->secrets, finder(head), unix_now());
-    if (verdict != Verdict::good && verdict != Verdict::needs_body) return refuse_secret(*source, explain(source->format, verdict));
+    if (verdict != Verdict::good && verdict != Verdict::needs_body) return refuse_secret(*source, head, explain(source->format, verdict));
   }
   return std::nullopt;
 }
@@ -130,7 +135,7 @@ void Web::on_request(HttpRequest&& request, Responder respond) {
   if (request.path == "/healthz") {
     const auto trouble = trouble_();
     // What is wrong may name files and hosts: for this host's own eyes.
-    return respond(!trouble ? plain(200, "ok") : plain(503, request.from_loopback ? *trouble : "events cannot be stored; the log says why"));
+    return respond(!trouble ? plain(200, "ok") : plain(503, is_of_this_host(request) ? *trouble : "events cannot be stored; the log says why"));
   }
   if (request.path == "/metrics") return on_metrics_request(std::move(request), std::move(respond));
   const auto settings = settings_.load();
@@ -145,7 +150,7 @@ void Web::take(const Source& source, HttpRequest&& request, Responder respond) {
   const FindHeader header = finder(request);
   if (!source.open) {
     const Verdict verdict = authenticate(source.format, source.secrets, header, request.body, unix_now());
-    if (verdict != Verdict::good) return respond(refuse_secret(source, explain(source.format, verdict)));
+    if (verdict != Verdict::good) return respond(refuse_secret(source, request, explain(source.format, verdict)));
   }
   const auto malformed = [&](const std::string& why) {
     count(source.name, "malformed");
@@ -215,15 +220,15 @@ HttpAnswer Web::refuse(const HttpRequest& head, unsigned status, const std::stri
   count("", fmt::format("{}", status));
   std::uint64_t more = 0;
   if (strangers_.admit(as_bytes(fmt::format("{} {}", status, head.path.substr(0, 100))), steady_now(), more))
-    log_.write(Priority::warning, "request refused", why, {{"status", status}, {"method", head.method}, {"path", head.path}});
+    log_.write(Priority::warning, "request refused", why, {{"status", status}, {"method", head.method}, {"path", head.path}, {"client", head.client}, Field::if_any("more", more)});
   return plain(status, why);
 }
 
-HttpAnswer Web::refuse_secret(const Source& source, const std::string& why) {
+HttpAnswer Web::refuse_secret(const Source& source, const HttpRequest& request, const std::string& why) {
   count(source.name, "unauthorized");
   std::uint64_t more = 0;
-  if (strangers_.admit(as_bytes("secret " + source.name), steady_now(), more))
-    log_.write(Priority::warning, "secret refused", why, {{"source", source.name}});
+  if (strangers_.admit(as_bytes("secret " + source.name + ' ' + request.client), steady_now(), more))
+    log_.write(Priority::warning, "secret refused", why, {{"source", source.name}, {"client", request.client}, Field::if_any("more", more)});
   HttpAnswer answer = plain(401, why);
   answer.headers.emplace_back("WWW-Authenticate", "Bearer realm=\"radiotower-notifier\"");
   return answer;

@@ -43,7 +43,7 @@ class Web {
   std::string nowhere(const Settings& settings, const HttpRequest& head) const;
   /// Logged, since "nothing arrives" is what people ask about; at most once a minute each.
   HttpAnswer refuse(const HttpRequest& head, unsigned status, const std::string& why);
-  HttpAnswer refuse_secret(const Source& source, const std::string& why);
+  HttpAnswer refuse_secret(const Source& source, const HttpRequest& request, const std::string& why);
   void count(const std::string& source, const std::string& what);
   void take(const Source& source, HttpRequest&& request, Responder respond);
   const Source* find(const Settings& settings, std::string_view path) const;
