@@ -9,6 +9,7 @@ Leaving the block sends SIGTERM and expects exit status 0. Everything stays on 1
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -16,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "common"))
@@ -39,10 +41,21 @@ every_state = true
 """
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+def free_port(given=set(), lock=threading.Lock()):
+    """Below the range that connections take theirs from, and not one that this process has handed out before: so nobody takes it meanwhile."""
+    with lock:
+        for _ in range(1000):
+            port = random.randrange(12_000, 20_000)
+            if port in given:
+                continue
+            with socket.socket() as s:
+                try:
+                    s.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+            given.add(port)
+            return port
+    raise Failure("no free port")
 
 
 class Notifier:
