@@ -24,7 +24,7 @@ constexpr std::size_t request_room = 4096;  // user name, realm, nonce and algor
 /// "obMatJos2" and four characters of features, whose first bit says PASSWORD-ALGORITHMS (RFC 8489, 9.2.1).
 bool promises_algorithms(std::string_view nonce) {
   if (nonce.size() < 13 || nonce.substr(0, 9) != "obMatJos2") return false;
-  const auto features = stun::from_base64(nonce.substr(9, 4));
+  const auto features = from_base64(nonce.substr(9, 4));
   return features && features->size() == 3 && (static_cast<std::uint8_t>(features->front()) & 0x80) != 0;
 }
 

@@ -196,7 +196,7 @@ std::vector<turn::User> read_users(const std::string& path, std::string_view key
     const std::string_view password = head.substr(colon + 1);
     if (user.name.size() > 508) return wrong("the user name is longer than 508 bytes", form);
     if (password.substr(0, 2) == "0x") {
-      const auto bytes = stun::from_hex(password.substr(2));
+      const auto bytes = from_hex(password.substr(2));
       if (bytes && bytes->size() == 16) {
         stun::Md5 k;
         std::copy(bytes->begin(), bytes->end(), k.begin());

@@ -16,7 +16,7 @@ constexpr std::size_t max_realm_or_nonce = 763;  // 14.9, 14.10
 bool starts_with_algorithms_cookie(std::string_view nonce) {
   // "obMatJos2" and four characters of features, of which the rightmost bit says PASSWORD-ALGORITHMS (RFC 8489, 9.2, 18.1).
   if (nonce.size() < 13 || nonce.substr(0, 9) != "obMatJos2") return false;
-  const auto bits = stun::from_base64(nonce.substr(9, 4));
+  const auto bits = from_base64(nonce.substr(9, 4));
   return bits && bits->size() == 3 && (static_cast<std::uint8_t>((*bits)[2]) & 1) != 0;
 }
 

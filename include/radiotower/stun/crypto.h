@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "radiotower/base/bytes.h"
+#include "radiotower/base/encoding.h"
 #include "radiotower/stun/protocol.h"
 
 namespace radiotower::stun {
@@ -44,8 +45,5 @@ Sha256 userhash(std::string_view username, std::string_view realm);  // RFC 8489
 std::string rest_password(std::string_view secret, std::string_view username);
 
 std::string base64(Bytes bytes);
-std::optional<std::string> from_base64(std::string_view text);
-std::optional<std::string> from_hex(std::string_view text);
-std::string to_hex(Bytes bytes);
 
 }  // namespace radiotower::stun
