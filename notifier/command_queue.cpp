@@ -38,11 +38,6 @@ std::string owner_of(const std::string& folder) {
 
 }  // namespace
 
-UnixMilliseconds now_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
 int complain(const std::string& what) {
   fmt::print(stderr, "radiotower-notifier: {}\n", what);
   return 1;

@@ -10,7 +10,6 @@
 
 namespace radiotower::notifier {
 
-UnixMilliseconds now_ms();
 /// One line on stderr; 1, the exit status of what could not be done.
 int complain(const std::string& what);
 

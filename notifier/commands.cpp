@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "notifier/bot.h"
+#include "notifier/clock.h"
 #include "notifier/command_queue.h"
 #include "notifier/config.h"
 #include "notifier/mattermost.h"
@@ -19,6 +20,7 @@
 #include "notifier/routes.h"
 #include "notifier/sources/fields.h"
 #include "notifier/text.h"
+#include "radiotower/base/encoding.h"
 #include "radiotower/service/configuration.h"
 
 namespace radiotower::notifier {
@@ -47,9 +49,7 @@ bool parse_headers(const std::vector<std::string>& lines, HeaderList& headers) {
     }
     std::string name = line.substr(0, colon),
                 value = line.substr(std::min(line.find_first_not_of(' ', colon + 1), line.size()));
-    std::transform(name.begin(), name.end(), name.begin(),
-                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-    headers.emplace_back(std::move(name), std::move(value));
+    headers.emplace_back(lower_case(name), std::move(value));
   }
   return true;
 }
@@ -81,8 +81,7 @@ std::optional<Event> event_of(const Source& source, const HeaderList& headers, c
     complain(why);
     return std::nullopt;
   }
-  Parsed parsed = parse(
-      {source.name, source.format, find, *json, body, source.format == Format::generic ? &source.templates : nullptr});
+  Parsed parsed = parse({source.name, source.format, find, *json, body, &source.templates});
   if (const auto* wrong = std::get_if<Malformed>(&parsed)) {
     complain(wrong->why);
     return std::nullopt;
@@ -99,7 +98,7 @@ int post_to_queue(const Settings& settings, const Event& event) {
   return with_queue(settings, [&](Queue& queue) {
     std::string why;
     const auto results = queue.store(
-        std::span(&event, 1), now_ms(),
+        std::span(&event, 1), unix_now(),
         [&](const Event& e, const Change& change, std::string& reason) { return route(settings, e, change, reason); });
     switch (results.at(0).stored) {
       case Stored::stored: fmt::print("stored; the running service posts it\n"); break;
@@ -265,7 +264,7 @@ namespace {
 std::string held_back(const Post& post) {
   if (!post.quiet) return {};
   const auto [from, to] = *post.quiet;
-  if (end_of_quiet(*post.quiet, now_ms()) != 0) return fmt::format(", held back until {:02}:{:02}", to / 60, to % 60);
+  if (end_of_quiet(*post.quiet, unix_now()) != 0) return fmt::format(", held back until {:02}:{:02}", to / 60, to % 60);
   return fmt::format(", held back from {:02}:{:02} until {:02}:{:02}", from / 60, from % 60, to / 60, to % 60);
 }
 
@@ -321,7 +320,7 @@ int send_test(const Settings& settings, const std::string& name) {
       Bot::Task task;
       task.channel = channel;
       task.payload = payload;
-      task.identity = fmt::format("send-test-{}-{}", getpid(), now_ms());  // Mattermost posts none twice
+      task.identity = fmt::format("send-test-{}-{}", getpid(), unix_now());  // Mattermost posts none twice
       speaker.say(std::move(task), [&](Bot::Result result) { answer = std::move(result.answer); });
     } else {
       client.post_hook(channel, payload, [&](Answer a) { answer = std::move(a); });

@@ -20,6 +20,7 @@
 #include "notifier/sql.h"
 #include "notifier/tls.h"
 #include "notifier/tls_report.h"
+#include "radiotower/base/encoding.h"
 #include "radiotower/net/address.h"
 
 namespace radiotower::notifier {
@@ -350,10 +351,7 @@ void read_root(Section& root, Settings& s, std::vector<std::string>& notes) {
       if (user.size() < 2 || user[0] != '@' ||
           user.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-_.", 1) != std::string::npos)
         return void(people.wrong(node, name, "must be a Mattermost user", fmt::format("\"{}\" = \"@ada\"", name)));
-      std::string lower = name;
-      std::transform(lower.begin(), lower.end(), lower.begin(),
-                     [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-      s.people[lower] = user;
+      s.people[lower_case(name)] = user;
     });
   });
   if (const toml::node* routes = root.find("route")) {

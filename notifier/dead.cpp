@@ -6,6 +6,7 @@
 #include <ctime>
 #include <span>
 
+#include "notifier/clock.h"
 #include "notifier/command_queue.h"
 #include "notifier/commands.h"
 #include "notifier/config.h"
@@ -97,7 +98,7 @@ int dead_retry(const Settings& settings, const std::vector<std::int64_t>& given,
   if (ids.empty() && !all) return which();
   if (no_queue_yet(settings)) return all ? none() : unknown(ids, ids.size());
   return with_queue(settings, [&](Queue& queue) {
-    const std::size_t n = queue.retry_dead(all ? std::span<const std::int64_t>() : std::span(ids), now_ms());
+    const std::size_t n = queue.retry_dead(all ? std::span<const std::int64_t>() : std::span(ids), unix_now());
     if (n == 0 && all) return none();
     if (n != 0)
       fmt::print("{} wait{} again; the running service posts {}\n", n, n == 1 ? "s" : "", n == 1 ? "it" : "them");

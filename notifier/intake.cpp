@@ -4,19 +4,14 @@
 
 #include <chrono>
 
+#include "notifier/clock.h"
+
 namespace radiotower::notifier {
 
 namespace {
 
 constexpr std::size_t most_in_a_commit = 500;
 constexpr std::size_t most_waiting = 5'000;  // beyond it the disk is far too slow, and senders are told to come back
-
-UnixMilliseconds now_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
-Time steady_now() { return Time(std::chrono::steady_clock::now().time_since_epoch()); }
 
 }  // namespace
 
@@ -106,17 +101,12 @@ void Intake::store(std::vector<Waiting>& batch, const Settings& settings) {
       for (auto& waiting : batch) waiting.done(Taken::full);
       return;
     }
-    results = queue_->store(events, now_ms(), [&](const Event& event, const Change& change, std::string& why) {
+    results = queue_->store(events, unix_now(), [&](const Event& event, const Change& change, std::string& why) {
       return route(settings, event, change, why);
     });
   } catch (const SqlError& error) {
     failed(batch, error.what());
-    if (error.kind != SqlError::Kind::broken) return;
-    try {
-      queue_->reconnect();
-    } catch (const SqlError&) {  // the next batch fails, says why and tries again
-    }
-    return;
+    return reconnect_after(error);
   } catch (const std::exception& error) {
     // Our own mistake, with one event: it must not take the others with it, nor the thread.
     if (batch.size() == 1) return failed(batch, error.what());
@@ -192,10 +182,18 @@ void Intake::end_trouble() {
 void Intake::look_whether_it_works(const Settings& settings) {
   if (!trouble()) return;
   try {
-    queue_->reconnect();
     queue_->expect_room();
     if (queue_->size() < static_cast<std::int64_t>(settings.queue_limit)) end_trouble();
-  } catch (const SqlError&) {  // not yet
+  } catch (const SqlError& error) {  // not yet
+    reconnect_after(error);
+  }
+}
+
+void Intake::reconnect_after(const SqlError& error) {
+  if (error.kind != SqlError::Kind::broken) return;
+  try {
+    queue_->reconnect();
+  } catch (const SqlError&) {  // the next batch fails, says why and tries again
   }
 }
 

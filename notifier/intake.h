@@ -62,6 +62,7 @@ class Intake {
   void failed(std::vector<Waiting>& batch, const std::string& what);
   void begin_trouble(const std::string& event, const std::string& what);
   void end_trouble();
+  void reconnect_after(const SqlError& error);
   void look_whether_it_works(const Settings& settings);
 
   std::unique_ptr<Queue> queue_;

@@ -7,18 +7,13 @@
 #include <ctime>
 
 #include "notifier/mattermost.h"
+#include "radiotower/base/encoding.h"
 
 namespace radiotower::notifier {
 
 namespace {
 
 bool is_alphanumeric(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return out;
-}
 
 /// Text of a server for a line of ours: printable ASCII, short, and without anything that could be an id of Mattermost, because error
 /// messages since 10.x name the hook.
@@ -73,7 +68,7 @@ std::optional<std::chrono::seconds> waiting_time(std::string_view retry_after) {
 }
 
 bool is_tls_port_in_plain(std::string_view body) {
-  const std::string said = lower(body.substr(0, 1000));
+  const std::string said = lower_case(body.substr(0, 1000));
   return said.find("http request to an https server") != std::string::npos || said.find("http request was sent to https port") != std::string::npos;
 }
 
@@ -119,7 +114,7 @@ std::optional<Answer> judge_common(unsigned status, std::string_view body, std::
 std::string place(std::string_view channel) { return channel.empty() ? "the hook's own channel" : fmt::format("\"{}\"", channel); }
 
 bool is_html(std::string_view content_type, std::string_view body) {
-  return lower(content_type).find("html") != std::string::npos || lower(body.substr(0, 15)).find("<!doctype") != std::string::npos || body.substr(0, 5) == "<html";
+  return lower_case(content_type).find("html") != std::string::npos || lower_case(body.substr(0, 15)).find("<!doctype") != std::string::npos || body.substr(0, 5) == "<html";
 }
 
 struct Url {
@@ -136,7 +131,7 @@ bool parse_url(std::string_view text, Url& url, std::string& why, std::string& h
     hint = "it begins with https:// (or http:// in a network you trust)";
     return false;
   }
-  url.scheme = lower(text.substr(0, scheme_end));
+  url.scheme = lower_case(text.substr(0, scheme_end));
   if (url.scheme != "https" && url.scheme != "http") {
     why = "the URL's scheme is neither https nor http";
     hint = "write https://";

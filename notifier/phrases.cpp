@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "radiotower/base/encoding.h"
+
 namespace radiotower::notifier {
 
 namespace {
@@ -203,8 +205,7 @@ std::string numbered(const Event& event, Place place) {
   const std::string title = title_or_kind(event, place);
   if (!event.title.starts_with('#')) return title;
   if (event.kind == "merge_request") return "pull request " + title;
-  std::string type(fact(event, "Type").substr(0, 40));
-  for (char& c : type) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  std::string type = lower_case(fact(event, "Type").substr(0, 40));
   type = shown(place, type, 40);
   return (type.empty() ? "issue" : type) + " " + title;
 }

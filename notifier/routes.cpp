@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "radiotower/base/encoding.h"
+
 namespace radiotower::notifier {
 
 namespace {
@@ -51,18 +53,11 @@ bool matches(const Route& r, const Event& event, const Change& change) {
   return !r.default_branch || *r.default_branch == on_default_branch(event);
 }
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return out;
-}
-
 std::string mention(const Settings& settings, const Route& r, const Event& event) {
   std::string out = r.mention;
   if (!r.mention_author) return out;
   for (const std::string* name : {&event.author_email, &event.actor_login, &event.author, &event.actor}) {
-    const auto found = name->empty() ? settings.people.end() : settings.people.find(lower(*name));
+    const auto found = name->empty() ? settings.people.end() : settings.people.find(lower_case(*name));
     if (found == settings.people.end()) continue;
     if ((" " + out + " ").find(" " + found->second + " ") == std::string::npos)
       out += (out.empty() ? "" : " ") + found->second;

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <mutex>
 
+#include "notifier/clock.h"
 #include "notifier/config.h"
 #include "notifier/delivery.h"
 #include "notifier/http_server.h"
@@ -26,10 +27,6 @@ namespace radiotower::notifier {
 namespace {
 
 using std::chrono::milliseconds;
-
-UnixMilliseconds now_ms() {
-  return std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 sigset_t signals() {
   sigset_t set;
@@ -111,7 +108,7 @@ class Running {
         intake_(open_queue(), settings_, log, [this] { delivery_->wake(); }, hash_key()),
         web_(
             settings_, intake_, log, [this] { return metrics(); }, [this] { return trouble(); }, hash_key()) {
-    if (settings_->queue == "sqlite") watcher_->take_over(now_ms());
+    if (settings_->queue == "sqlite") watcher_->take_over(unix_now());
     delivery_ = std::make_unique<Delivery>(open_queue(), settings_, log_, system_random());
     HttpServer::Options options;
     options.listen = settings_->listen;

@@ -32,8 +32,7 @@ class SlackPost {
  public:
   Json run(const Json& slack) {
     Json payload = Json::object();
-    std::string text = text_of(slack, "text");
-    if (text.empty()) text = text_of_blocks(slack);
+    const std::string text = text_of(slack, "text");
     put(payload, "text", defused_markdown(text, longest_post - 2000));  // a mention goes above it
     if (const auto list = slack.find("attachments"); list != slack.end() && list->is_array()) {
       Json attachments = Json::array();
@@ -64,20 +63,6 @@ class SlackPost {
     if (value.empty() || bytes_ + value.size() > most_bytes) return;
     bytes_ += value.size();
     object[key] = std::move(value);
-  }
-
-  static std::string text_of_blocks(const Json& slack) {
-    std::string text;
-    const auto blocks = slack.find("blocks");
-    if (blocks == slack.end() || !blocks->is_array()) return text;
-    for (const Json& block : *blocks) {
-      if (!block.is_object() || text.size() > 4 * longest_post) continue;
-      const auto inner = block.find("text");
-      if (inner == block.end() || !inner->is_object()) continue;
-      if (const std::string part = text_of(*inner, "text"); !part.empty())
-        text.append(text.empty() ? "" : "\n").append(part);
-    }
-    return text;
   }
 
   Json attachment(const Json& source) {

@@ -6,7 +6,9 @@
 #include <chrono>
 
 #include "notifier/authenticate.h"
+#include "notifier/clock.h"
 #include "notifier/sources/source.h"
+#include "radiotower/base/encoding.h"
 
 namespace radiotower::notifier {
 
@@ -44,13 +46,6 @@ bool is_of_this_host(const HttpRequest& head) {
   return head.from_loopback && head.header("x-forwarded-for").empty() && head.header("forwarded").empty() && head.header("via").empty();
 }
 
-int hex(char c) {
-  return c >= '0' && c <= '9'   ? c - '0'
-         : c >= 'a' && c <= 'f' ? c - 'a' + 10
-         : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                : -1;
-}
-
 std::optional<std::string> form_decoded(std::string_view text) {
   std::string out;
   out.reserve(text.size());
@@ -60,18 +55,13 @@ std::optional<std::string> form_decoded(std::string_view text) {
     } else if (text[i] != '%') {
       out += text[i];
     } else {
-      const int high = i + 2 < text.size() ? hex(text[i + 1]) : -1, low = i + 2 < text.size() ? hex(text[i + 2]) : -1;
+      const int high = i + 2 < text.size() ? hex_digit(text[i + 1]) : -1, low = i + 2 < text.size() ? hex_digit(text[i + 2]) : -1;
       if (high < 0 || low < 0) return std::nullopt;
       out += static_cast<char>(high * 16 + low);
       i += 2;
     }
   }
   return out;
-}
-
-Time steady_now() { return Time(std::chrono::steady_clock::now().time_since_epoch()); }
-UnixSeconds unix_now() {
-  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 }  // namespace
@@ -125,7 +115,7 @@ std::optional<HttpAnswer> Web::on_head(const HttpRequest& head) {
   // The server itself would say so too, but nobody would read of it.
   if (length.size() > 7 || (length.size() == 7 && length > "1048576")) return refuse(head, 413, "a body is at most 1 MiB long");
   if (!source->open) {
-    const Verdict verdict = authenticate_head(source->format, source->secrets, finder(head), unix_now());
+    const Verdict verdict = authenticate_head(source->format, source->secrets, finder(head), unix_now() / 1000);
     if (verdict != Verdict::good && verdict != Verdict::needs_body) return refuse_secret(*source, head, explain(source->format, verdict));
   }
   return std::nullopt;
@@ -149,7 +139,7 @@ void Web::take(const Source& source, HttpRequest&& request, Responder respond) {
   count(source.name, "received");
   const FindHeader header = finder(request);
   if (!source.open) {
-    const Verdict verdict = authenticate(source.format, source.secrets, header, request.body, unix_now());
+    const Verdict verdict = authenticate(source.format, source.secrets, header, request.body, unix_now() / 1000);
     if (verdict != Verdict::good) return respond(refuse_secret(source, request, explain(source.format, verdict)));
   }
   const auto malformed = [&](const std::string& why) {
@@ -167,8 +157,7 @@ void Web::take(const Source& source, HttpRequest&& request, Responder respond) {
   std::string why;
   const auto body = parse_json(request.body, why);
   if (!body) return malformed(why);
-  Parsed parsed = parse({source.name, source.format, header, *body, request.body,
-                         source.format == Format::generic ? &source.templates : nullptr});
+  Parsed parsed = parse({source.name, source.format, header, *body, request.body, &source.templates});
   if (const auto* wrong = std::get_if<Malformed>(&parsed)) return malformed(wrong->why);
   if (const auto* dropped = std::get_if<Dropped>(&parsed)) {
     count(source.name, "dropped: " + dropped->reason);
@@ -208,8 +197,7 @@ std::string Web::nowhere(const Settings& settings, const HttpRequest& head) cons
   std::string_view wanted = head.path;
   while (wanted.ends_with('/')) wanted.remove_suffix(1);
   wanted.remove_prefix(std::min(wanted.rfind('/') + 1, wanted.size()));
-  std::string lower(wanted.substr(0, 64));
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  const std::string lower = lower_case(wanted.substr(0, 64));
   for (const Source& source : settings.sources)
     if (source.name == lower) return fmt::format("nothing is here: did you mean /v1/{}?", source.name);
   if (format_of(lower)) return fmt::format("there is no [sources.{}] in the notifier's configuration", lower);

@@ -42,6 +42,8 @@ std::string percent_encoded(std::string_view path);              // for a branch
 std::string short_sha(const std::string& sha);                   // for a title
 std::string counted(std::size_t n, std::string_view noun);       // "1 commit", "2 commits"
 std::string joined(const Json& list, const char* key);           // "a, b": `key` of each, or each itself when that is null
+/// At most so many bytes of UTF-8, never a part of a character.
+void cut(std::string& text, std::size_t bytes);
 bool is_utf8(std::string_view text);
 std::string sha256_hex(std::string_view bytes);
 std::optional<double> seconds_between(const std::string& from, const std::string& to);  // of ISO 8601 times

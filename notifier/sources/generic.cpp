@@ -65,12 +65,10 @@ class BoundedContext : public mustache::context<std::string> {
 class BoundedOutput {
  public:
   BoundedOutput& operator<<(const std::string& text) {
-    if (text_.size() + text.size() > longest_output) {
-      text_.append(text, 0, longest_output - text_.size());
-      throw TooMuch();
-    }
     text_ += text;
-    return *this;
+    if (text_.size() <= longest_output) return *this;
+    cut(text_, longest_output);
+    throw TooMuch();
   }
   std::string take() && { return std::move(text_); }
 
@@ -99,7 +97,6 @@ std::string fill(const std::string& template_text, const mustache::data& data) {
     cut = true;  // what there is so far
   }
   std::string out = std::move(output).take();
-  while (!is_utf8(out)) out.pop_back();  // at most three bytes of a cut character
   return out.empty() && cut ? "…" : out;
 }
 

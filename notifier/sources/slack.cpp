@@ -38,9 +38,7 @@ class Copy {
       const auto found = from.find(key);
       if (found == from.end() || !(found->is_string() || found->is_number() || found->is_boolean())) continue;
       std::string value = found->is_string() ? found->get<std::string>() : found->dump();
-      const std::size_t room = std::min(longest_text, most_bytes - bytes_);
-      if (value.size() > room) value.resize(room);
-      while (!is_utf8(value)) value.pop_back();  // at most three bytes of a cut character
+      cut(value, std::min(longest_text, most_bytes - bytes_));
       bytes_ += value.size();
       if (!value.empty()) to[key] = std::move(value);
     }
@@ -52,8 +50,7 @@ class Copy {
       if (!block.is_object() || all.size() > longest_text) continue;
       if (const std::string part = text(block, "text", "text"); !part.empty()) all.append(all.empty() ? "" : "\n").append(part);
     }
-    if (all.size() > longest_text) all.resize(longest_text);
-    while (!is_utf8(all)) all.pop_back();
+    cut(all, longest_text);
     return all;
   }
 

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "notifier/sources/fields.h"
+#include "radiotower/base/encoding.h"
 
 namespace radiotower::notifier {
 
@@ -42,15 +43,8 @@ void make_key(std::string& key, const std::string& source) {
   key = source + '/' + (plain ? key : sha256_hex(key));
 }
 
-/// What could never be shown is not kept: a hundred thousand events of 1 MiB would fill disk and memory. Cut at the end of a character.
-void cut(std::string& text, std::size_t bytes) {
-  if (text.size() <= bytes) return;
-  while (bytes > 0 && (static_cast<unsigned char>(text[bytes]) & 0xC0) == 0x80) --bytes;
-  text.resize(bytes);
-  text.shrink_to_fit();
-}
-
-void cut(Event& event) {
+/// What could never be shown is not kept: a hundred thousand events of 1 MiB would fill disk and memory.
+void cut_to_what_is_shown(Event& event) {
   constexpr std::size_t a_name = 500, a_line = 1'000, a_url = 2'048, a_text = 16'384, most_facts = 30;
   for (std::string* name : {&event.project, &event.branch, &event.target_branch, &event.author, &event.author_email, &event.actor, &event.actor_login, &event.action, &event.commit})
     cut(*name, a_name);
@@ -76,7 +70,7 @@ void finish(Event& event, std::string_view source) {
   const auto rank = [](const Item& item) { return item.status == Status::failed ? 0 : item.status == Status::unstable ? 1 : 2; };
   std::stable_sort(event.items.begin(), event.items.end(), [&](const Item& a, const Item& b) { return rank(a) < rank(b); });
   if (event.items.size() > most_items) event.items.resize(most_items);
-  cut(event);
+  cut_to_what_is_shown(event);
   if (event.author_email == "[REDACTED]") event.author_email.clear();  // GitLab's word for an address that is not public
   make_key(event.subject, event.source);
   make_key(event.history_key, event.source);
@@ -254,6 +248,13 @@ std::string joined(const Json& list, const char* key) {
   return out;
 }
 
+void cut(std::string& text, std::size_t bytes) {
+  if (text.size() <= bytes) return;
+  while (bytes > 0 && (static_cast<unsigned char>(text[bytes]) & 0xC0) == 0x80) --bytes;
+  text.resize(bytes);
+  text.shrink_to_fit();
+}
+
 bool is_utf8(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
     const auto byte = [&](std::size_t n) { return i + n < text.size() ? static_cast<unsigned char>(text[i + n]) : 0u; };
@@ -275,9 +276,7 @@ std::string sha256_hex(std::string_view bytes) {
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
   unsigned size = 0;
   if (EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr) != 1) return {};
-  std::string out;
-  for (unsigned i = 0; i < size; ++i) out += {"0123456789abcdef"[digest[i] >> 4], "0123456789abcdef"[digest[i] & 15]};
-  return out;
+  return to_hex({digest.data(), size});
 }
 
 namespace {

@@ -1,7 +1,7 @@
 // What a webhook may hold: any bytes through parse_json, and what is JSON through parse() as the format that the first byte names. The
 // header of the event's kind comes from the second byte. clang's libFuzzer, from the top of the repository:
 //   clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -DRADIOTOWER_LIBFUZZER -I. -Iinclude tests/fuzz/notifier_json_fuzz.cpp
-//     notifier/event.cpp notifier/sources/*.cpp -lcrypto -o notifier-json-fuzz
+//     notifier/event.cpp notifier/sources/*.cpp relay/base/encoding.cpp -lcrypto -o notifier-json-fuzz
 //   ./notifier-json-fuzz -max_len=65536 CORPUS tests/notifier/samples/gitlab
 // Without RADIOTOWER_LIBFUZZER (and -fsanitize=fuzzer) main() replays the files it is given, each as every format and with a number of
 // changes from a fixed seed.
