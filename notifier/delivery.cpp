@@ -162,7 +162,7 @@ void Delivery::State::sweep(SteadyTime now) {
   if (!queue_works(now)) return;
   std::erase_if(buckets, [&](auto& entry) { return entry.second.is_full(now) && !works.contains(entry.first); });
   try {
-    queue->sweep(wall_now());
+    queue->sweep(unix_now());
   } catch (const SqlError& e) {
     queue_failed(e);
   }
@@ -171,7 +171,7 @@ void Delivery::State::sweep(SteadyTime now) {
 /// What is still on its way may be posted or not: the next one to own the queue counts that.
 void Delivery::State::finish() {
   queue_rests_until = {};
-  const auto now = wall_now();
+  const auto now = unix_now();
   for (auto& [channel, work] : works) {
     if (!work.in_flight) continue;
     records.push_back({channel, [ids = work.ids, name = channel, now](Queue& q) { q.retry(ids, name, 0, true, "the notifier was stopped before the answer", now); }});

@@ -32,7 +32,7 @@ void Delivery::State::settle(const std::string& channel, std::uint64_t serial, c
   const std::string server = client->server_of(channel), place = fmt::format("{} at {}", channel, server);
   // An answer proves that the server is there, whatever it says.
   if (answer.status != 0 || answer.outcome == Outcome::delivered) places.worked(server, now);
-  (answer.outcome == Outcome::delivered ? counters.last_success : counters.last_failure).store(wall_now() / 1000, std::memory_order_relaxed);
+  (answer.outcome == Outcome::delivered ? counters.last_success : counters.last_failure).store(unix_now() / 1000, std::memory_order_relaxed);
   if (answer.tls_failure) add(counters.tls_failures);
   switch (answer.outcome) {
     case Outcome::delivered:
@@ -58,7 +58,7 @@ void Delivery::State::settle_delivered(const std::string& channel, Work& work) {
   // A bot's next post may be an edit, which is no flood: say() looks.
   const UnixMilliseconds not_before = bot ? 0 : when_channel_may(channel, steady_now());
   record(channel, [channel, not_before, work](Queue& q) {
-    if (work.thread && !work.subject.empty()) q.set_thread(channel, work.subject, *work.thread, wall_now());
+    if (work.thread && !work.subject.empty()) q.set_thread(channel, work.subject, *work.thread, unix_now());
     q.delivered(work.ids, channel);
     q.release(channel, not_before);
   });
@@ -95,7 +95,7 @@ void Delivery::State::settle_again(const std::string& channel, Work& work, const
   if (dead.empty() && !work.expired.empty()) {
     // Those whose answer was lost just now are ambiguous first: they may be posted.
     dead = ambiguous ? without(work.expired, work.ids) : work.expired;
-    why = fmt::format("given up after {} h: {}", settings->give_up_after_s / 3600, answer.reason);
+    why = given_up(answer.reason);
   }
   const auto waiting = without(work.ids, dead);
   if (ambiguous && bot) {
@@ -105,16 +105,13 @@ void Delivery::State::settle_again(const std::string& channel, Work& work, const
   }
   tell_buried(channel, dead, why);
   for (const auto id : dead) server_errors.erase(id);
-  if (const auto single = singles.find(channel); single != singles.end()) {
-    single->second -= std::min(single->second, dead.size());
-    if (single->second == 0) singles.erase(single);
-  }
-  const UnixMilliseconds not_before = wall_now() + rest.count();
+  fewer_singles(channel, dead.size());
+  const UnixMilliseconds not_before = unix_now() + rest.count();
   record(channel, [=, reason = answer.reason, subject = work.subject, thread = work.thread](Queue& q) {
-    if (thread && !subject.empty()) q.set_thread(channel, subject, *thread, wall_now());
-    if (!dead.empty()) q.bury(dead, channel, why, wall_now());
+    if (thread && !subject.empty()) q.set_thread(channel, subject, *thread, unix_now());
+    if (!dead.empty()) q.bury(dead, channel, why, unix_now());
     if (waiting.empty()) q.release(channel, not_before);
-    else q.retry(waiting, channel, not_before, ambiguous, reason, wall_now());
+    else q.retry(waiting, channel, not_before, ambiguous, reason, unix_now());
   });
 }
 
@@ -123,22 +120,26 @@ void Delivery::State::settle_refused(const std::string& channel, Work& work, con
   const bool may_be_one_of_them = answer.status == 400 || answer.status == 413 || answer.status == 414;
   if (work.digest && may_be_one_of_them && work.ids.size() > 1) {
     singles[channel] = work.ids.size();
-    return record(channel, [=, ids = work.ids, reason = answer.reason](Queue& q) { q.retry(ids, channel, not_before, false, reason, wall_now()); });
+    return record(channel, [=, ids = work.ids, reason = answer.reason](Queue& q) { q.retry(ids, channel, not_before, false, reason, unix_now()); });
   }
   add(counters.refused);
   tell_buried(channel, work.ids, answer.reason);
   forget_troubles(channel, work);
   record(channel, [=, ids = work.ids, reason = answer.reason](Queue& q) {
-    q.bury(ids, channel, reason, wall_now());
+    q.bury(ids, channel, reason, unix_now());
     q.release(channel, not_before);
   });
 }
 
 void Delivery::State::forget_troubles(const std::string& channel, const Work& work) {
   for (const auto id : work.ids) server_errors.erase(id);
+  fewer_singles(channel, work.ids.size());
+}
+
+void Delivery::State::fewer_singles(const std::string& channel, std::size_t n) {
   const auto single = singles.find(channel);
   if (single == singles.end()) return;
-  single->second -= std::min(single->second, work.ids.size());
+  single->second -= std::min(single->second, n);
   if (single->second == 0) singles.erase(single);
 }
 

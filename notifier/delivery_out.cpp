@@ -43,7 +43,7 @@ void Delivery::State::start_posts(SteadyTime now) {
   for (const auto& [channel, work] : works) busy.push_back(channel);
   std::vector<Queue::Lane> lanes;
   try {
-    const auto wall = wall_now();
+    const auto wall = unix_now();
     lanes = queue->claim(wall, lease(), room, posts_of_a_lane, busy);
     queue_works_again();
     for (const auto& [channel, id] : queue->take_buried()) {
@@ -68,20 +68,20 @@ void Delivery::State::start_posts(SteadyTime now) {
 
 void Delivery::State::begin(Queue::Lane lane, SteadyTime now) {
   const std::string channel = lane.channel;
-  if (std::any_of(lane.posts.begin(), lane.posts.end(), [&](const QueuedPost& post) { return done.contains(post.id); })) return give_back(channel, wall_now() + 1000);
+  if (std::any_of(lane.posts.begin(), lane.posts.end(), [&](const QueuedPost& post) { return done.contains(post.id); })) return give_back(channel, unix_now() + 1000);
   Server& server = servers[client->server_of(channel)];
   server.channel = channel;
   if (is_held(server, now)) {
     std::vector<std::int64_t> expired;
     for (const auto& queued : lane.posts)
-      if (queued.made <= wall_now() - std::int64_t{settings->give_up_after_s} * 1000) expired.push_back(queued.id);
+      if (is_expired(queued)) expired.push_back(queued.id);
     if (!expired.empty()) {
-      const std::string why = fmt::format("given up after {} h: {} does not answer", settings->give_up_after_s / 3600, client->server_of(channel));
+      const std::string why = given_up(client->server_of(channel) + " does not answer");
       tell_buried(channel, expired, why);
-      record(channel, [channel, expired, why](Queue& q) { q.bury(expired, channel, why, wall_now()); });
+      record(channel, [channel, expired, why](Queue& q) { q.bury(expired, channel, why, unix_now()); });
     }
     const auto rest = std::chrono::ceil<std::chrono::milliseconds>(server.rests_until - now).count();
-    return give_back(channel, wall_now() + std::max<std::int64_t>(rest, 1000));
+    return give_back(channel, unix_now() + std::max<std::int64_t>(rest, 1000));
   }
   const unsigned tokens = bucket(channel, now).available(now);
   if (bot) return say(lane, now, tokens);
@@ -102,27 +102,30 @@ void Delivery::State::bury_unreadable(const std::string& channel, std::int64_t i
   tell_buried(channel, ids, reason);
   record(channel, [channel, id, reason](Queue& q) {
     const std::int64_t these[] = {id};
-    q.bury(these, channel, reason, wall_now());
+    q.bury(these, channel, reason, unix_now());
     q.release(channel, 0);
   });
+}
+
+std::optional<Post> Delivery::State::read(const std::string& channel, const QueuedPost& queued) {
+  return made_of(channel, queued.id, [&] { return post_from_json(Json::parse(queued.json)); });
 }
 
 /// 0: it is not on disk that they are being sent, so they are not sent.
 std::uint64_t Delivery::State::mark(Queue::Lane& lane, Work work, SteadyTime now) {
   const std::string channel = lane.channel;
   work.ends = now + lease();
-  const UnixMilliseconds oldest = wall_now() - std::int64_t{settings->give_up_after_s} * 1000;
   for (const auto& queued : lane.posts) {
     const bool is_sent = std::find(work.ids.begin(), work.ids.end(), queued.id) != work.ids.end();
-    if (queued.made <= oldest) work.expired.push_back(queued.id);
+    if (is_expired(queued)) work.expired.push_back(queued.id);
     if (is_sent && queued.ambiguous > 0) work.doubtful.push_back(queued.id);
     if (is_sent) work.attempts = std::max(work.attempts, queued.attempts + 1);
   }
   try {
-    queue->sending(work.ids, wall_now());
+    queue->sending(work.ids, unix_now());
   } catch (const SqlError& e) {
     queue_failed(e);
-    give_back(channel, wall_now() + 1000);
+    give_back(channel, unix_now() + 1000);
     return 0;
   }
   all.take(now);
@@ -134,19 +137,13 @@ std::uint64_t Delivery::State::mark(Queue::Lane& lane, Work work, SteadyTime now
 
 void Delivery::State::post_one(Queue::Lane& lane, SteadyTime now) {
   const QueuedPost& queued = lane.posts.front();
-  Json payload;
-  try {
-    payload = render(post_from_json(Json::parse(queued.json)));
-  } catch (const std::bad_alloc&) {
-    throw;  // no fault of the post
-  } catch (const std::exception& e) {
-    return bury_unreadable(lane.channel, queued.id, e.what());
-  }
+  const auto payload = made_of(lane.channel, queued.id, [&] { return render(post_from_json(Json::parse(queued.json))); });
+  if (!payload) return;
   Work work;
   work.ids = {queued.id};
   const auto serial = mark(lane, std::move(work), now);
   if (serial == 0) return;
-  client->post_hook(lane.channel, payload, [this, channel = lane.channel, serial](const Answer& answer) { settle(channel, serial, answer); });
+  client->post_hook(lane.channel, *payload, [this, channel = lane.channel, serial](const Answer& answer) { settle(channel, serial, answer); });
 }
 
 void Delivery::State::post_digest(Queue::Lane& lane, SteadyTime now) {
@@ -154,13 +151,9 @@ void Delivery::State::post_digest(Queue::Lane& lane, SteadyTime now) {
   work.digest = true;
   std::vector<Post> posts;
   for (const auto& queued : lane.posts) {
-    try {
-      posts.push_back(post_from_json(Json::parse(queued.json)));
-    } catch (const std::bad_alloc&) {
-      throw;
-    } catch (const std::exception& e) {
-      return bury_unreadable(lane.channel, queued.id, e.what());
-    }
+    auto post = read(lane.channel, queued);
+    if (!post) return;
+    posts.push_back(std::move(*post));
     work.ids.push_back(queued.id);
   }
   Json payload;
@@ -190,26 +183,22 @@ void Delivery::State::say(Queue::Lane& lane, SteadyTime now, unsigned tokens) {
     const QueuedPost* queued;
     Post post;
   };
-  std::vector<Read> read;
+  std::vector<Read> all_read;
   for (const auto& queued : lane.posts) {
-    try {
-      read.push_back({&queued, post_from_json(Json::parse(queued.json))});
-    } catch (const std::bad_alloc&) {
-      throw;
-    } catch (const std::exception& e) {
-      return bury_unreadable(channel, queued.id, e.what());
-    }
+    auto post = read(channel, queued);
+    if (!post) return;
+    all_read.push_back({&queued, std::move(*post)});
   }
-  const std::string subject = read.front().post.event.subject;
+  const std::string subject = all_read.front().post.event.subject;
   Work work;
   Bot::Task task;
-  const Read* newest = &read.front();
+  const Read* newest = &all_read.front();
   std::set<std::string> subjects;
   std::size_t units = 0;  // posts that all of them would become
-  for (const auto& each : read) {
+  for (const auto& each : all_read) {
     const bool same = !subject.empty() && each.post.event.subject == subject;
     if (each.post.event.subject.empty() || subjects.insert(each.post.event.subject).second) ++units;
-    if (&each != &read.front() && !same) continue;
+    if (&each != &all_read.front() && !same) continue;
     if (!work.ids.empty()) task.earlier.push_back(identity_of(*newest->queued));
     newest = &each;
     work.ids.push_back(each.queued->id);
@@ -220,24 +209,24 @@ void Delivery::State::say(Queue::Lane& lane, SteadyTime now, unsigned tokens) {
     if (!subject.empty()) work.thread = queue->thread(channel, subject);
   } catch (const SqlError& e) {
     queue_failed(e);
-    return give_back(channel, wall_now() + 1000);
+    return give_back(channel, unix_now() + 1000);
   }
   if (!work.thread) {
     if (tokens == 0) return give_back(channel, when_channel_may(channel, now));
     if (units > tokens && units >= std::max<std::size_t>(2, settings->flood.digest_from) && !singles.contains(channel)) return post_digest(lane, now);
   }
   const Event& event = newest->post.event;
-  try {
+  const auto rendered = made_of(channel, newest->queued->id, [&] {
     task.payload = render(newest->post);
     if (!subject.empty() && event.status == Status::failed) task.details = render_details(newest->post);
-  } catch (const std::exception& e) {
-    return bury_unreadable(channel, newest->queued->id, e.what());
-  }
+    return true;
+  });
+  if (!rendered) return;
   if (!subject.empty() && is_final(event.status)) task.call = newest->post.mention;
   work.subject = subject;
   task.channel = channel;
   task.identity = identity_of(*newest->queued);
-  task.since = read.front().queued->made;
+  task.since = all_read.front().queued->made;
   if (work.thread) task.edit = Bot::Place{work.thread->post_id, work.thread->channel_id};
   const auto serial = mark(lane, std::move(work), now);
   if (serial == 0) return;
@@ -268,7 +257,7 @@ void Delivery::State::ping_doubtful(SteadyTime now) {
       asked.next_ping = steady_now() + rest_after(std::min(asked.pings, 5U));
       if (asked.doubtful) {
         places.failed(server_name, asked.channel, answer.reason, steady_now());
-        counters.last_failure.store(wall_now() / 1000, std::memory_order_relaxed);
+        counters.last_failure.store(unix_now() / 1000, std::memory_order_relaxed);
       }
       look = true;
     });

@@ -1,23 +1,23 @@
 // What delivery.cpp (the thread), delivery_out.cpp (from the queue to Mattermost) and delivery_back.cpp (its answers) share. Included by them alone.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <deque>
 #include <map>
 #include <mutex>
+#include <new>
+#include <optional>
 #include <set>
 #include <utility>
 
 #include "notifier/bot.h"
+#include "notifier/clock.h"
 #include "notifier/delivery.h"
 #include "notifier/flow.h"
 
 namespace radiotower::notifier {
-
-inline UnixMilliseconds wall_now() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-inline SteadyTime steady_now() { return std::chrono::steady_clock::now(); }
 
 inline constexpr std::size_t lanes_at_once = 16;
 inline constexpr std::chrono::seconds expiry_each{60};
@@ -89,6 +89,21 @@ struct Delivery::State {
   std::uint64_t mark(Queue::Lane& lane, Work work, SteadyTime now);
   void give_back(const std::string& channel, UnixMilliseconds not_before);
   void bury_unreadable(const std::string& channel, std::int64_t id, std::string_view why);
+  /// What `make` makes of a post; nullopt: nothing can be made of it, and it has been buried. Out of memory is no fault of the post.
+  template <typename Make>
+  auto made_of(const std::string& channel, std::int64_t id, Make&& make) -> std::optional<decltype(make())> {
+    try {
+      return make();
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const std::exception& e) {
+      bury_unreadable(channel, id, e.what());
+      return std::nullopt;
+    }
+  }
+  std::optional<Post> read(const std::string& channel, const QueuedPost& queued);
+  bool is_expired(const QueuedPost& queued) const { return queued.made <= unix_now() - std::int64_t{settings->give_up_after_s} * 1000; }
+  std::string given_up(std::string_view why) const { return fmt::format("given up after {} h: {}", settings->give_up_after_s / 3600, why); }
   bool is_held(const Server& server, SteadyTime now) const { return server.doubtful || server.rests_until > now; }
   void ping_doubtful(SteadyTime now);
 
@@ -98,13 +113,14 @@ struct Delivery::State {
   void settle_delivered(const std::string& channel, Work& work);
   void settle_again(const std::string& channel, Work& work, const Answer& answer);
   void settle_refused(const std::string& channel, Work& work, const Answer& answer);
+  void fewer_singles(const std::string& channel, std::size_t n);
   void forget_troubles(const std::string& channel, const Work& work);
   void tell_buried(const std::string& channel, std::span<const std::int64_t> ids, std::string_view reason);
 
   TokenBucket& bucket(const std::string& channel, SteadyTime now);
   UnixMilliseconds when_channel_may(const std::string& channel, SteadyTime now) {
     const auto wait = bucket(channel, now).until_next(now);
-    return wait.count() > 0 ? wall_now() + wait.count() : 0;
+    return wait.count() > 0 ? unix_now() + wait.count() : 0;
   }
   std::chrono::milliseconds rest_after(std::uint32_t tries) { return back_off(tries, random_below(random, 1'000'000) / 1e6, shortest_back_off); }
   std::chrono::milliseconds lease() const { return std::chrono::seconds(settings->mattermost.timeout_s * (bot ? 8 : 2) + 30); }

@@ -9,11 +9,12 @@
 #include <string>
 #include <string_view>
 
+#include "radiotower/base/time.h"
 #include "radiotower/service/log.h"
 
 namespace radiotower::notifier {
 
-using SteadyTime = std::chrono::steady_clock::time_point;
+using SteadyTime = Time;
 
 /// `burst` at once, and `per_second` after that.
 class TokenBucket {
