@@ -69,6 +69,13 @@ bool check_listener(const std::string& value, const Place& place, std::string& s
   return place.wrong(fmt::format("\"{}\" is not an IP address and a port", value), "\"0.0.0.0:3478\", or \"[::]:3478\" with brackets round IPv6");
 }
 
+bool check_pair_of_files(const std::string& value, const Place& place, std::string& spelling) {
+  const std::size_t blank = value.find(' ');
+  spelling = value;
+  if (blank != std::string::npos && blank != 0 && blank + 1 < value.size() && value.find(' ', blank + 1) == std::string::npos) return true;
+  return place.wrong(fmt::format("\"{}\" is not a certificate and its key", value), "two files with a blank between them: \"chain.pem key.pem\"");
+}
+
 bool check_clients(const std::string& value, const Place& place, std::string& spelling) {
   std::string why;
   const auto range = net::AddressRange::parse(value, why);
@@ -151,11 +158,20 @@ constexpr auto largest_rate = static_cast<std::uint64_t>(std::numeric_limits<std
 const Key keys[] = {
     {"realm", [](Config& c) -> Slot { return &c.realm; }, check_realm, false},
     {"listen.udp", [](Config& c) -> Slot { return &c.listen_udp; }, check_listener, false},
+    {"listen.tcp", [](Config& c) -> Slot { return &c.listen_tcp; }, check_listener, false},
+    {"listen.tls", [](Config& c) -> Slot { return &c.listen_tls; }, check_listener, false},
+    {"listen.dtls", [](Config& c) -> Slot { return &c.listen_dtls; }, check_listener, false},
+    {"listen.certificate", [](Config& c) -> Slot { return File{&c.certificate}; }},
+    {"listen.private_key", [](Config& c) -> Slot { return File{&c.private_key}; }},
+    {"listen.more_certificates", [](Config& c) -> Slot { return &c.more_certificates; }, check_pair_of_files},
+    {"listen.proxy_protocol_from", [](Config& c) -> Slot { return &c.proxy_protocol_from; }, check_clients},
+    {"listen.stun_only", [](Config& c) -> Slot { return &c.stun_only; }, check_listener},
     {"listen.deny_clients", [](Config& c) -> Slot { return &c.deny_clients; }, check_clients},
     {"relay.addresses", [](Config& c) -> Slot { return &c.relay_addresses; }, check_relay_address, false},
     {"relay.external", [](Config& c) -> Slot { return &c.external; }, check_external, false},
     {"relay.ports", [](Config& c) -> Slot { return Ports{&c.first_port, &c.last_port}; }, nullptr, false},
     {"relay.rfc5766_channel_numbers", [](Config& c) -> Slot { return &c.rfc5766_channel_numbers; }},
+    {"relay.keep_address_family", [](Config& c) -> Slot { return &c.keep_address_family; }},
     {"credentials.secrets_file", [](Config& c) -> Slot { return File{&c.secrets_file}; }},
     {"credentials.users_file", [](Config& c) -> Slot { return File{&c.users_file}; }},
     {"credentials.rest_separator", [](Config& c) -> Slot { return &c.rest_separator; }},
@@ -173,6 +189,13 @@ const Key keys[] = {
     {"limits.new_peers_per_second", [](Config& c) -> Slot { return &c.limits.new_peers_per_second; }},
     {"limits.error_answers_per_second", [](Config& c) -> Slot { return &c.limits.error_answers_per_second; }},
     {"limits.binding_answers_per_second", [](Config& c) -> Slot { return &c.limits.binding_answers_per_second; }},
+    {"limits.connections_per_source", [](Config& c) -> Slot { return &c.connections_per_source; }},
+    {"limits.connections", [](Config& c) -> Slot { return &c.connections; }},
+    {"features.tcp_relay", [](Config& c) -> Slot { return &c.tcp_relay; }},
+    {"features.mobility", [](Config& c) -> Slot { return &c.mobility; }},
+    {"features.nat_discovery", [](Config& c) -> Slot { return &c.nat_discovery; }, nullptr, false},
+    {"features.authenticated_binding", [](Config& c) -> Slot { return &c.authenticated_binding; }},
+    {"features.oauth_keys_file", [](Config& c) -> Slot { return File{&c.oauth_keys_file}; }},
     {"workers.count", [](Config& c) -> Slot { return &c.workers; }, nullptr, false, 1024},
     {"workers.backend", [](Config& c) -> Slot { return &c.backend; }, check_backend, false},
     {"workers.gather_microseconds", [](Config& c) -> Slot { return &c.gather_microseconds; }, nullptr, false, 10'000},

@@ -34,12 +34,21 @@ struct Config {
   // realm, [listen], [relay]
   std::string realm = "radiotower";
   std::vector<Text> listen_udp = {{"0.0.0.0:3478", "default"}, {"[::]:3478", "default"}};
+  // Streams and DTLS. tcp takes TLS too when there is a certificate; tls has its default only then.
+  std::vector<Text> listen_tcp = {{"0.0.0.0:3478", "default"}, {"[::]:3478", "default"}};
+  std::vector<Text> listen_tls = {{"0.0.0.0:5349", "default"}, {"[::]:5349", "default"}};
+  std::vector<Text> listen_dtls;
+  std::string certificate, private_key;  // PEM files; empty: none
+  std::vector<Text> more_certificates;   // "certificate.pem key.pem": chosen by the name a client asks for (SNI)
+  std::vector<Text> proxy_protocol_from;
+  std::vector<Text> stun_only;  // listeners, of those above, that take nothing but Binding
   std::vector<Text> deny_clients;
   std::vector<Text> relay_addresses;  // empty: every usable address of the host
   // "198.51.100.7/192.168.0.105", or "198.51.100.7" where there is one relay address of that family
   std::vector<Text> external;
   std::uint16_t first_port = 32768, last_port = 65535;
   bool rfc5766_channel_numbers = false;
+  bool keep_address_family = false;
   // [credentials]
   std::string secrets_file, users_file;  // absolute or relative to the working directory; empty: none
   char rest_separator = ':';
@@ -49,6 +58,10 @@ struct Config {
   std::vector<Text> allow, deny;
   bool allow_only = false;
   turn::Limits limits;
+  std::uint32_t connections_per_source = 256, connections = 0;  // streams; 0: no limit
+  // [features]
+  bool tcp_relay = false, mobility = false, nat_discovery = false, authenticated_binding = false;
+  std::string oauth_keys_file;
   // [workers], [offload], [log]
   unsigned workers = 0;
   std::string backend = "auto";

@@ -242,6 +242,11 @@ std::optional<Built> build_settings(const Config& config, const std::vector<io::
   settings->strict_expiry = config.strict_expiry;
   settings->rfc5766_channel_numbers = config.rfc5766_channel_numbers;
   settings->authentication = !config.open_relay_for_everyone;
+  settings->keep_address_family = config.keep_address_family;
+  settings->tcp_relay = config.tcp_relay;
+  settings->mobility = config.mobility;
+  settings->nat_discovery = config.nat_discovery;
+  settings->authenticated_binding = config.authenticated_binding;
   for (const Text& text : config.deny_clients) {
     std::string why;
     settings->denied_clients.push_back(*net::AddressRange::parse(text.value, why));

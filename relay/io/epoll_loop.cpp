@@ -81,6 +81,15 @@ class EpollLoop final : public Loop {
     closing_.push_back(sockets_.remove(id));
   }
 
+  SocketId add_acceptor(Socket, std::uint64_t) override { return no_socket; }
+  SocketId add_stream(Socket, std::uint64_t) override { return no_socket; }
+  std::ptrdiff_t write(SocketId, const iovec*, std::size_t) override { return -EBADF; }
+  void want_writable(SocketId) override {}
+  void pause(SocketId) override {}
+  void resume(SocketId) override {}
+  void release(SocketId) override {}
+  int stream_error(SocketId) override { return EBADF; }
+
   int set_filter(SocketId id, const std::vector<FilterInstruction>& program) override {
     const SocketTable::Slot* slot = sockets_.find(id);
     return slot ? attach_filter(slot->descriptor, program) : EBADF;

@@ -64,6 +64,15 @@ Socket open_udp(const net::TransportAddress& local, const UdpOptions& options, i
   return ok ? std::move(socket) : Socket();
 }
 
+Socket open_tcp_listener(const net::TransportAddress&, const TcpOptions&, int& error) {
+  error = ENOSYS;
+  return {};
+}
+Socket connect_tcp(const net::TransportAddress&, const net::TransportAddress&, int& error) {
+  error = ENOSYS;
+  return {};
+}
+
 int receive_buffer(const Socket& socket) {
   int doubled = 0;
   socklen_t length = sizeof doubled;

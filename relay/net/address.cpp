@@ -206,4 +206,14 @@ std::string AddressRange::text() const {
   return join({first.text(), "-", last.text()});
 }
 
+std::string_view name(Transport transport) {
+  switch (transport) {
+    case Transport::udp: return "udp";
+    case Transport::tcp: return "tcp";
+    case Transport::tls: return "tls";
+    case Transport::dtls: return "dtls";
+  }
+  return "";
+}
+
 }  // namespace radiotower::net

@@ -24,6 +24,7 @@ std::array<std::uint8_t, header_size> header_until(Bytes message, std::size_t en
 bool is_known(std::uint16_t type) {
   switch (static_cast<Attribute>(type)) {
     case Attribute::mapped_address:
+    case Attribute::change_request:
     case Attribute::username:
     case Attribute::message_integrity:
     case Attribute::error_code:
@@ -39,11 +40,20 @@ bool is_known(std::uint16_t type) {
     case Attribute::even_port:
     case Attribute::requested_transport:
     case Attribute::dont_fragment:
+    case Attribute::access_token:
     case Attribute::message_integrity_sha256:
     case Attribute::password_algorithm:
     case Attribute::userhash:
     case Attribute::xor_mapped_address:
     case Attribute::reservation_token:
+    case Attribute::padding:
+    case Attribute::response_port:
+    case Attribute::connection_id:
+    case Attribute::response_origin:
+    case Attribute::other_address:
+    case Attribute::third_party_authorization:
+    case Attribute::origin:
+    case Attribute::mobility_ticket:
     case Attribute::additional_address_family:
     case Attribute::address_error_code:
     case Attribute::password_algorithms:

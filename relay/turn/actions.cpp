@@ -12,6 +12,7 @@ std::string_view name(EndReason reason) {
     case EndReason::shutdown: return "shutdown";
     case EndReason::credentials_gone: return "credentials gone";
     case EndReason::client_denied: return "client denied";
+    case EndReason::connection_closed: return "connection closed";
   }
   return "";
 }
@@ -35,14 +36,20 @@ void Actions::clear() {
   sends.clear();
   opens.clear();
   closes.clear();
+  hang_ups.clear();
+  connects.clear();
+  joins.clear();
+  peer_closes.clear();
+  hand_overs.clear();
   events.clear();
   used_ = 0;
 }
 
-void Actions::to_client(SocketHandle socket, const net::TransportAddress& client, MutableBytes bytes) {
+void Actions::to_client(SocketHandle socket, const net::FiveTuple& client, MutableBytes bytes) {
   Send& send = sends.emplace_back();
   send.socket = socket;
-  send.to = client;
+  send.to = client.client;
+  send.transport = client.transport;
   send.bytes = bytes;
 }
 

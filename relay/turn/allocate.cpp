@@ -94,8 +94,10 @@ void Server::Impl::allocate(Request& request, Actions& out) {
     const std::uint16_t type[] = {static_cast<std::uint16_t>(Attribute::dont_fragment)};
     return refuse_unknown_attributes(request, type, out);
   }
-  constexpr auto mobility_ticket = static_cast<Attribute>(0x8030);
-  if (m.has(mobility_ticket)) return refuse(request, ErrorCode::mobility_forbidden, out);  // RFC 8016, 3.1
+  if (const auto ticket = m.find(Attribute::mobility_ticket)) {  // RFC 8016, 3.1
+    if (!settings->mobility) return refuse(request, ErrorCode::mobility_forbidden, out);
+    if (!ticket->empty()) return refuse(request, ErrorCode::bad_request, out);
+  }
 
   Wish wish;
   if (const auto error = read_wish(m, *settings, *shared, wish)) return refuse(request, *error, out);
@@ -185,7 +187,7 @@ void Server::Impl::open_relay(Allocation& allocation, std::uint32_t index, Famil
   relay.state = Relay::State::opening;
   relay.port = port;
   relay.expires_at = now.steady + seconds(allocation.reply.lifetime);
-  out.opens.push_back({relay_id(index, allocation, family), {shared->relay_addresses()[port.address_index].local, port.port}});
+  out.opens.push_back({relay_id(index, allocation, family), {shared->relay_addresses()[port.address_index].local, port.port}, net::Transport::udp});
 }
 
 void Server::Impl::give_back(Allocation& allocation, Relay& relay, Now now) {
@@ -272,7 +274,7 @@ void Server::Impl::answer_allocate(Allocation& allocation, Actions& out) {
   }
   if (reply.fingerprint) writer.add_fingerprint();
   out.reply_used(writer.bytes().size());
-  out.to_client(allocation.client_socket, allocation.five_tuple.client, writer.bytes());
+  out.to_client(allocation.client_socket, allocation.five_tuple, writer.bytes());
 }
 
 }  // namespace radiotower::turn

@@ -1,5 +1,7 @@
 // Everything the server says to a client, and the two bounds on what it says to a source that has proved nothing:
 // never more than three times the request's size on the wire, and never more than so many a second.
+#include <algorithm>
+
 #include "server_impl.h"
 
 namespace radiotower::turn {
@@ -26,10 +28,15 @@ void Server::Impl::protect(const Request& request, Writer& writer) {
   else writer.add_integrity(request.credential.key.bytes());
 }
 
+/// Whoever has finished a handshake, of TCP or DTLS, has shown that the address is its own: answers to it hit nobody else.
+bool Server::Impl::may_answer(AnswerLimit& limit, const Request& request) {
+  return request.five_tuple.transport != net::Transport::udp || limit.allow(request.five_tuple.client, request.now.steady);
+}
+
 void Server::Impl::send_answer(const Request& request, Writer& writer, Actions& out) {
   if (request.message.has_fingerprint()) writer.add_fingerprint();
   const net::TransportAddress& client = request.five_tuple.client;
-  if (!request.authenticated && settings->authentication) {
+  if (!request.authenticated && settings->authentication && request.five_tuple.transport == net::Transport::udp) {
     const auto family = client.family();
     if (on_the_wire(writer.bytes().size(), family) > 3 * on_the_wire(request.message.bytes().size(), family)) {
       ++counters.dropped_answer_too_large;  // R04
@@ -41,11 +48,11 @@ void Server::Impl::send_answer(const Request& request, Writer& writer, Actions& 
     return;
   }
   out.reply_used(writer.bytes().size());
-  out.to_client(request.via, client, writer.bytes());
+  out.to_client(request.via, request.five_tuple, writer.bytes());
 }
 
 void Server::Impl::refuse(const Request& request, ErrorCode code, Actions& out) {
-  if (!request.authenticated && !error_limit.allow(request.five_tuple.client, request.now.steady)) {
+  if (!request.authenticated && !may_answer(error_limit, request)) {
     ++counters.dropped_answer_limit;
     return;
   }
@@ -60,7 +67,7 @@ void Server::Impl::refuse(const Request& request, ErrorCode code, Actions& out) 
 }
 
 void Server::Impl::refuse_unknown_attributes(const Request& request, std::span<const std::uint16_t> types, Actions& out) {
-  if (!request.authenticated && !error_limit.allow(request.five_tuple.client, request.now.steady)) {
+  if (!request.authenticated && !may_answer(error_limit, request)) {
     ++counters.dropped_answer_limit;
     return;
   }
@@ -74,7 +81,7 @@ void Server::Impl::refuse_unknown_attributes(const Request& request, std::span<c
 }
 
 void Server::Impl::challenge(const Request& request, ErrorCode code, Actions& out) {
-  if (!error_limit.allow(request.five_tuple.client, request.now.steady)) {
+  if (!may_answer(error_limit, request)) {
     ++counters.dropped_answer_limit;
     return;
   }
@@ -92,11 +99,29 @@ void Server::Impl::finish_success(const Request& request, Writer& writer, Action
   send_answer(request, writer, out);
 }
 
+/// What we cannot name, and what we can but have switched off, which the client is to take for a server that cannot (RFC 5780, 6.1).
+bool Server::Impl::refuse_unknown(const Request& request, Actions& out) {
+  std::array<std::uint16_t, stun::Message::max_unknown + 4> types;
+  std::size_t count = 0;
+  for (const std::uint16_t type : request.message.unknown_required()) types[count++] = type;
+  const auto off = [&](Attribute type, bool on) {
+    if (!on && request.message.has(type)) types[count++] = static_cast<std::uint16_t>(type);
+  };
+  if (request.message.method() == stun::Method::binding) {
+    off(Attribute::change_request, settings->nat_discovery);
+    off(Attribute::response_port, settings->nat_discovery);
+    off(Attribute::padding, settings->nat_discovery);
+  }
+  off(Attribute::access_token, settings->tokens != nullptr);
+  if (count == 0) return false;
+  refuse_unknown_attributes(request, {types.data(), std::min(count, stun::Message::max_unknown)}, out);
+  return true;
+}
+
 /// RFC 8489, 6.3.1 and 3: answered from the packet alone.
 void Server::Impl::binding(const Request& request, Actions& out) {
-  const auto unknown = request.message.unknown_required();
-  if (!unknown.empty()) return refuse_unknown_attributes(request, unknown, out);
-  if (!binding_limit.allow(request.five_tuple.client, request.now.steady)) {
+  if (refuse_unknown(request, out)) return;
+  if (!may_answer(binding_limit, request)) {
     ++counters.dropped_answer_limit;
     return;
   }

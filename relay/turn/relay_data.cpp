@@ -221,7 +221,7 @@ void Server::Impl::from_peer(RelayId id, const net::TransportAddress& source, Tr
   counters.bytes_to_client += train.bytes.size();
 
   const Channel* channel = allocation->find_channel(*peer);
-  const net::TransportAddress& client = allocation->five_tuple.client;
+  const net::FiveTuple& client = allocation->five_tuple;
   const std::size_t stride = train.segment == 0 ? train.bytes.size() : train.segment;
 
   if (channel && now.steady < channel->expires_at && !channel->forbidden) {
@@ -305,7 +305,7 @@ void Server::Impl::icmp_from_peer(RelayId id, const net::TransportAddress& desti
   writer.add_xor_address(Attribute::xor_peer_address, peer);
   writer.add(Attribute::icmp, Bytes(stun::icmp_value(icmp.type, icmp.code, has_mtu ? icmp.error_data : 0)));
   out.reply_used(writer.bytes().size());
-  out.to_client(allocation->client_socket, allocation->five_tuple.client, writer.bytes());
+  out.to_client(allocation->client_socket, allocation->five_tuple, writer.bytes());
   ++counters.icmp_to_client;
 }
 

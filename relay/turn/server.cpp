@@ -104,16 +104,25 @@ void Server::Impl::on_request(Request& request, Actions& out) {
     case Method::refresh:
     case Method::create_permission:
     case Method::channel_bind: break;
+    case Method::connect:
+    case Method::connection_bind:
+      if (settings->tcp_relay) break;
+      [[fallthrough]];
     default: ++counters.dropped_unknown_method; return;  // RFC 8489, 6.3: discarded silently
   }
+  if (is_stun_only(request.five_tuple.server)) {
+    ++counters.dropped_unknown_method;
+    return;
+  }
   ++counters.stun_requests;
+  if (method == Method::refresh && !find_by_ticket(request, out)) return;
   if (!authenticate(request, out)) return;
 
   // RFC 8489, 6.3.1: after authentication, before anything of the method's own.
-  const auto unknown = request.message.unknown_required();
-  if (!unknown.empty()) return refuse_unknown_attributes(request, unknown, out);
+  if (refuse_unknown(request, out)) return;
 
   if (method == Method::allocate) return allocate(request, out);
+  if (method == Method::connection_bind) return connection_bind(request, out);
 
   // RFC 8656, 5: every other request needs an allocation, and its user. One that is still being opened is not there yet.
   if (!request.allocation || !request.allocation->any_open()) return refuse(request, ErrorCode::allocation_mismatch, out);
@@ -121,6 +130,7 @@ void Server::Impl::on_request(Request& request, Actions& out) {
   switch (method) {
     case Method::refresh: return refresh(request, out);
     case Method::create_permission: return create_permission(request, out);
+    case Method::connect: return connect(request, out);
     default: return channel_bind(request, out);
   }
 }
@@ -175,6 +185,16 @@ void Server::Impl::end(std::uint32_t index, EndReason reason, Now now, Actions& 
   table.erase(index);
   ++counters.allocations_ended;
   out.events.push_back(std::move(e));
+}
+
+bool Server::Impl::is_stun_only(const net::TransportAddress& listener) const {
+  const auto& only = settings->stun_only;
+  return std::find(only.begin(), only.end(), listener) != only.end();
+}
+
+/// L32: all that the connection carried is given back at once.
+void Server::Impl::client_gone(const net::FiveTuple& five_tuple, Now now, Actions& out) {
+  if (Allocation* allocation = table.find(five_tuple)) end(table.index_of(*allocation), EndReason::connection_closed, now, out);
 }
 
 bool Server::Impl::is_denied(const net::IpAddress& client) const {
@@ -260,6 +280,15 @@ void Server::count_shortcuts(Time now) { impl_->count_shortcuts(now); }
 void Server::for_each_client(const std::function<void(const net::FiveTuple&)>& visit) const {
   impl_->table.for_each([&](std::uint32_t, Allocation& allocation) { visit(allocation.five_tuple); });
 }
+
+void Server::set_place(Place place) { impl_->place = std::move(place); }
+void Server::client_gone(const net::FiveTuple& five_tuple, Now now, Actions& out) { impl_->client_gone(five_tuple, now, out); }
+std::optional<ConnectionId> Server::peer_accepted(RelayId relay, const net::TransportAddress& peer, Now now, Actions& out) {
+  return impl_->peer_accepted(relay, peer, now, out);
+}
+void Server::peer_connected(ConnectionId connection, Now now, Actions& out) { impl_->peer_connected(connection, now, out); }
+void Server::peer_connect_failed(ConnectionId connection, Now now, Actions& out) { impl_->peer_connect_failed(connection, now, out); }
+void Server::peer_gone(ConnectionId connection, Now now, Actions& out) { impl_->peer_gone(connection, now, out); }
 
 const Counters& Server::counters() const { return impl_->counters; }
 std::size_t Server::allocation_count() const { return impl_->table.size(); }

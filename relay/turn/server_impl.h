@@ -51,6 +51,8 @@ struct Server::Impl {
   }
   bool is_impossible_source(const net::TransportAddress& client) const;
   bool is_denied(const net::IpAddress& client) const;  // by the settings
+  bool is_stun_only(const net::TransportAddress& listener) const;
+  void client_gone(const net::FiveTuple& five_tuple, Now now, Actions& out);
   void adopt(std::shared_ptr<const Settings> settings);
   void end(std::uint32_t index, EndReason reason, Now now, Actions& out);
   void close_relay(Allocation& allocation, Relay& relay, Now now, Actions& out);
@@ -65,6 +67,8 @@ struct Server::Impl {
   void binding(const Request& request, Actions& out);
   void refuse(const Request& request, stun::ErrorCode code, Actions& out);
   void refuse_unknown_attributes(const Request& request, std::span<const std::uint16_t> types, Actions& out);
+  bool refuse_unknown(const Request& request, Actions& out);  // false: there is nothing unknown
+  bool may_answer(AnswerLimit& limit, const Request& request);
   void challenge(const Request& request, stun::ErrorCode code, Actions& out);  // 401 and 438: REALM, NONCE, PASSWORD-ALGORITHMS
   void finish_success(const Request& request, stun::Writer& writer, Actions& out);
   void send_answer(const Request& request, stun::Writer& writer, Actions& out);
@@ -81,6 +85,18 @@ struct Server::Impl {
   void refresh(Request& request, Actions& out);
   void create_permission(Request& request, Actions& out);
   void channel_bind(Request& request, Actions& out);
+
+  // tcp_relay.cpp: RFC 6062
+  void connect(Request& request, Actions& out);
+  void connection_bind(Request& request, Actions& out);
+  std::optional<ConnectionId> peer_accepted(RelayId relay, const net::TransportAddress& peer, Now now, Actions& out);
+  void peer_connected(ConnectionId connection, Now now, Actions& out);
+  void peer_connect_failed(ConnectionId connection, Now now, Actions& out);
+  void peer_gone(ConnectionId connection, Now now, Actions& out);
+
+  // mobility.cpp: RFC 8016
+  /// A Refresh with MOBILITY-TICKET is about the allocation that the ticket names. False: it has been answered, dropped or handed over.
+  bool find_by_ticket(Request& request, Actions& out);
 
   // relay_data.cpp
   void channel_data(Allocation* allocation, MutableBytes datagram, std::uint16_t stride, Now now, Actions& out);
@@ -125,6 +141,7 @@ struct Server::Impl {
   AnswerLimit binding_limit;
   std::vector<Credential> candidates;  // scratch of authenticate()
   Shortcuts* const shortcuts;
+  Place place;
   std::size_t shortcuts_given = 0;  // channels that have one now
   std::vector<std::uint8_t> password_algorithms;  // value of PASSWORD-ALGORITHMS, made once a reload
   Counters counters;

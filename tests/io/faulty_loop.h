@@ -29,6 +29,14 @@ class FaultyLoop final : public Loop, private Receiver {
     deaf_.erase(socket);
     real_->remove(socket);
   }
+  SocketId add_acceptor(Socket socket, std::uint64_t cookie) override { return real_->add_acceptor(std::move(socket), cookie); }
+  SocketId add_stream(Socket socket, std::uint64_t cookie) override { return real_->add_stream(std::move(socket), cookie); }
+  std::ptrdiff_t write(SocketId socket, const iovec* pieces, std::size_t count) override { return real_->write(socket, pieces, count); }
+  void want_writable(SocketId socket) override { real_->want_writable(socket); }
+  void pause(SocketId socket) override { real_->pause(socket); }
+  void resume(SocketId socket) override { real_->resume(socket); }
+  void release(SocketId socket) override { real_->release(socket); }
+  int stream_error(SocketId socket) override { return real_->stream_error(socket); }
   int set_filter(SocketId socket, const std::vector<FilterInstruction>& program) override { return real_->set_filter(socket, program); }
   void send(const Outgoing& outgoing) override {
     if (due(fail_send_)) ++dropped_;
@@ -58,6 +66,13 @@ class FaultyLoop final : public Loop, private Receiver {
   }
   void on_socket_error(const SocketError& e) override { receiver_->on_socket_error(e); }
   void on_wake() override { receiver_->on_wake(); }
+  void on_accept(SocketId acceptor, std::uint64_t cookie, Socket socket, const net::TransportAddress& from) override {
+    receiver_->on_accept(acceptor, cookie, std::move(socket), from);
+  }
+  void on_chunk(const Chunk& chunk) override { receiver_->on_chunk(chunk); }
+  void on_end(SocketId socket, std::uint64_t cookie, int error) override { receiver_->on_end(socket, cookie, error); }
+  void on_writable(SocketId socket, std::uint64_t cookie) override { receiver_->on_writable(socket, cookie); }
+  void on_released(std::uint64_t cookie, Socket socket) override { receiver_->on_released(cookie, std::move(socket)); }
 
   std::unique_ptr<Loop> real_;
   Receiver* receiver_ = nullptr;

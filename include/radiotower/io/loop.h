@@ -1,4 +1,4 @@
-// The seam to the operating system: one loop a worker thread that receives from and sends to thousands of UDP sockets.
+// The seam to the operating system: one loop a worker thread that receives from and sends to thousands of UDP sockets and TCP connections.
 // Knows no STUN. Two real sides: io_uring (uring_loop.cpp) and epoll (epoll_loop.cpp); tests add one that fails on command
 // (tests/io/faulty_loop.h) and make single system calls fail (tests/io/failing_calls.h).
 //
@@ -20,6 +20,8 @@
 #include "radiotower/base/time.h"
 #include "radiotower/io/socket.h"
 #include "radiotower/net/address.h"
+
+struct iovec;
 
 namespace radiotower::io {
 
@@ -59,6 +61,13 @@ struct Outgoing {
   bool dont_fragment = false;
 };
 
+/// What has come on a stream. Valid and writable as the bytes of a datagram are, but nothing in front of or behind them is.
+struct Chunk {
+  SocketId socket = no_socket;
+  std::uint64_t cookie = 0;
+  MutableBytes bytes;  // never empty
+};
+
 /// Of a classic BPF program; laid out as struct sock_filter.
 struct FilterInstruction {
   std::uint16_t code = 0;
@@ -72,6 +81,17 @@ class Receiver {
   virtual void on_datagram(const Datagram& datagram) = 0;
   virtual void on_socket_error(const SocketError& error) = 0;
   virtual void on_wake() = 0;  // someone called Loop::wake()
+
+  // Streams.
+  /// A connection, non-blocking and close-on-exec, with TCP_NODELAY. `acceptor` is what it came to.
+  virtual void on_accept(SocketId /*acceptor*/, std::uint64_t /*cookie*/, Socket /*socket*/, const net::TransportAddress& /*from*/) {}
+  virtual void on_chunk(const Chunk& /*chunk*/) {}
+  /// Nothing more will come: the other side has closed (0) or the connection is broken (an errno). Told once; the socket is still to be removed.
+  virtual void on_end(SocketId /*socket*/, std::uint64_t /*cookie*/, int /*error*/) {}
+  /// What want_writable() asked for: there is room again, or a connect has come to its end (see stream_error()).
+  virtual void on_writable(SocketId /*socket*/, std::uint64_t /*cookie*/) {}
+  /// What release() asked for: every byte that had been received has been handed over, and the loop knows the socket no more.
+  virtual void on_released(std::uint64_t /*cookie*/, Socket /*socket*/) {}
 
  protected:
   ~Receiver() = default;
@@ -94,6 +114,11 @@ struct LoopCounters {
   X(send_retried)         /* a pending ICMP error hit a send; sent again */                                    \
   X(send_unreachable)     /* ENETUNREACH, EHOSTUNREACH, EACCES, EPERM ... */                                   \
   X(send_failed)          /* any other errno */                                                                \
+  X(accepted)             /* connections */                                                                    \
+  X(accept_failed)        /* out of descriptors or memory */                                                   \
+  X(chunks_received) X(stream_bytes_received)                                                                  \
+  X(stream_writes) X(stream_bytes_sent)                                                                        \
+  X(stream_writes_short)  /* the kernel took less than all */                                                  \
   X(receive_failed)
 #define RADIOTOWER_X(name) std::uint64_t name = 0;
   RADIOTOWER_LOOP_COUNTERS(RADIOTOWER_X)
@@ -114,8 +139,26 @@ class Loop {
 
   /// Takes the socket over and starts to receive on it. no_socket: out of resources (the socket is then closed).
   virtual SocketId add(Socket socket, std::uint64_t cookie) = 0;
-  /// Stops receiving, sends what is queued on it, closes it. Nothing is reported of it afterwards.
+  /// Stops receiving, sends what is queued on it, closes it. Nothing is reported of it afterwards. Of streams and acceptors too: what write()
+  /// has taken the kernel goes on sending.
   virtual void remove(SocketId socket) = 0;
+
+  /// A listening TCP socket: its connections come as on_accept(). Out of descriptors, it accepts again once some are free (it looks ten times a second at most).
+  virtual SocketId add_acceptor(Socket socket, std::uint64_t cookie) = 0;
+  /// A TCP connection, connected or on its way there: then want_writable() tells the outcome. What comes is handed over as on_chunk().
+  virtual SocketId add_stream(Socket socket, std::uint64_t cookie) = 0;
+  /// Takes what the kernel takes of these pieces, in order, now: the bytes are free afterwards. How many bytes that were, perhaps 0, or a negative errno when
+  /// the connection is broken. Never raises SIGPIPE.
+  virtual std::ptrdiff_t write(SocketId socket, const iovec* pieces, std::size_t count) = 0;
+  /// One on_writable(), once the connection takes bytes again.
+  virtual void want_writable(SocketId socket) = 0;
+  /// Back-pressure: pause() stops receiving, though what is on its way to us may still be handed over; resume() goes on.
+  virtual void pause(SocketId socket) = 0;
+  virtual void resume(SocketId socket) = 0;
+  /// Gives the socket up to the receiver, for another loop: see on_released(). Nothing but on_chunk() and on_released() is told of it from here on.
+  virtual void release(SocketId socket) = 0;
+  /// SO_ERROR of a stream: 0, or why a connect failed.
+  virtual int stream_error(SocketId socket) = 0;
 
   /// What the kernel asks of each datagram before it takes room in the socket's receive buffer; replaces the one before, and an empty one
   /// takes it away. 0, or the errno.

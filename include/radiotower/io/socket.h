@@ -1,4 +1,4 @@
-// UDP sockets, opened the way a relay needs them. Owns one descriptor.
+// UDP and TCP sockets, opened the way a relay needs them. Owns one descriptor.
 #pragma once
 
 #include <cstdint>
@@ -41,6 +41,15 @@ struct UdpOptions {
 /// On failure: an empty Socket, errno in `error`.
 Socket open_udp(const net::TransportAddress& local, const UdpOptions& options, int& error);
 net::TransportAddress local_address(const Socket& socket);
+struct TcpOptions {
+  bool reuse_port = false;     // SO_REUSEPORT beside SO_REUSEADDR: listeners, one a worker; relayed addresses, which also connect (RFC 6062, 5.2)
+  int backlog = 1024;
+};
+/// A listening socket, bound, non-blocking, close-on-exec; IPv6 sockets are IPV6_V6ONLY. On failure: an empty Socket, errno in `error`.
+Socket open_tcp_listener(const net::TransportAddress& local, const TcpOptions& options, int& error);
+/// Begins to connect from `local` (port 0: any) to `peer`. Connected at once or on its way; empty with an errno when neither.
+Socket connect_tcp(const net::TransportAddress& local, const net::TransportAddress& peer, int& error);
+
 /// What the kernel has made of UdpOptions::receive_buffer, in the caller's unit (the kernel itself counts twice that).
 int receive_buffer(const Socket& socket);
 

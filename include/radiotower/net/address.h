@@ -74,7 +74,10 @@ struct TransportAddress {
 };
 
 /// What tells one client from another (RFC 8656, 2: 5-tuple): the client's and the server's transport address, and the transport.
-enum class Transport : std::uint8_t { udp = 17, tcp = 6 };
+/// `udp` and `tcp` have the values of REQUESTED-TRANSPORT, which are those of IP.
+enum class Transport : std::uint8_t { udp = 17, tcp = 6, tls = 1, dtls = 2 };
+constexpr bool is_stream(Transport transport) { return transport == Transport::tcp || transport == Transport::tls; }
+std::string_view name(Transport transport);  // "udp", "tcp", "tls", "dtls"
 struct FiveTuple {
   TransportAddress client;
   TransportAddress server;

@@ -28,6 +28,7 @@ enum class Class : std::uint8_t { request = 0, indication = 1, success = 2, erro
 
 enum class Attribute : std::uint16_t {
   mapped_address = 0x0001,
+  change_request = 0x0003,  // RFC 5780, 7.2
   username = 0x0006,
   message_integrity = 0x0008,
   error_code = 0x0009,
@@ -43,11 +44,15 @@ enum class Attribute : std::uint16_t {
   even_port = 0x0018,
   requested_transport = 0x0019,
   dont_fragment = 0x001A,
+  access_token = 0x001B,  // RFC 7635, 6.2
   message_integrity_sha256 = 0x001C,
   password_algorithm = 0x001D,
   userhash = 0x001E,
   xor_mapped_address = 0x0020,
   reservation_token = 0x0022,
+  padding = 0x0026,        // RFC 5780, 7.6
+  response_port = 0x0027,  // RFC 5780, 7.5
+  connection_id = 0x002A,  // RFC 6062, 6.2.1
   additional_address_family = 0x8000,
   address_error_code = 0x8001,
   password_algorithms = 0x8002,
@@ -56,6 +61,11 @@ enum class Attribute : std::uint16_t {
   software = 0x8022,
   alternate_server = 0x8023,
   fingerprint = 0x8028,
+  response_origin = 0x802B,            // RFC 5780, 7.3
+  other_address = 0x802C,              // RFC 5780, 7.4
+  third_party_authorization = 0x802E,  // RFC 7635, 6.1
+  origin = 0x802F,                     // draft-ietf-tram-stun-origin, 3
+  mobility_ticket = 0x8030,            // RFC 8016, 4.1
 };
 
 enum class ErrorCode : std::uint16_t {
@@ -71,6 +81,8 @@ enum class ErrorCode : std::uint16_t {
   wrong_credentials = 441,
   unsupported_transport_protocol = 442,
   peer_address_family_mismatch = 443,
+  connection_already_exists = 446,     // RFC 6062, 6.3
+  connection_timeout_or_failure = 447,
   allocation_quota_reached = 486,
   server_error = 500,
   insufficient_capacity = 508,

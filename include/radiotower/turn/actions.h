@@ -58,15 +58,43 @@ struct Send {
   std::uint16_t trim = 0;        // padding of ChannelData (RFC 8656, 12.5)
   std::uint8_t prefix_size = 0;  // 0 or 4 (a ChannelData header)
   bool dont_fragment = false;    // set DF on this one (Send indication with DONT-FRAGMENT)
+  net::Transport transport = net::Transport::udp;  // to a client: its own; a stream wants ChannelData padded (RFC 8656, 12.5), which is the caller's to add
   std::array<std::uint8_t, 4> prefix{};
 };
 
 struct OpenRelay {  // answer with Server::relay_opened or relay_failed
   RelayId relay;
   net::TransportAddress address;
+  net::Transport transport = net::Transport::udp;  // tcp: listen there, and bind with SO_REUSEADDR and SO_REUSEPORT (RFC 6062, 5.2)
 };
 
-enum class EndReason : std::uint8_t { refreshed_to_zero, expired, relay_failed, shutdown, credentials_gone, client_denied };
+/// A connection between a relayed address and a peer (RFC 6062). On the wire as CONNECTION-ID; unpredictable, of the whole process.
+using ConnectionId = std::uint32_t;
+
+struct ConnectPeer {  // answer with Server::peer_connected or peer_connect_failed, the latter after 30 seconds at the latest
+  ConnectionId connection = 0;
+  net::TransportAddress from;  // the relayed address, local form
+  net::TransportAddress to;
+};
+/// From here on what the client's connection `client` brings goes to the peer as it is, and the other way round; first of all what has come
+/// behind the ConnectionBind, and from the peer, meanwhile.
+struct JoinPeer {
+  ConnectionId connection = 0;
+  SocketHandle client = no_socket;
+};
+struct ClosePeer {
+  ConnectionId connection = 0;  // and, once joined, the client's data connection with it
+};
+/// The message concerns something that another worker holds: carry the client there, a stream with its connection, and give it to that worker's
+/// Server as if it had come there first.
+struct HandOver {
+  net::FiveTuple five_tuple;
+  SocketHandle via = no_socket;
+  unsigned worker = 0;
+  MutableBytes message;
+};
+
+enum class EndReason : std::uint8_t { refreshed_to_zero, expired, relay_failed, shutdown, credentials_gone, client_denied, connection_closed };
 std::string_view name(EndReason reason);
 
 struct Event {
@@ -89,9 +117,17 @@ class Actions {
   std::vector<Send> sends;
   std::vector<OpenRelay> opens;
   std::vector<SocketHandle> closes;  // carry out after `sends`
+  std::vector<SocketHandle> hang_ups;  // connections of clients; what is queued for them leaves first
+  std::vector<ConnectPeer> connects;
+  std::vector<JoinPeer> joins;         // after `sends`: the answer goes first
+  std::vector<ClosePeer> peer_closes;
+  std::vector<HandOver> hand_overs;
   std::vector<Event> events;
 
-  bool empty() const { return sends.empty() && opens.empty() && closes.empty() && events.empty(); }
+  bool empty() const {
+    return sends.empty() && opens.empty() && closes.empty() && events.empty() && hang_ups.empty() && connects.empty() && joins.empty() &&
+           peer_closes.empty() && hand_overs.empty();
+  }
 
   /// Room for one message of the core's own; valid until clear(). Never fails: the caller clears often enough (see reply_room_low).
   MutableBytes reply_space();
@@ -103,7 +139,7 @@ class Actions {
   void clear();
 
   /// To a client: its own transport address, the source of a datagram we have.
-  void to_client(SocketHandle socket, const net::TransportAddress& client, MutableBytes bytes);
+  void to_client(SocketHandle socket, const net::FiveTuple& client, MutableBytes bytes);
   /// To a peer: only one that the policy has permitted.
   void to_peer(SocketHandle socket, const net::PermittedPeer& peer, const net::TransportAddress& send_to, MutableBytes bytes);
 

@@ -30,7 +30,9 @@ namespace radiotower::turn {
   X(dropped_user_limit)         /* bytes or packets a second */                \
   X(dropped_answer_limit)       /* error or Binding answers to one source */   \
   X(dropped_answer_too_large)   /* would be over three times its request */    \
-  X(icmp_to_client) X(icmp_ignored)
+  X(icmp_to_client) X(icmp_ignored)                                            \
+  X(redirects)                  /* 300 */                                      \
+  X(handed_over)                /* to another worker */
 
 struct Counters {
 #define RADIOTOWER_X(name) std::uint64_t name = 0;

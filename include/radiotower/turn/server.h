@@ -28,6 +28,17 @@ struct Icmp {
   std::uint32_t error_data = 0;  // the MTU for 3/4 and v6 2, else 0
 };
 
+/// Where a Server stands among those of the process.
+struct Place {
+  unsigned worker = 0;
+  struct Listener {
+    net::TransportAddress address;
+    net::Transport transport = net::Transport::udp;
+    SocketHandle socket = no_socket;  // udp: what can be sent from; no_socket otherwise
+  };
+  std::vector<Listener> listeners;  // of this worker
+};
+
 class Server {
  public:
   /// `shortcuts`: where channels may be passed by; outlives the Server. nullptr: nowhere, and no cost.
@@ -37,7 +48,11 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  /// A datagram, or a train of them, from a client. `via` is the caller's name for the listener it came to.
+  /// To be called before the first datagram, where there is more than one worker or a feature that needs the listeners.
+  void set_place(Place place);
+
+  /// A datagram, or a train of them, from a client. From a stream: one whole message, or neighbouring ChannelData messages of one length as a
+  /// train; `via` is then the connection itself. `via` is the caller's name for the listener it came to.
   void from_client(const net::FiveTuple& five_tuple, SocketHandle via, Train train, Now now, Actions& out);
   /// From the outside, to a relay port. `relay` may be one that has ended meanwhile: then nothing happens.
   void from_peer(RelayId relay, const net::TransportAddress& peer, Train train, Now now, Actions& out);
@@ -47,6 +62,16 @@ class Server {
   /// The two answers to an OpenRelay. `port_in_use` makes the core try other ports, a bounded number of times.
   void relay_opened(RelayId relay, SocketHandle socket, Now now, Actions& out);
   void relay_failed(RelayId relay, RelayFailure failure, Now now, Actions& out);
+
+  /// The client's connection (TCP, TLS, DTLS) has ended; its SocketHandle is not used any more.
+  void client_gone(const net::FiveTuple& five_tuple, Now now, Actions& out);
+
+  /// RFC 6062. A peer has connected to a relayed address: nullopt means close it at once (5.3), else the connection is known by this id.
+  std::optional<ConnectionId> peer_accepted(RelayId relay, const net::TransportAddress& peer, Now now, Actions& out);
+  void peer_connected(ConnectionId connection, Now now, Actions& out);
+  void peer_connect_failed(ConnectionId connection, Now now, Actions& out);
+  /// A connection to a peer has ended, or its client's data connection has.
+  void peer_gone(ConnectionId connection, Now now, Actions& out);
 
   /// Ends what has run out. Call when next_expiry() has come.
   void expire(Now now, Actions& out);

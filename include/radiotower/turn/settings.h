@@ -12,6 +12,7 @@
 #include "radiotower/net/address.h"
 #include "radiotower/net/peer_policy.h"
 #include "radiotower/turn/directory.h"
+#include "radiotower/turn/tokens.h"
 
 namespace radiotower::turn {
 
@@ -49,6 +50,14 @@ struct Settings {
   bool draining = false;        // no new allocations: 300 with `alternate_server` when one is set, else 508
   std::optional<net::TransportAddress> alternate_server;
   std::vector<net::AddressRange> denied_clients;  // Allocate from there: 403
+  std::string alternate_domain;  // ALTERNATE-DOMAIN beside it, for clients over TLS and DTLS (RFC 8489, 14.16)
+  bool tcp_relay = false;        // RFC 6062
+  bool mobility = false;         // RFC 8016
+  bool nat_discovery = false;    // RFC 5780
+  bool authenticated_binding = false;  // Binding requests need credentials too
+  bool keep_address_family = false;    // no REQUESTED-ADDRESS-FAMILY: that of the client, and not IPv4 (RFC 8656, 7.2 says IPv4)
+  std::shared_ptr<const Tokens> tokens;            // RFC 7635; null: off
+  std::vector<net::TransportAddress> stun_only;    // listeners that take nothing but Binding
   bool answer_software = false;  // SOFTWARE in answers to authenticated requests
   std::vector<net::TransportAddress> listeners;  // concrete; a datagram that claims to come from one is dropped
   std::shared_ptr<const Directory> directory;    // never null

@@ -1,0 +1,3 @@
+#include "radiotower/turn/tokens.h"
+
+namespace radiotower::turn {}
