@@ -31,11 +31,12 @@ class Session {
     failed,     // no TLS, or TLS that we refuse: outgoing() may hold an alert that tells it, why() says it
   };
   /// The handshake too: it goes on as far as the bytes take it. `into` holds at least 16,384 bytes, else a record comes in pieces. Any call may put
-  /// something into outgoing(): an answer of the handshake, an alert, new keys. `closed` and `failed` are final: nothing is taken or written any more.
+  /// something into outgoing(): an answer of the handshake, an alert, new keys. `closed` and `failed` are final: nothing is taken any more, and after `failed` nothing is written.
   Read read(MutableBytes into, std::size_t& size);
 
-  /// Encrypts into outgoing(), all of it. False, and nothing is written: the session is not open (yet, or any more), or the other side is in the midst of a
-  /// handshake message that it cut into records. A call is one record or more: many small messages cost less in one call.
+  /// Encrypts into outgoing(), all of it, also once the other side has said that it ends: that ends its half alone (RFC 8446, 6.1). False, and nothing is
+  /// written: the session is not open (yet, or any more), or the other side is in the midst of a handshake message that it cut into records. A call is one
+  /// record or more: many small messages cost less in one call.
   bool write(Bytes plain);
   /// A close_notify into outgoing(), once and only when the handshake is done. No write() after it; read() may still bring what was under way.
   void close();
