@@ -110,6 +110,7 @@ class Client {
   const net::TransportAddress& server() const { return server_; }
   net::TransportAddress local() const { return link_->local(); }
   const Link& link() const { return *link_; }
+  Link& link() { return *link_; }
   bool has_allocation() const { return allocated_; }
   const net::TransportAddress& relayed() const { return relayed_; }  // of the allocation
   const net::TransportAddress& mapped() const { return mapped_; }
