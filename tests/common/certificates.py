@@ -21,7 +21,7 @@ def make_ca(folder, name="Office CA"):
     return os.path.join(folder, "ca.pem")
 
 
-def issue(folder, certificate="certificate.pem", key="key.pem", names="DNS:tower.lan,IP:127.0.0.1,IP:::1", subject="tower.lan"):
+def issue(folder, certificate="certificate.pem", key="key.pem", names="DNS:tower.lan,DNS:localhost,IP:127.0.0.1,IP:::1", subject="tower.lan"):
     """A certificate by the CA of this folder, with its key, which nobody else may read."""
     openssl(folder, "req", *KEY, "-keyout", key, "-out", "request.pem", "-subj", f"/CN={subject}")
     with open(os.path.join(folder, "extensions"), "w") as out:
