@@ -16,7 +16,7 @@ using stun::Method;
 
 namespace {
 
-constexpr std::size_t max_datagram = 65'536;
+constexpr std::size_t max_datagram = 65'540;  // ChannelData of 65,535 bytes and its padding, on a stream
 constexpr std::size_t max_aside = 4096;  // the oldest goes first
 constexpr unsigned max_transactions = 4;  // of one request: unsigned, signed, and two stale nonces
 constexpr std::size_t request_room = 4096;  // user name, realm, nonce and algorithms of at most 763 bytes each, and the rest
@@ -69,8 +69,8 @@ std::optional<Challenge> Challenge::read(const stun::Message& answer, std::strin
   return out;
 }
 
-Client::Client(UdpSocket socket, const net::TransportAddress& server, Credential credential, RandomSource random, Options options)
-    : socket_(std::move(socket)),
+Client::Client(std::unique_ptr<Link> link, const net::TransportAddress& server, Credential credential, RandomSource random, Options options)
+    : link_(std::move(link)),
       server_(server),
       credential_(std::move(credential)),
       random_(std::move(random)),
@@ -79,9 +79,11 @@ Client::Client(UdpSocket socket, const net::TransportAddress& server, Credential
 
 std::optional<Client> Client::open(const net::TransportAddress& server, Credential credential, RandomSource random, Options options,
                                    std::string& why) {
-  auto socket = UdpSocket::connected_to(server, why);
-  if (!socket) return std::nullopt;
-  return Client(std::move(*socket), server, std::move(credential), std::move(random), options);
+  LinkFailure failure;
+  auto link = open_link(net::Transport::udp, server, {}, options.timeout, failure);
+  why = failure.what;
+  if (!link) return std::nullopt;
+  return Client(std::move(link), server, std::move(credential), std::move(random), options);
 }
 
 std::optional<net::TransportAddress> Client::binding(Outcome& outcome) {
@@ -162,7 +164,7 @@ int Client::send_indication(const net::TransportAddress& peer, Bytes payload) {
   random_(id);
   stun::Writer writer(out, Class::indication, Method::send, id);
   writer.add_xor_address(Attribute::xor_peer_address, peer).add(Attribute::data, payload);
-  return writer.ok() ? socket_.send(writer.bytes()) : EMSGSIZE;
+  return writer.ok() ? link_->send(writer.bytes()) : EMSGSIZE;
 }
 
 int Client::send_channel_data(std::uint16_t channel, Bytes payload) {
@@ -171,19 +173,19 @@ int Client::send_channel_data(std::uint16_t channel, Bytes payload) {
   store_be16(out.data(), channel);
   store_be16(out.data() + 2, static_cast<std::uint16_t>(payload.size()));
   std::copy(payload.begin(), payload.end(), out.begin() + stun::channel_header_size);
-  return socket_.send(out);  // over UDP no padding is due (RFC 8656, 12.5)
+  return link_->send(out);  // which pads it where padding is due (RFC 8656, 12.5)
 }
 
 std::optional<Relayed> Client::receive(Clock::time_point deadline) {
   while (aside_.empty()) {
     std::size_t size = 0;
-    net::TransportAddress from;
     buffer_.resize(max_datagram);
-    switch (socket_.receive(buffer_, deadline, size, from)) {
-      case UdpSocket::Arrival::datagram: set_aside(Bytes(buffer_).first(size)); break;
-      case UdpSocket::Arrival::refused: break;  // of an earlier datagram: the deadline decides
-      case UdpSocket::Arrival::deadline:
-      case UdpSocket::Arrival::failed: return std::nullopt;
+    switch (link_->receive(buffer_, deadline, size)) {
+      case Link::Arrival::message: set_aside(Bytes(buffer_).first(size)); break;
+      case Link::Arrival::refused: break;  // of an earlier datagram: the deadline decides
+      case Link::Arrival::deadline:
+      case Link::Arrival::closed:
+      case Link::Arrival::failed: return std::nullopt;
     }
   }
   Relayed out = std::move(aside_.front());
@@ -283,14 +285,20 @@ std::optional<stun::Message> Client::transact(Method method, const Fill& fill, b
   buffer_.resize(max_datagram);
   const Retransmission schedule(options_.rto);
   const auto start = Clock::now();
-  const auto give_up = start + std::min(options_.timeout, schedule.give_up_at());
+  const auto give_up = start + (link_->is_reliable() ? options_.timeout : std::min(options_.timeout, schedule.give_up_at()));
   std::string ignored;  // why the last answer did not count
-  while (outcome.sends < Retransmission::sends) {
+  // On a stream nothing is lost, so nothing is sent again (RFC 8489, 6.2.2).
+  const unsigned most_sends = link_->is_reliable() ? 1 : Retransmission::sends;
+  while (outcome.sends < most_sends) {
     const auto sent = Clock::now();
     if (outcome.sends > 0 && sent >= give_up) break;
-    const int error = socket_.send(writer.bytes());
+    const int error = link_->send(writer.bytes());
     if (error == ECONNREFUSED) {  // what ICMP said about an earlier datagram is told at the next send
       outcome.failure = Failure::unreachable;
+      return std::nullopt;
+    }
+    if (error == EPIPE || error == ECONNRESET) {
+      outcome.failure = Failure::closed;
       return std::nullopt;
     }
     if (error != 0) {
@@ -301,7 +309,7 @@ std::optional<stun::Message> Client::transact(Method method, const Fill& fill, b
     }
     ++outcome.sends;
     auto wait_until = give_up;
-    if (outcome.sends < Retransmission::sends) wait_until = std::min(give_up, start + schedule.send_at(outcome.sends));
+    if (outcome.sends < most_sends) wait_until = std::min(give_up, start + schedule.send_at(outcome.sends));
     auto answer = await_answer(method, id, sign, wait_until, ignored, outcome);
     outcome.round_trip = Clock::now() - sent;
     if (answer || outcome.failure != Failure::none) return answer;
@@ -315,14 +323,14 @@ std::optional<stun::Message> Client::await_answer(Method method, const stun::Tra
                                                   std::string& ignored, Outcome& outcome) {
   for (;;) {
     std::size_t size = 0;
-    net::TransportAddress from;
     buffer_.resize(max_datagram);
-    switch (socket_.receive(buffer_, deadline, size, from)) {
-      case UdpSocket::Arrival::datagram: break;
-      case UdpSocket::Arrival::deadline: return std::nullopt;
-      case UdpSocket::Arrival::refused: outcome.failure = Failure::unreachable; return std::nullopt;
-      case UdpSocket::Arrival::failed:
-        errno = socket_.last_error();
+    switch (link_->receive(buffer_, deadline, size)) {
+      case Link::Arrival::message: break;
+      case Link::Arrival::deadline: return std::nullopt;
+      case Link::Arrival::refused: outcome.failure = Failure::unreachable; return std::nullopt;
+      case Link::Arrival::closed: outcome.failure = Failure::closed; return std::nullopt;
+      case Link::Arrival::failed:
+        errno = link_->last_error();
         outcome.failure = Failure::socket;
         outcome.detail = error_text("receiving failed");
         return std::nullopt;

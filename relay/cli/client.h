@@ -1,4 +1,4 @@
-// A STUN and TURN client over UDP (RFC 8489, RFC 8656): one socket, one server, at most one allocation.
+// A STUN and TURN client (RFC 8489, RFC 8656) over UDP, TCP, TLS or DTLS: one link, one server, at most one allocation.
 //
 // Blocking, with a deadline on everything; for tools and tests. What it reads it distrusts: an answer counts only when its
 // transaction id is ours and, once credentials are in play, when its integrity matches (RFC 8489, 9.2.5).
@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,7 +19,7 @@
 #include "radiotower/base/random.h"
 #include "radiotower/stun/crypto.h"
 #include "radiotower/stun/message.h"
-#include "udp.h"
+#include "link.h"
 
 namespace radiotower::cli {
 
@@ -42,6 +43,7 @@ enum class Failure : std::uint8_t {
   none,
   no_answer,    // nothing that counts came in time
   unreachable,  // ICMP: nobody listens there
+  closed,       // the server ended the connection
   socket,       // the kernel refused to send or to receive
   refused,      // an error answer: see `code`
   bad_answer,   // an answer that breaks the protocol
@@ -85,6 +87,9 @@ class Client {
     std::chrono::milliseconds rto{500};
   };
 
+  /// Over a link that is there already.
+  Client(std::unique_ptr<Link> link, const net::TransportAddress& server, Credential credential, RandomSource random, Options options);
+  /// Over UDP.
   static std::optional<Client> open(const net::TransportAddress& server, Credential credential, RandomSource random,
                                     Options options, std::string& why);
 
@@ -103,7 +108,9 @@ class Client {
   std::optional<Relayed> receive(Clock::time_point deadline);
 
   const net::TransportAddress& server() const { return server_; }
-  net::TransportAddress local() const { return socket_.local(); }
+  net::TransportAddress local() const { return link_->local(); }
+  const Link& link() const { return *link_; }
+  Link& link() { return *link_; }
   bool has_allocation() const { return allocated_; }
   const net::TransportAddress& relayed() const { return relayed_; }  // of the allocation
   const net::TransportAddress& mapped() const { return mapped_; }
@@ -117,7 +124,6 @@ class Client {
   using Fill = std::function<void(stun::Writer&)>;
   using Take = std::function<std::string(const stun::Message&)>;  // returns what is wrong with the success; empty: nothing
 
-  Client(UdpSocket socket, const net::TransportAddress& server, Credential credential, RandomSource random, Options options);
   Outcome request(stun::Method method, const Fill& fill, const Take& take);
   std::optional<stun::Message> transact(stun::Method method, const Fill& fill, bool sign, Outcome& outcome);
   std::optional<stun::Message> await_answer(stun::Method method, const stun::TransactionId& id, bool is_signed,
@@ -125,7 +131,7 @@ class Client {
   void set_aside(Bytes datagram);
   bool learn(const stun::Message& answer, Outcome& outcome);
 
-  UdpSocket socket_;
+  std::unique_ptr<Link> link_;
   net::TransportAddress server_;
   Credential credential_;
   RandomSource random_;

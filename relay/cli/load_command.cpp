@@ -311,10 +311,14 @@ std::optional<load::Options> options_of(const Flags& f, const Profile* profile, 
   } else {
     const auto target = parse_turn_url(f.url, why);
     if (!target) return std::nullopt;
+    if (target->transport() != net::Transport::udp) {
+      why = "the load goes over UDP: turn:HOST[:PORT]; bench/streams measures TCP, TLS and DTLS";
+      return std::nullopt;
+    }
     const auto family = f.ipv4   ? std::optional(net::Family::ipv4)
                         : f.ipv6 ? std::optional(net::Family::ipv6)
                                  : std::nullopt;
-    const auto found = resolve(*target, family, why);
+    const auto found = resolve(target->server, family, why);
     if (found.empty()) return std::nullopt;
     o.server = found.front();
   }

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdio>
 
 #include "commands.h"
@@ -17,6 +18,7 @@ void warn(const std::string& text) { fmt::print(stderr, "warning: {}\n", text); 
 }  // namespace radiotower::cli
 
 int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a server that hangs up is an answer, not our end
   CLI::App app("radiotower: looks at STUN and TURN servers from where their clients stand.", "radiotower");
   app.set_version_flag("--version", "radiotower " RADIOTOWER_VERSION);
   app.require_subcommand(1);

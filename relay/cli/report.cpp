@@ -91,6 +91,7 @@ std::string describe(const Outcome& outcome, const Situation& situation) {
     case Failure::none: return {};
     case Failure::refused: return "the server answered " + code_name(outcome.code, outcome.reason);
     case Failure::unreachable: return fmt::format("nobody listens at {} over UDP (ICMP: port unreachable)", situation.server);
+    case Failure::closed: return fmt::format("{} closed the connection", situation.server);
     case Failure::no_answer: {
       const std::string sent = fmt::format("{} {} sent", outcome.sends, outcome.sends == 1 ? "request" : "requests");
       if (!outcome.detail.empty()) return fmt::format("no answer that counts from {} ({}): {}", situation.server, sent, outcome.detail);
@@ -107,6 +108,7 @@ std::vector<std::string> advice(const Outcome& outcome, const Situation& s) {
     case Failure::none: return {};
     case Failure::unreachable:
       return {"is the server running, and does it listen on this address and port? On its host: ss -lun", "is the port right? 3478 is the default"};
+    case Failure::closed: return {"the server's log: it closes what it takes for no STUN, and what comes from too many connections", "is this port one of a TURN server?"};
     case Failure::no_answer:
       if (!outcome.detail.empty()) return {"the password: an answer signed with another key looks just like this", "the server's version: some leave the integrity out of some errors"};
       if (s.answered_before) return {"is the path losing packets? `radiotower stun` a few times tells", "the server's log, and its limits on errors and requests of one source"};

@@ -7,6 +7,7 @@
 
 #include "client.h"
 #include "commands.h"
+#include "connect.h"
 #include "json.h"
 #include "peer.h"
 #include "radiotower/net/peer_policy.h"
@@ -22,8 +23,8 @@ struct Options {
   std::string relay_family;
   unsigned count = 10;
   unsigned size = 160;  // a voice frame of 20 ms, about
-  double timeout = 10;
-  bool ipv4 = false, ipv6 = false, json = false;
+  ConnectOptions connect;
+  bool json = false;
 };
 
 constexpr std::uint16_t channel = stun::first_channel;
@@ -36,13 +37,13 @@ net::PeerJudgement judge_address(const net::TransportAddress& address) {
 
 class Walk {
  public:
-  Walk(const Options& options, HostPort target, Credential credential)
+  Walk(const Options& options, Url url, Credential credential)
       : options_(options),
-        target_(std::move(target)),
+        url_(std::move(url)),
         credential_(std::move(credential)),
-        timeout_(static_cast<std::int64_t>(options.timeout * 1000)),
+        timeout_(options.connect.patience()),
         random_(system_random()),
-        report_(turn_udp_url(target_), options.json) {}
+        report_(url_.text(), options.json) {}
 
   int run() {
     const bool good = resolve_name() && bind_address() && allocate() && exchange_by_indications() && exchange_by_channel() && give_back();
@@ -88,22 +89,18 @@ class Walk {
     return options_.relay_family == "ipv6" ? net::Family::ipv6 : net::Family::ipv4;
   }
 
-  std::optional<Client> open_client(std::string& why) { return Client::open(server_, credential_, random_, {timeout_}, why); }
+  /// False: the report has the failure.
+  bool open_client(std::optional<Client>& client, bool told) {
+    client = connect(destination_, options_.connect, credential_, random_, told, report_);
+    return client.has_value();
+  }
 
   bool resolve_name() {
-    std::string why;
-    const auto start = Clock::now();
-    const auto family = options_.ipv4 ? std::optional(net::Family::ipv4) : options_.ipv6 ? std::optional(net::Family::ipv6) : std::nullopt;
-    const auto addresses = resolve(target_, family, why);
-    if (addresses.empty()) return fail("resolve", why, {"the host's name, and this host's resolver", "an address instead of a name"});
-    server_ = addresses.front();
-    std::string detail = server_.text();
-    if (addresses.size() > 1) detail += fmt::format(" (the first of {} addresses; -4 or -6 chooses the family)", addresses.size());
-    report_.step("resolve", Clock::now() - start, detail);
-    report_.fact("server", json_string(server_.text()));
-    client_ = open_client(why);
-    if (!client_) return fail("socket", why, {"the route to the server: ip route get " + server_.ip.text()});
-    return true;
+    const auto found = find_destination(url_, options_.connect, random_, report_);
+    if (!found) return false;
+    destination_ = *found;
+    server_ = found->address;
+    return open_client(client_, true);
   }
 
   bool bind_address() {
@@ -207,9 +204,7 @@ class Walk {
   }
 
   bool open_relay_peer() {
-    std::string why;
-    second_ = open_client(why);
-    if (!second_) return fail("Allocate (peer)", why, {"the route to the server"});
+    if (!open_client(second_, false)) return false;
     auto start = Clock::now();
     // Both relayed addresses must be of one family to reach each other.
     Outcome outcome = second_->allocate(relay_family());
@@ -294,7 +289,8 @@ class Walk {
   }
 
   const Options& options_;
-  HostPort target_;
+  Url url_;
+  Destination destination_;
   Credential credential_;
   std::chrono::milliseconds timeout_;
   RandomSource random_;
@@ -312,8 +308,8 @@ class Walk {
 int run_turn(const Options& o) {
   const char* const command = "turn";
   std::string why, warning;
-  auto target = parse_turn_url(o.url, why);
-  if (!target) return usage_error(command, why);
+  auto url = parse_turn_url(o.url, why);
+  if (!url || !connect_options_are_sound(o.connect, why)) return usage_error(command, why);
   const int given = !o.password.empty() + !o.password_file.empty() + !o.secret_file.empty();
   if (given != 1) return usage_error(command, "give one of --password, --password-file and --secret-file");
   if (!username_is_sound(o.user, why)) return usage_error(command, why);
@@ -333,7 +329,7 @@ int run_turn(const Options& o) {
     if (!username_is_sound(credential.username, why)) return usage_error(command, why);
   }
   if (!warning.empty()) warn(warning);
-  return Walk(o, std::move(*target), std::move(credential)).run();
+  return Walk(o, std::move(*url), std::move(credential)).run();
 }
 
 }  // namespace
@@ -341,7 +337,7 @@ int run_turn(const Options& o) {
 void add_turn_command(CLI::App& app, Run& run) {
   auto* command = app.add_subcommand("turn", "test a TURN relay from end to end, step by step");
   auto o = std::make_shared<Options>();
-  command->add_option("url", o->url, "turn:HOST[:PORT][?transport=udp] (RFC 7065)")->required()->type_name("");
+  command->add_option("url", o->url, "turn:HOST[:PORT][?transport=udp|tcp], or turns: for TLS and, with transport=udp, DTLS (RFC 7065)")->required()->type_name("");
   command->add_option("--user", o->user, "user name; with --secret-file the part behind the expiry, or all of it")->required()->type_name("NAME");
   command->add_option("--password", o->password, "its password; others on this host may see it while this runs")->type_name("TEXT");
   command->add_option("--password-file", o->password_file, "a file whose first line is the password; - reads standard input")->type_name("FILE");
@@ -353,12 +349,11 @@ void add_turn_command(CLI::App& app, Run& run) {
   command->add_option("--relay-family", o->relay_family, "ask for a relayed address of this family")->check(CLI::IsMember({"ipv4", "ipv6"}));
   command->add_option("--count", o->count, "packets each way, for indications and for the channel")->type_name("N")->capture_default_str()->check(CLI::Range(1u, 100'000u));
   command->add_option("--size", o->size, "bytes of each")->type_name("BYTES")->capture_default_str()->check(CLI::Range(16u, 65'000u));
-  command->add_option("--timeout", o->timeout, "give up on a request after this long")->type_name("SECONDS")->capture_default_str()->check(CLI::Range(0.05, 60.0));
-  auto* four = command->add_flag("-4,--ipv4", o->ipv4, "reach the server over IPv4 only");
-  command->add_flag("-6,--ipv6", o->ipv6, "reach the server over IPv6 only")->excludes(four);
+  add_connect_options(*command, o->connect);
   command->add_flag("--json", o->json, "one JSON object instead of text");
   command->footer("Examples:\n"
                   "  radiotower turn turn:tower.lan --user test --secret-file /etc/radiotower/secrets\n"
+                  "  radiotower turn turns:192.168.0.105 --ca office-ca.pem --user test --secret-file /etc/radiotower/secrets\n"
                   "  radiotower turn 'turn:[2001:db8::1]:3478?transport=udp' --user alice --password-file alice.txt\n"
                   "  radiotower turn turn:192.0.2.1 --user 1767225600:alice --password RjhlVen+DhQzYDfv//fV2MBBUwM= --count 1000 --json");
   command->callback([o, &run] { run = [o] { return run_turn(*o); }; });

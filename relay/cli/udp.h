@@ -4,6 +4,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "radiotower/base/bytes.h"
@@ -32,6 +33,7 @@ class UdpSocket {
   static std::optional<UdpSocket> bound_to(const net::TransportAddress& local, std::string& why);
 
   net::TransportAddress local() const;
+  int release() { return std::exchange(fd_, -1); }
   /// An errno value, 0 when the datagram went out.
   int send(Bytes bytes);
   int send_to(const net::TransportAddress& to, Bytes bytes);

@@ -111,36 +111,70 @@ std::optional<HostPort> parse_host_port(std::string_view text, std::uint16_t por
   return out;
 }
 
+/// What stands behind the scheme of a URL.
+std::optional<HostPort> parse_authority(std::string_view rest, std::string_view scheme, std::uint16_t port_when_absent, bool& port_given, std::string& why) {
+  if (rest.substr(0, 2) == "//") {
+    why = fmt::format("a {0}: URL has no // (RFC {1}, 3.1): write {0}:HOST[:PORT]", scheme, scheme.substr(0, 4) == "stun" ? 7064 : 7065);
+    return std::nullopt;
+  }
+  // The RFCs leave no room for a bare IPv6 address: its last group could be a port.
+  if (rest.find('[') == std::string_view::npos && is_ipv6(rest)) {
+    why = fmt::format("an IPv6 address stands in brackets in a URL (RFC {}, 3.1): {}:[{}]", scheme.substr(0, 4) == "stun" ? 7064 : 7065, scheme, rest);
+    return std::nullopt;
+  }
+  auto server = parse_host_port(rest, 0, why);
+  if (!server) return std::nullopt;
+  port_given = server->port != 0;
+  if (!port_given) server->port = port_when_absent;
+  return server;
+}
+
 std::optional<HostPort> parse_stun_target(std::string_view text, std::string& why) {
+  const auto url = parse_stun_url(text, why);
+  if (!url) return std::nullopt;
+  if (url->secure()) {
+    why = "this is asked over UDP: use stun:HOST[:PORT]";
+    return std::nullopt;
+  }
+  return url->server;
+}
+
+std::optional<Url> parse_stun_url(std::string_view text, std::string& why) {
+  Url url;
+  url.scheme = Scheme::stun;
   const std::string scheme = scheme_of(text);
   // A host may be called "turn" ("turn:3478"): what follows the colon decides.
   const bool port_follows = !scheme.empty() && text.size() > scheme.size() + 1 &&
                             text.find_first_not_of("0123456789", scheme.size() + 1) == std::string_view::npos;
-  if (scheme.empty() || port_follows) return parse_host_port(text, default_port, why);
-  if (scheme == "stuns") {
-    why = "stuns: (STUN over TLS) is not supported yet: use stun:HOST[:PORT]";
-    return std::nullopt;
+  if (scheme.empty() || port_follows) {
+    auto server = parse_host_port(text, 0, why);
+    if (!server) return std::nullopt;
+    url.port_given = server->port != 0;
+    if (!url.port_given) server->port = default_port;
+    url.server = std::move(*server);
+    return url;
   }
-  if (scheme != "stun") {
+  if (scheme != "stun" && scheme != "stuns") {
     why = fmt::format("{}: is a relay's URL: test it with `radiotower turn`, or give HOST[:PORT] alone", scheme);
     return std::nullopt;
   }
-  std::string_view rest = text.substr(5);
-  if (rest.substr(0, 2) == "//") {
-    why = "a stun: URL has no // (RFC 7064, 3.1): write stun:HOST[:PORT]";
-    return std::nullopt;
-  }
+  if (scheme == "stuns") url.scheme = Scheme::stuns;
+  const std::string_view rest = text.substr(scheme.size() + 1);
   if (rest.find('?') != std::string_view::npos) {
-    why = "a stun: URL has no ?transport=... (RFC 7064, 3.1; browsers refuse it)";
+    why = fmt::format("a {}: URL has no ?transport=... (RFC 7064, 3.1; browsers refuse it); --transport says it to this tool", scheme);
     return std::nullopt;
   }
-  return parse_host_port(rest, default_port, why);
+  auto server = parse_authority(rest, scheme, scheme == "stuns" ? default_tls_port : default_port, url.port_given, why);
+  if (!server) return std::nullopt;
+  url.server = std::move(*server);
+  return url;
 }
 
-std::optional<HostPort> parse_turn_url(std::string_view text, std::string& why) {
+std::optional<Url> parse_turn_url(std::string_view text, std::string& why) {
+  Url url;
   const std::string scheme = scheme_of(text);
   if (scheme.empty()) {
-    why = fmt::format("a relay's URL begins with turn: (RFC 7065), for example turn:{}",
+    why = fmt::format("a relay's URL begins with turn: or turns: (RFC 7065), for example turn:{}",
                       text.empty() || text.find("//") != std::string_view::npos ? "tower.lan:3478" : text);
     return std::nullopt;
   }
@@ -148,50 +182,48 @@ std::optional<HostPort> parse_turn_url(std::string_view text, std::string& why) 
     why = fmt::format("{}: is not a relay's URL: test it with `radiotower stun`, or write turn:", scheme);
     return std::nullopt;
   }
+  if (scheme == "turns") url.scheme = Scheme::turns;
   std::string_view rest = text.substr(scheme.size() + 1);
-  if (rest.substr(0, 2) == "//") {
-    why = "a turn: URL has no // (RFC 7065, 3.1): write turn:HOST[:PORT][?transport=udp]";
-    return std::nullopt;
-  }
-  std::string_view query;
   const auto mark = rest.find('?');
   if (mark != std::string_view::npos) {
-    query = rest.substr(mark + 1);
+    const std::string_view query = rest.substr(mark + 1);
     rest = rest.substr(0, mark);
-  }
-  // RFC 7065 leaves no room for a bare IPv6 address: its last group could be a port.
-  if (rest.find('[') == std::string_view::npos && is_ipv6(rest)) {
-    why = fmt::format("an IPv6 address stands in brackets in a URL (RFC 7065, 3.1): turn:[{}]", rest);
-    return std::nullopt;
-  }
-  auto server = parse_host_port(rest, scheme == "turns" ? default_tls_port : default_port, why);
-  if (!server) return std::nullopt;
-
-  std::string transport;
-  if (mark != std::string_view::npos) {
     constexpr std::string_view key = "transport=";
     if (lower(query.substr(0, key.size())) != key) {
       why = fmt::format("\"?{}\": the one thing that may stand behind ? is transport=udp or transport=tcp (RFC 7065, 3.1)", query);
       return std::nullopt;
     }
-    transport = lower(query.substr(key.size()));
+    const std::string transport = lower(query.substr(key.size()));
     if (transport != "udp" && transport != "tcp") {
       why = fmt::format("transport \"{}\" is not known: udp or tcp", query.substr(key.size()));
       return std::nullopt;
     }
+    url.asked = transport == "udp" ? net::Transport::udp : net::Transport::tcp;
   }
-  if (scheme == "turns") {
-    why = "turns: (TURN over TLS) is not supported yet: use turn:HOST[:PORT]?transport=udp";
-    return std::nullopt;
-  }
-  if (transport == "tcp") {
-    why = "transport=tcp is not supported yet: use transport=udp";
-    return std::nullopt;
-  }
-  return server;
+  auto server = parse_authority(rest, scheme, url.secure() ? default_tls_port : default_port, url.port_given, why);
+  if (!server) return std::nullopt;
+  url.server = std::move(*server);
+  return url;
 }
 
 std::string stun_url(const HostPort& server) { return "stun:" + server.text(); }
 std::string turn_udp_url(const HostPort& server) { return "turn:" + server.text() + "?transport=udp"; }
+
+net::Transport Url::transport() const {
+  if (!secure()) return asked.value_or(net::Transport::udp);
+  return asked == net::Transport::udp ? net::Transport::dtls : net::Transport::tls;
+}
+
+std::string Url::text() const {
+  const std::string where = server.text();
+  switch (scheme) {
+    case Scheme::stun: return "stun:" + where;
+    case Scheme::stuns: return "stuns:" + where;
+    case Scheme::turn:
+    case Scheme::turns: break;
+  }
+  const bool udp = transport() == net::Transport::udp || transport() == net::Transport::dtls;
+  return fmt::format("turn{}:{}?transport={}", secure() ? "s" : "", where, udp ? "udp" : "tcp");
+}
 
 }  // namespace radiotower::cli

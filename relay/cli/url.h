@@ -26,14 +26,29 @@ struct HostPort {
 /// "tower.lan", "192.0.2.1:3479", "[2001:db8::1]:3478", "2001:db8::1"; `why` gets a sentence when it is something else.
 std::optional<HostPort> parse_host_port(std::string_view text, std::uint16_t port_when_absent, std::string& why);
 
-/// HOST[:PORT] or stun:HOST[:PORT].
+/// HOST[:PORT] or stun:HOST[:PORT]: a server that is asked over UDP.
 std::optional<HostPort> parse_stun_target(std::string_view text, std::string& why);
 
-/// turn:HOST[:PORT][?transport=udp], the one form that is served today. For every other form `why` says what is wrong with it,
-/// or that it is right but not supported yet.
-std::optional<HostPort> parse_turn_url(std::string_view text, std::string& why);
+enum class Scheme : std::uint8_t { stun, stuns, turn, turns };
+
+struct Url {
+  Scheme scheme = Scheme::turn;
+  HostPort server;
+  bool port_given = false;
+  std::optional<net::Transport> asked;  // what stands behind ?transport=: udp or tcp
+
+  bool secure() const { return scheme == Scheme::stuns || scheme == Scheme::turns; }
+  /// UDP for stun: and turn:, TLS for stuns: and turns:, unless another is asked for: turns:...?transport=udp is DTLS (RFC 7350, 3).
+  net::Transport transport() const;
+  std::string text() const;  // with its port and, for turn: and turns:, its transport
+};
 
 std::string stun_url(const HostPort& server);      // "stun:HOST:PORT"; a ?transport in it would be refused by Chrome
 std::string turn_udp_url(const HostPort& server);  // "turn:HOST:PORT?transport=udp"
+
+/// HOST[:PORT], stun:HOST[:PORT] or stuns:HOST[:PORT] (RFC 7064).
+std::optional<Url> parse_stun_url(std::string_view text, std::string& why);
+/// turn:HOST[:PORT][?transport=udp|tcp] or turns:... (RFC 7065).
+std::optional<Url> parse_turn_url(std::string_view text, std::string& why);
 
 }  // namespace radiotower::cli

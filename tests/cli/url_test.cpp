@@ -10,7 +10,7 @@ std::string read(std::string_view url) {
   std::string why;
   const auto server = parse_turn_url(url, why);
   CHECK(why.empty() == server.has_value());
-  return server ? server->text() : std::string();
+  return server ? server->server.text() : std::string();
 }
 
 std::string complaint(std::string_view url) {
@@ -41,11 +41,21 @@ TEST_CASE("an IPv6 address stands in brackets, its port behind them") {
   CHECK(says(complaint("turn:[::1]3478"), "colon"));
 }
 
-TEST_CASE("what is right but not served yet is told apart from what is wrong") {
-  CHECK(says(complaint("turns:tower.lan"), "not supported yet"));
-  CHECK(says(complaint("turn:tower.lan?transport=tcp"), "not supported yet"));
+TEST_CASE("scheme and transport say how a relay is reached (RFC 7065, 3.2; RFC 7350, 3)") {
+  const auto shown = [](std::string_view text) {
+    std::string why;
+    const auto url = parse_turn_url(text, why);
+    REQUIRE(url);
+    return std::string(radiotower::net::name(url->transport())) + " " + url->text();
+  };
+  CHECK(shown("turn:tower.lan") == "udp turn:tower.lan:3478?transport=udp");
+  CHECK(shown("turn:tower.lan?transport=TCP") == "tcp turn:tower.lan:3478?transport=tcp");
+  CHECK(shown("turns:tower.lan") == "tls turns:tower.lan:5349?transport=tcp");
+  CHECK(shown("turns:[::1]:443?transport=tcp") == "tls turns:[::1]:443?transport=tcp");
+  CHECK(shown("TURNS:tower.lan?transport=udp") == "dtls turns:tower.lan:5349?transport=udp");
   CHECK(says(complaint("turn:tower.lan?transport=sctp"), "udp or tcp"));
   CHECK(says(complaint("turn:tower.lan?ttl=1"), "transport"));
+  CHECK(says(complaint("turns://tower.lan"), "turns:HOST"));
 }
 
 TEST_CASE("the URL mistakes that people make get an answer that helps") {
@@ -96,7 +106,20 @@ TEST_CASE("a STUN server is HOST[:PORT] or a stun: URL") {
   CHECK(target("fe80::1%eth0") == "[fe80::1%eth0]:3478");
   CHECK(target("stun:3478") == "stun:3478");  // a host of that name
   CHECK(says(target("stun://tower"), "no //"));
-  CHECK(says(target("stuns:tower"), "not supported yet"));
+  CHECK(says(target("stuns:tower"), "over UDP"));
+  CHECK(says(target("stun:2001:db8::1"), "brackets"));
   CHECK(says(target("turn:tower"), "radiotower turn"));
   CHECK(says(target("stun:tower?transport=udp"), "?transport"));
+}
+
+TEST_CASE("stuns: is STUN over TLS, and names no transport (RFC 7064, 3.1 and 3.2)") {
+  std::string why;
+  const auto url = parse_stun_url("stuns:tower.lan", why);
+  REQUIRE(url);
+  CHECK(url->text() == "stuns:tower.lan:5349");
+  CHECK(url->transport() == radiotower::net::Transport::tls);
+  CHECK_FALSE(parse_stun_url("stuns:tower.lan?transport=tcp", why));
+  CHECK(says(why, "RFC 7064"));
+  CHECK(parse_stun_url("tower:5", why)->port_given);
+  CHECK_FALSE(parse_stun_url("tower", why)->port_given);
 }

@@ -21,6 +21,7 @@ import subprocess
 import tempfile
 import time
 
+import certificates
 from cases import Failure
 
 REALM = "interop.example"
@@ -94,6 +95,7 @@ class Relay:
         self.peers, self.peer_namespace = ("127.0.0.1", "::1"), None  # where a peer may stand
         self.process = None
         self.folder = None
+        self.ca = None  # the file of the CA that vouches for it, when it has a certificate
         self.exit_status = None
 
     def command(self):
@@ -198,9 +200,12 @@ class Radiotower(Relay):
 
     users = ()  # further lines of users_file
 
-    def __init__(self, path, workers=2, settings=None):
-        """`settings` are further lines of the configuration, "table.key" -> TOML text, and win over the ones here."""
+    def __init__(self, path, workers=2, settings=None, tls=False):
+        """`settings` are further lines of the configuration, "table.key" -> TOML text, and win over the ones here. `tls`: with a certificate by a
+        private CA, and TLS on `tls_port`, DTLS there too."""
         super().__init__(os.path.abspath(path))
+        self.has_ca = tls
+        self.tls_port = free_port() if tls else None
         self.settings = {
             "realm": f'"{REALM}"',
             "listen.udp": f'["127.0.0.1:{self.port}", "[::1]:{self.port}"]',
@@ -212,6 +217,10 @@ class Radiotower(Relay):
             "peers.allow": '["127.0.0.1/32 unsafe", "::1/128 unsafe"]',
             "workers.count": str(workers),
         }
+        if tls:
+            both = f'["127.0.0.1:{self.tls_port}", "[::1]:{self.tls_port}"]'
+            self.settings.update({"listen.tcp": self.settings["listen.udp"], "listen.tls": both, "listen.dtls": both,
+                                  "listen.certificate": '"certificate.pem"', "listen.private_key": '"key.pem"'})
         self.settings.update(settings or {})
 
     def configuration(self):
@@ -227,7 +236,10 @@ class Radiotower(Relay):
     def command(self):
         write_private(os.path.join(self.folder, "secrets"), SECRET + "\n")
         write_private(os.path.join(self.folder, "users"), "".join(line + "\n" for line in (f"{USER}:{PASSWORD}", *self.users)))
-        if "listen.certificate" in self.settings:
+        if self.has_ca:
+            self.ca = certificates.make_ca(self.folder)
+            certificates.issue(self.folder)
+        elif "listen.certificate" in self.settings:
             make_certificate(self.folder)
         config = os.path.join(self.folder, "relay.toml")
         write_private(config, self.configuration())
@@ -268,13 +280,19 @@ class Radiotower(Relay):
 class Coturn(Relay):
     name = "coturn"
 
-    def __init__(self, path, rest=False):
+    def __init__(self, path, rest=False, tls=False):
         """`rest`: its clients come with REST credentials, else with the user's password; coturn cannot have both."""
         super().__init__(path)
+        self.tls_port = free_port() if tls else None
         self.rest = ["--use-auth-secret", "--static-auth-secret", SECRET] if rest else []
 
     def command(self):
-        return [self.path, "-n", "--no-cli", "--no-tls", "--no-dtls", "--no-tcp", "--no-rfc5780", "--simple-log",
+        streams = ["--no-tls", "--no-dtls", "--no-tcp"]
+        if self.tls_port:
+            self.ca = certificates.make_ca(self.folder)
+            certificates.issue(self.folder)
+            streams = ["--tls-listening-port", str(self.tls_port), "--cert", "certificate.pem", "--pkey", "key.pem"]
+        return [self.path, "-n", "--no-cli", *streams, "--no-rfc5780", "--simple-log",
                 "--log-file", "stdout", "--pidfile", os.path.join(self.folder, "pid"), "--userdb", os.path.join(self.folder, "db"),
                 "-L", "127.0.0.1", "-L", "::1", "-E", "127.0.0.1", "-E", "::1", "-p", str(self.port), "-m", "2",
                 "--min-port", "32768", "--max-port", "65535", "--allow-loopback-peers", "-r", REALM, "-a",

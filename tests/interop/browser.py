@@ -1,7 +1,8 @@
-"""A call of Chromium with itself through a relay: relayed candidates alone, REST credentials, video and a data channel.
+"""A call of a browser with itself through a relay: relayed candidates alone, REST credentials, video and a data channel; Chromium over UDP,
+and Chromium and Firefox over TCP and TLS, for which they trust the relay's private CA as a phone is made to.
 
-Chromium gets page.html from a server on loopback and posts what it measured to it, so no driver is needed. It may resolve no
-name and reach nothing but loopback.
+A browser gets page.html from a server on loopback and posts what it measured to it, so no driver is needed. Chromium may resolve no
+name and reach nothing but loopback; Firefox runs where there is nothing else (see alone.py).
 """
 
 import http.server
@@ -15,6 +16,7 @@ import tempfile
 import threading
 import urllib.parse
 
+import alone
 from relay import Failure, rest_credential
 
 MESSAGES, VIDEO_SECONDS, PAGE_SECONDS, TIMEOUT_SECONDS = 1000, 8, 40, 75
@@ -71,13 +73,50 @@ class PageServer:
         return f"http://127.0.0.1:{self.server.server_address[1]}/#{urllib.parse.quote(json.dumps(wanted))}"
 
 
-def measure(url, results):
-    """Runs Chromium until the page has posted, and ends it with all its children: they share a process group of their own."""
-    folder = tempfile.mkdtemp(prefix="interop-chromium-")
-    command = ["chromium", *FLAGS, f"--user-data-dir={folder}/profile", *(["--no-sandbox"] if os.geteuid() == 0 else []), url]
-    environment = {**os.environ, "HOME": folder, "XDG_CONFIG_HOME": folder, "XDG_CACHE_HOME": folder}
+def trust(folder, ca):
+    """The CA into an NSS database, where both browsers look for what their user trusts."""
+    os.makedirs(folder, exist_ok=True)
+    for words in (["-N", "--empty-password"], ["-A", "-t", "C,,", "-n", "office", "-i", ca]):
+        done = subprocess.run(["certutil", "-d", f"sql:{folder}", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode != 0:
+            raise Failure(f"certutil: {done.stdout.strip()}")
+
+
+def chromium(folder, ca):
+    if ca:
+        trust(f"{folder}/.pki/nssdb", ca)
+    return ["chromium", *FLAGS, f"--user-data-dir={folder}/profile", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+
+
+PREFERENCES = {
+    "media.navigator.streams.fake": True, "media.navigator.permission.disabled": True, "media.peerconnection.ice.loopback": True,
+    "media.peerconnection.ice.obfuscate_host_addresses": False, "media.autoplay.default": 0, "media.gmp-manager.updateEnabled": False,
+    "media.peerconnection.treat_warnings_as_errors": False, "media.getusermedia.insecure.enabled": True,
+    "browser.shell.checkDefaultBrowser": False, "browser.aboutwelcome.enabled": False, "datareporting.policy.dataSubmissionEnabled": False,
+    "toolkit.telemetry.reportingpolicy.firstRun": False, "browser.safebrowsing.malware.enabled": False, "browser.safebrowsing.phishing.enabled": False,
+    "network.captive-portal-service.enabled": False, "network.connectivity-service.enabled": False, "app.normandy.enabled": False,
+    "app.update.auto": False, "browser.sessionstore.resume_from_crash": False, "network.proxy.type": 0, "network.dns.disabled": False,
+    "security.sandbox.content.level": 0,
+}
+
+
+def firefox(folder, ca):
+    profile = f"{folder}/profile"
+    os.makedirs(profile)
+    if ca:
+        trust(profile, ca)
+    with open(f"{profile}/user.js", "w") as out:
+        for name, value in PREFERENCES.items():
+            out.write(f"user_pref({json.dumps(name)}, {json.dumps(value)});\n")
+    return ["firefox-esr", "--headless", "--no-remote", "--profile", profile]
+
+
+def measure(browser, ca, url, results):
+    """Runs a browser until the page has posted, and ends it with all its children: they share a process group of their own."""
+    folder = tempfile.mkdtemp(prefix="interop-browser-")
+    environment = {**os.environ, "HOME": folder, "XDG_CONFIG_HOME": folder, "XDG_CACHE_HOME": folder, "MOZ_DISABLE_CONTENT_SANDBOX": "1"}
     with open(f"{folder}/log", "wb+") as log:
-        chromium = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True)
+        process = subprocess.Popen([*browser(folder, ca), url], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True)
         try:
             return json.loads(results.get(timeout=TIMEOUT_SECONDS))
         except queue.Empty:
@@ -85,27 +124,35 @@ def measure(url, results):
             tail = log.read().decode(errors="replace").strip().splitlines()[-3:]
             raise Failure(f"page posted nothing in {TIMEOUT_SECONDS} s: {' | '.join(tail)}") from None
         finally:
-            os.killpg(chromium.pid, signal.SIGKILL)
-            chromium.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def call(relay):
+# Firefox takes no turns: URL with an address in it: it asks nobody, and says nothing (ESR 153).
+NAMES = {chromium: "127.0.0.1", firefox: "localhost"}
+
+
+def url_of(relay, browser, transport):
+    return f"turns:{NAMES[browser]}:{relay.tls_port}?transport=tcp" if transport == "tls" else f"turn:127.0.0.1:{relay.port}?transport={transport}"
+
+
+def call(relay, browser, transport):
     username, credential = rest_credential("browser")
-    wanted = {"urls": f"turn:127.0.0.1:{relay.port}?transport=udp", "username": username, "credential": credential,
+    wanted = {"urls": url_of(relay, browser, transport), "username": username, "credential": credential,
               "messages": MESSAGES, "seconds": VIDEO_SECONDS, "frames": FRAMES_AT_LEAST,
               "timeout": PAGE_SECONDS}
     with PageServer() as server:
-        return measure(server.url(wanted), server.results)
+        return measure(browser, relay.ca, server.url(wanted), server.results)
 
 
-def check_connected(result):
+def check_connected(result, transport):
     if "pairs" not in result:
         raise Failure(f"{result.get('error')} at step {result['step']}, {result['echoed']} messages echoed, ICE: {result['ice_errors']}")
     for pair in result["pairs"]:
-        if (pair["local"], pair["remote"], pair["protocol"]) != ("relay", "relay", "udp"):
+        if (pair["local"], pair["remote"], pair["protocol"]) != ("relay", "relay", transport):
             raise Failure(f"selected {pair}")
-    return f"relay/relay over UDP, {result['pairs'][0]['address']}, round trip {1000 * result['pairs'][0]['round_trip']:.0f} ms"
+    return f"relay/relay over {transport.upper()}, {result['pairs'][0]['address']}, round trip {1000 * result['pairs'][0]['round_trip']:.0f} ms"
 
 
 def check_messages(result):
@@ -127,16 +174,24 @@ def check_video(result):
 
 
 def run(make_relay, report):
-    result = {}
+    def cases(relay, name, browser, transport):
+        result = {}
 
-    def connects(relay):
-        result.update(call(relay))
-        return check_connected(result)
+        def connects():
+            result.update(call(relay, browser, transport))
+            return check_connected(result, transport)
 
-    def cases(relay):
-        report.case("browser: connects by relay only", lambda: connects(relay))
+        report.case(f"{name} over {transport}: connects by relay only", connects)
         if "pairs" in result:
-            report.case("browser: data channel", lambda: check_messages(result))
-            report.case("browser: video", lambda: check_video(result))
+            report.case(f"{name} over {transport}: data channel", lambda: check_messages(result))
+            report.case(f"{name} over {transport}: video", lambda: check_video(result))
 
-    report.with_relay("browser", make_relay(rest=True), cases)
+    report.with_relay("browser", make_relay(rest=True), lambda relay: cases(relay, "chromium", chromium, "udp"))
+
+    def over_streams(relay):
+        for name, browser in (("chromium", chromium), ("firefox", firefox)):
+            for transport in ("tcp", "tls"):
+                cases(relay, name, browser, transport)
+
+    with alone.on_loopback():
+        report.with_relay("browsers over streams", make_relay(rest=True, tls=True), over_streams)
