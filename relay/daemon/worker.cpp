@@ -133,6 +133,9 @@ bool Worker::start_on_this_thread(Started& started) {
   const RandomSource random = system_random();
   server_ = std::make_unique<turn::Server>(world_.shared, world_.settings, nonces_, random_key(random), random,
                                            world_.shortcuts);
+  turn::Place place{options_.number, {}};
+  for (std::size_t i = 0; i < listeners_.size(); ++i) place.listeners.push_back({listeners_[i].address, net::Transport::udp, listener_ids_[i]});
+  server_->set_place(std::move(place));
   random({reinterpret_cast<std::uint8_t*>(&gate_key_), sizeof gate_key_});
   gate_bits_ = io::Gate::most_bits;
   started.backend = loop_->name();
