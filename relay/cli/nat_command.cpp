@@ -176,7 +176,7 @@ class Walk {
       tell("hairpinning", "hairpinning", find_hairpinning,
            [](bool yes) {
              return yes ? "yes (good: two clients behind this NAT meet at its outer address)"
-                        : "no (two clients behind this NAT meet only if they know each other's inner addresses, else through a relay)";
+                        : "no (two clients behind this NAT do not meet at its outer address: they need each other's inner one, or a relay)";
            },
            [](bool yes) { return yes ? "true" : "false"; });
     tell("fragments", "fragments", find_fragments,
