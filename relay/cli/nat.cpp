@@ -100,7 +100,8 @@ Finding<Dependence> find_filtering(NatProbes& probes, const NatServer& server) {
   const Answer two = probes.ask(ask);  // test II
   if (two.kind == Answer::Kind::error) return {std::nullopt, refusal(two, "CHANGE-REQUEST")};
   if (two.ok()) {
-    if (two.source.ip == server.first.ip) return {std::nullopt, fmt::format("the server answered from {}, though asked to answer from its other address", two.source.text())};
+    if (two.source.ip == server.first.ip)
+      return {std::nullopt, fmt::format("the server answered from {}, though asked to answer from its other address", two.source.text())};
     return {Dependence::endpoint_independent, {}};
   }
   ask.change_ip = false;
@@ -179,7 +180,8 @@ std::string_view meaning_of_mapping(Dependence dependence) {
   switch (dependence) {
     case Dependence::endpoint_independent: return "good: one reflexive candidate works for all peers";
     case Dependence::address_dependent: return "bad: a reflexive candidate works for peers on the server's address alone, others see another port";
-    case Dependence::address_and_port_dependent: return "bad: every peer sees another port, so that a reflexive candidate works for none; also called symmetric";
+    case Dependence::address_and_port_dependent:
+      return "bad: every peer sees another port, so that a reflexive candidate works for none; also called symmetric";
   }
   return "";
 }
@@ -201,9 +203,10 @@ std::string verdict(bool translated, const Finding<Mapping>& mapping, const Find
                 : fmt::format("no address translation, but a firewall with {} filtering: calls work directly with ICE", name(*filtering.value));
   }
   if (!mapping.value) return "behind a NAT whose mapping could not be told";
-  const std::string nat = filtering.value ? fmt::format("behind a NAT with {} mapping and {} filtering", name(mapping.value->dependence), name(*filtering.value))
-                                          : fmt::format("behind a NAT with {} mapping", name(mapping.value->dependence));
-  if (mapping.value->dependence == Dependence::endpoint_independent) return nat + ": calls work directly with most peers, and through a relay with those behind symmetric NATs";
+  std::string nat = fmt::format("behind a NAT with {} mapping", name(mapping.value->dependence));
+  if (filtering.value) nat += fmt::format(" and {} filtering", name(*filtering.value));
+  if (mapping.value->dependence == Dependence::endpoint_independent)
+    return nat + ": calls work directly with most peers, and through a relay with those behind symmetric NATs";
   return nat + ": calls work directly only with peers that let everybody in; with all others they need a relay (TURN)";
 }
 

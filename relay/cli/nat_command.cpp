@@ -54,7 +54,7 @@ class UdpProbes final : public NatProbes {
            [&](Clock::time_point until) {
              if (ask.response_port == 0) return listen(ask.from, until, id, answer);
              // In turns: the answer is awaited at two sockets.
-             return listen(ask.answer_at, std::min(until, Clock::now() + 10ms), id, answer) || listen(ask.from, std::min(until, Clock::now() + 10ms), id, answer);
+             return listen(ask.answer_at, soon(until), id, answer) || listen(ask.from, soon(until), id, answer);
            });
     return answer;
   }
@@ -67,13 +67,15 @@ class UdpProbes final : public NatProbes {
     bool met = false;
     repeat([&] { send(a, mapped_b, from_a), send(b, mapped_a, from_b); },
            [&](Clock::time_point until) {
-             met = met || hears(b, std::min(until, Clock::now() + 10ms), id_a) || hears(a, std::min(until, Clock::now() + 10ms), id_b);
+             met = met || hears(b, soon(until), id_a) || hears(a, soon(until), id_b);
              return met;
            });
     return met;
   }
 
  private:
+  static Clock::time_point soon(Clock::time_point until) { return std::min(until, Clock::now() + 10ms); }
+
   /// Sends, and sends again (RFC 8489, 6.2.1), until `heard` says yes or the time is up.
   template <typename Sends, typename Heard>
   void repeat(const Sends& sends, const Heard& heard) {
@@ -163,14 +165,16 @@ class Walk {
     if (server_.translated) {
       mapping = tell("mapping", "mapping", find_mapping,
                      [](const Mapping& m) {
-                       return fmt::format("{} ({}){}", name(m.dependence), meaning_of_mapping(m.dependence), m.keeps_port ? "; it keeps the local port" : "");
+                       const std::string_view port = m.keeps_port ? "; it keeps the local port" : "";
+                       return fmt::format("{} ({}){}", name(m.dependence), meaning_of_mapping(m.dependence), port);
                      },
                      [](const Mapping& m) { return json_string(name(m.dependence)); });
     } else {
       report_.step("mapping", Clock::duration{}, "none: the server sees this host's own address");
       report_.fact("mapping", json_string("none"));
     }
-    const auto filtering = tell("filtering", "filtering", find_filtering, [](Dependence d) { return fmt::format("{} ({})", name(d), meaning_of_filtering(d)); },
+    const auto filtering = tell("filtering", "filtering", find_filtering,
+                                [](Dependence d) { return fmt::format("{} ({})", name(d), meaning_of_filtering(d)); },
                                 [](Dependence d) { return json_string(name(d)); });
     if (server_.translated)
       tell("hairpinning", "hairpinning", find_hairpinning,
@@ -240,12 +244,14 @@ class Walk {
     report_.step("server", Clock::now() - start, fmt::format("it has a second address, {}", server_.other.text()));
     report_.fact("other_address", json_string(server_.other.text()));
     report_.fact("translated", server_.translated ? "true" : "false");
-    if (server_.rewritten) report_.note("MAPPED-ADDRESS and XOR-MAPPED-ADDRESS differ: something on the way rewrites addresses inside of packets (an ALG)");
+    if (server_.rewritten)
+      report_.note("MAPPED-ADDRESS and XOR-MAPPED-ADDRESS differ: something on the way rewrites addresses inside of packets (an ALG)");
     return true;
   }
 
   template <typename Value, typename Text, typename Json>
-  Finding<Value> tell(std::string_view step, std::string_view fact, Finding<Value> (*find)(NatProbes&, const NatServer&), const Text& text, const Json& json) {
+  Finding<Value> tell(std::string_view step, std::string_view fact, Finding<Value> (*find)(NatProbes&, const NatServer&), const Text& text,
+                      const Json& json) {
     const auto start = Clock::now();
     auto found = find(*probes_, server_);
     report_.step(step, Clock::now() - start, found.value ? std::string(text(*found.value)) : "not known: " + found.why_not);
@@ -263,7 +269,8 @@ class Walk {
     } else if (found.value) {
       const auto low = found.value->alive_after().count(), high = found.value->dead_after().count();
       text = fmt::format("a mapping that nobody uses lasts for {} to {} s ({})", low, high,
-                         low >= 15 ? "good enough: ICE sends every 15 s" : "short: ICE sends every 15 s, so that silent calls may break; RFC 4787 asks for two minutes");
+                         low >= 15 ? "good enough: ICE sends every 15 s"
+                                   : "short: ICE sends every 15 s, so that silent calls may break; RFC 4787 asks for two minutes");
     }
     report_.step("lifetime", Clock::now() - start, text);
     report_.fact("lifetime_at_least_seconds", found.value ? std::to_string(found.value->alive_after().count()) : "null");
@@ -292,12 +299,14 @@ void add_nat_command(CLI::App& app, Run& run) {
   auto* command = app.add_subcommand("nat", "find out what the NAT between here and a STUN server does (RFC 5780)");
   auto o = std::make_shared<Options>();
   command->add_option("server", o->target, "HOST[:PORT] or stun:HOST[:PORT]; a server with two addresses")->required()->type_name("");
-  command->add_option("--timeout", o->timeout, "take silence for an answer after this long; requests are repeated meanwhile (RFC 8489, 6.2.1: 39.5 s for all seven)")
+  command->add_option("--timeout", o->timeout, "take silence for an answer after this long; requests are repeated meanwhile "
+                                               "(RFC 8489, 6.2.1: 39.5 s for all seven)")
       ->type_name("SECONDS")
       ->capture_default_str()
       ->check(CLI::Range(0.05, 60.0));
   command->add_option("--lifetime", o->lifetime,
-                      fmt::format("find out too how long an unused mapping lasts, up to this long; takes up to {} times as long", LifetimeSearch::most_tries()))
+                      fmt::format("find out too how long an unused mapping lasts, up to this long; takes up to {} times as long",
+                                  LifetimeSearch::most_tries()))
       ->type_name("SECONDS")
       ->check(CLI::Range(1u, 3600u));
   auto* four = command->add_flag("-4,--ipv4", o->ipv4, "over IPv4 only");

@@ -106,7 +106,8 @@ void Server::Impl::discover(const Request& request, Actions& out) {
   const auto port = request.message.find(Attribute::response_port);
   const auto padding = request.message.find(Attribute::padding);
   // 7.5 draws a port and two bytes of padding: some count these in the length, some do not.
-  if ((change && change->size() != 4) || (port && port->size() != 4 && port->size() != 2) || (port && padding)) return refuse(request, ErrorCode::bad_request, out);
+  if ((change && change->size() != 4) || (port && port->size() != 4 && port->size() != 2) || (port && padding))
+    return refuse(request, ErrorCode::bad_request, out);
 
   net::FiveTuple five_tuple = request.five_tuple;
   if (port) {  // to the source's address in any case, never to a third one

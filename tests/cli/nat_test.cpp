@@ -88,7 +88,8 @@ struct Simulation final : NatProbes {
     std::optional<unsigned> best;
     std::chrono::milliseconds youngest{-1};
     for (const auto& [unused, hole] : holes)
-      if (hole.port == port && now - hole.used < lifetime && hole.used > youngest && hole.sent_to.count(key(from, filtering))) best = hole.socket, youngest = hole.used;
+      if (hole.port == port && now - hole.used < lifetime && hole.used > youngest && hole.sent_to.count(key(from, filtering)))
+        best = hole.socket, youngest = hole.used;
     return best;
   }
 

@@ -77,7 +77,8 @@ def cases(relay, report, group, family):
                                                ("lifetime", ["-t", "-T", "1"], None, [mapping[0]] * 2)):
             if padded and name == "lifetime":  # RESPONSE-PORT and PADDING exclude each other
                 continue
-            report.case(f"{group} {name}{' padded' if padded else ''}", functools.partial(discover, relay, family, options + local + padded, wanted, origins))
+            report.case(f"{group} {name}{' padded' if padded else ''}",
+                        functools.partial(discover, relay, family, options + local + padded, wanted, origins))
     report.case(f"{group} turnutils_stunclient -f", functools.partial(stunclient, relay, family))
 
 

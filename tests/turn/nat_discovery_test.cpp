@@ -38,8 +38,8 @@ struct Site {
     }
     if (change) change(*settings, place);
     const HashKey key{1, 2};
-    server = std::make_unique<turn::Server>(std::make_shared<turn::Shared>(*settings, seeded_random(1), key), settings, turn::NonceMint(seeded_random(2)), key,
-                                            seeded_random(3));
+    const auto shared = std::make_shared<turn::Shared>(*settings, seeded_random(1), key);
+    server = std::make_unique<turn::Server>(shared, settings, turn::NonceMint(seeded_random(2)), key, seeded_random(3));
     server->set_place(place);
   }
 
@@ -90,6 +90,9 @@ More change(std::uint32_t flags) {
 }
 More response_port(std::uint16_t port) {
   return [port](stun::Writer& w) { w.add_u32(Attribute::response_port, std::uint32_t{port} << 16); };
+}
+More wrong_size(Attribute type, std::size_t size) {
+  return [=](stun::Writer& w) { w.add(type, Bytes(std::vector<std::uint8_t>(size, 9))); };
 }
 More padding(std::size_t size) {
   return [size](stun::Writer& w) { w.add(Attribute::padding, Bytes(std::vector<std::uint8_t>(size, 'p'))); };
@@ -174,7 +177,7 @@ TEST_CASE("RFC 5780, 6: switched off, CHANGE-REQUEST, RESPONSE-PORT and PADDING 
 TEST_CASE("RFC 5780, 7.2: CHANGE-REQUEST has four bytes, else 400") {
   Site site;
   for (const std::size_t size : {0, 1, 3, 5, 8})
-    CHECK(site.only(from4, "198.18.0.1:3478", [&](stun::Writer& w) { w.add(Attribute::change_request, Bytes(std::vector<std::uint8_t>(size))); }).packet.error() == 400);
+    CHECK(site.only(from4, "198.18.0.1:3478", wrong_size(Attribute::change_request, size)).packet.error() == 400);
 }
 
 TEST_CASE("RFC 5780, 6.1 and 7.5 [N4]: RESPONSE-PORT sends the answer to the source's address and that port; the mapped address is the source's") {
@@ -195,7 +198,7 @@ TEST_CASE("RFC 5780, 6.1 and 7.5 [N4]: RESPONSE-PORT sends the answer to the sou
 TEST_CASE("RFC 5780, 7.5: a RESPONSE-PORT of another length, or port 0, is a 400, which goes to the source") {
   Site site;
   for (const std::size_t size : {0, 1, 3, 5, 8}) {
-    const auto refused = site.only(from4, "198.18.0.1:3478", [&](stun::Writer& w) { w.add(Attribute::response_port, Bytes(std::vector<std::uint8_t>(size, 9))); });
+    const auto refused = site.only(from4, "198.18.0.1:3478", wrong_size(Attribute::response_port, size));
     CHECK(refused.packet.error() == 400);
     CHECK(refused.to == at(from4));
   }
@@ -277,7 +280,8 @@ TEST_CASE("RFC 5780, 6.1 [N5]: ALTERNATE-SERVER never stands beside these attrib
 
 TEST_CASE("RFC 5780, 6: FINGERPRINT is answered where it was sent") {
   Site site;
-  CHECK(site.only(from4, "198.18.0.1:3478", [](stun::Writer& w) { w.add_u32(Attribute::change_request, 6).add_fingerprint(); }).packet.message()->has_fingerprint());
+  const More with = [](stun::Writer& w) { w.add_u32(Attribute::change_request, 6).add_fingerprint(); };
+  CHECK(site.only(from4, "198.18.0.1:3478", with).packet.message()->has_fingerprint());
   CHECK_FALSE(site.only(from4, "198.18.0.1:3478", change(6)).packet.message()->has_fingerprint());
 }
 
@@ -302,7 +306,8 @@ TEST_CASE("RFC 5780, 6: pairs of listeners: one family, two ports in common, loo
   CHECK(pairs({"192.0.2.1:1", "192.0.2.1:2", "[2001:db8::1]:1", "[2001:db8::1]:2"}).empty());
   CHECK(pairs({"127.0.0.1:1", "127.0.0.1:2", "192.0.2.2:1", "192.0.2.2:2"}).empty());
   CHECK(pairs({"[fe80::1]:1", "[fe80::1]:2", "[fe80::2]:1", "[fe80::2]:2"}).empty());
-  const auto found = pairs({"127.0.0.1:1", "127.0.0.1:2", "192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3", "192.0.2.2:3", "192.0.2.3:2", "192.0.2.3:3", "127.0.0.2:2", "127.0.0.2:1"});
+  const auto found = pairs({"127.0.0.1:1", "127.0.0.1:2", "192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3", "192.0.2.2:3",
+                            "192.0.2.3:2", "192.0.2.3:3", "127.0.0.2:2", "127.0.0.2:1"});
   REQUIRE(found.size() == 2);
   CHECK(found[0].second == at("127.0.0.2:1").ip);
   CHECK(found[1].first == at("192.0.2.1:1").ip);
