@@ -15,6 +15,7 @@ using Run = std::function<int()>;
 
 void add_credentials_command(CLI::App& app, Run& run);
 void add_load_command(CLI::App& app, Run& run);
+void add_nat_command(CLI::App& app, Run& run);
 void add_stun_command(CLI::App& app, Run& run);
 void add_turn_command(CLI::App& app, Run& run);
 

@@ -25,12 +25,14 @@ int main(int argc, char** argv) {
   app.footer("Examples:\n"
              "  radiotower stun tower.lan\n"
              "  radiotower turn turn:tower.lan:3478 --user test --secret-file secrets\n"
+             "  radiotower nat tower.lan\n"
              "  radiotower load turn:tower.lan --user test --secret-file secrets --rate 10000\n"
              "  radiotower credentials --secret-file secrets --host tower.lan\n"
              "Exit codes: 0 it works, 1 it does not, 2 the command line is wrong.");
   radiotower::cli::Run run;
   radiotower::cli::add_stun_command(app, run);
   radiotower::cli::add_turn_command(app, run);
+  radiotower::cli::add_nat_command(app, run);
   radiotower::cli::add_load_command(app, run);
   radiotower::cli::add_credentials_command(app, run);
   try {

@@ -10,6 +10,8 @@
 #include <functional>
 #include <unordered_set>
 
+#include "radiotower/turn/nat_discovery.h"
+
 namespace radiotower::daemon {
 
 namespace {
@@ -128,6 +130,14 @@ void read_certificates(const Config& config, Built& built, ConfigErrors& errors)
   std::string why;
   built.identity = tls::Identity::load(files, why, built.notes);
   if (!built.identity) wrong("listen.certificate", why, "PEM files that the user of the relay may read, the server's own certificate first");
+}
+
+/// RFC 5780, 6: without a second address and a second port a server cannot say what a NAT does.
+void check_nat_discovery(const Config& config, const Built& built, ConfigErrors& errors) {
+  if (!config.nat_discovery || built.listeners.empty() || !turn::discovery_pairs(built.listeners).empty()) return;
+  errors.push_back({std::string(config.source("features.nat_discovery")), "features.nat_discovery",
+                    "listen.udp holds no two addresses of a family with the same two ports each",
+                    R"(listen.udp = ["192.0.2.1:3478", "192.0.2.1:3479", "192.0.2.2:3478", "192.0.2.2:3479"], or leave this key out)"});
 }
 
 /// Those of the configuration, or every usable one; loopback only when there is nothing else.
@@ -325,6 +335,7 @@ std::optional<Built> build_settings(const Config& config, const std::vector<io::
     settings->denied_clients.push_back(*net::AddressRange::parse(text.value, why));
   }
   choose_listeners(config, host, built, errors);
+  check_nat_discovery(config, built, errors);
   settings->listeners = built.listeners;
   read_certificates(config, built, errors);
   settings->relay_addresses = choose_relay_addresses(config, host, built, errors);
@@ -360,6 +371,7 @@ std::string print_on_host(const Config& config, const std::vector<io::HostAddres
   Built built;
   ConfigErrors errors;
   choose_listeners(config, host, built, errors);
+  check_nat_discovery(config, built, errors);
   auto addresses = choose_relay_addresses(config, host, built, errors);
   map_external(config, addresses, errors);
   std::string out = "\n# On this host that means:\n";
@@ -367,6 +379,9 @@ std::string print_on_host(const Config& config, const std::vector<io::HostAddres
   for (const auto& listener : built.tcp) out += fmt::format("#   listens on {} (TCP{})\n", listener.text(), has_certificate(config) ? " and TLS" : "");
   for (const auto& listener : built.tls) out += fmt::format("#   listens on {} (TLS)\n", listener.text());
   for (const auto& listener : built.dtls) out += fmt::format("#   listens on {} (DTLS)\n", listener.text());
+  if (config.nat_discovery)
+    for (const auto& pair : turn::discovery_pairs(built.listeners))
+      out += fmt::format("#   NAT behaviour discovery between {} and {}, ports {} and {}\n", pair.first.text(), pair.second.text(), pair.first_port, pair.second_port);
   for (const auto& a : addresses)
     out += a.external == a.local ? fmt::format("#   relays from {}\n", a.local.text())
                                  : fmt::format("#   relays from {}, which clients are told as {}\n", a.local.text(), a.external.text());

@@ -108,9 +108,10 @@ bool Server::Impl::refuse_unknown(const Request& request, Actions& out) {
     if (!on && request.message.has(type)) types[count++] = static_cast<std::uint16_t>(type);
   };
   if (request.message.method() == stun::Method::binding) {
-    off(Attribute::change_request, settings->nat_discovery);
-    off(Attribute::response_port, settings->nat_discovery);
-    off(Attribute::padding, settings->nat_discovery);
+    const bool discovery = settings->nat_discovery && request.five_tuple.transport == net::Transport::udp;
+    off(Attribute::change_request, alternates_for(request) != nullptr);
+    off(Attribute::response_port, discovery);
+    off(Attribute::padding, discovery);
   }
   off(Attribute::access_token, settings->tokens != nullptr);
   if (count == 0) return false;
@@ -121,6 +122,7 @@ bool Server::Impl::refuse_unknown(const Request& request, Actions& out) {
 /// RFC 8489, 6.3.1 and 3: answered from the packet alone.
 void Server::Impl::binding(const Request& request, Actions& out) {
   if (refuse_unknown(request, out)) return;
+  if (settings->nat_discovery && request.five_tuple.transport == net::Transport::udp) return discover(request, out);
   if (!may_answer(binding_limit, request)) {
     ++counters.dropped_answer_limit;
     return;

@@ -4,7 +4,7 @@
 //   authentication.cpp     RFC 8489, 9.2                            refresh.cpp            RFC 8656, 8
 //   answers.cpp            refusals, successes, limits on both      create_permission.cpp  RFC 8656, 10
 //   relay_data.cpp         Send, ChannelData, peers, ICMP (11, 12)  channel_bind.cpp       RFC 8656, 12
-//   shortcut.cpp           which channels may pass by
+//   shortcut.cpp           which channels may pass by               nat_discovery.cpp      RFC 5780
 #pragma once
 
 #include <queue>
@@ -94,6 +94,20 @@ struct Server::Impl {
   void peer_connect_failed(ConnectionId connection, Now now, Actions& out);
   void peer_gone(ConnectionId connection, Now now, Actions& out);
 
+  // nat_discovery.cpp: RFC 5780
+  struct Alternates {
+    net::TransportAddress asked;
+    struct Way {
+      net::TransportAddress address;
+      SocketHandle socket = no_socket;
+    };
+    std::array<Way, 4> ways;  // by the flags of CHANGE-REQUEST, halved: 0 here, 1 other port, 2 other address, 3 both
+  };
+  void find_alternates();
+  const Alternates* alternates_for(const Request& request) const;
+  net::TransportAddress as_clients_see(net::TransportAddress address) const;
+  void discover(const Request& request, Actions& out);
+
   // mobility.cpp: RFC 8016
   /// A Refresh with MOBILITY-TICKET is about the allocation that the ticket names. False: it has been answered, dropped or handed over.
   bool find_by_ticket(Request& request, Actions& out);
@@ -142,6 +156,7 @@ struct Server::Impl {
   std::vector<Credential> candidates;  // scratch of authenticate()
   Shortcuts* const shortcuts;
   Place place;
+  std::vector<Alternates> alternates;  // of the listeners in `place`; empty: there are no two addresses
   std::size_t shortcuts_given = 0;  // channels that have one now
   std::vector<std::uint8_t> password_algorithms;  // value of PASSWORD-ALGORITHMS, made once a reload
   Counters counters;

@@ -413,6 +413,20 @@ TEST_CASE("settings: --print-config spells wildcards, relayed and external addre
   CHECK(print_on_host(config, loopback_only()).find("#   note: this host has no IPv6 address") != std::string::npos);
 }
 
+TEST_CASE("settings: NAT behaviour discovery takes two addresses with two ports, wildcards expanded") {
+  const Folder folder;
+  const std::string on = "[features]\nnat_discovery = true\n";
+  for (const char* udp : {R"(["0.0.0.0:3478", "0.0.0.0:3479"])", R"(["127.0.0.1:3478", "127.0.0.1:3479", "127.0.0.2:3478", "127.0.0.2:3479"])"}) {
+    const Config config = config_of(folder, with_secrets + "[listen]\nudp = " + udp + "\n" + on);
+    CHECK(build(config).settings->nat_discovery);
+    CHECK(print_on_host(config, a_host()).find("#   NAT behaviour discovery between 1") != std::string::npos);
+  }
+  ConfigErrors errors;
+  CHECK_FALSE(build_settings(config_of(folder, with_secrets + on), a_host(), errors));  // two addresses, but one port
+  REQUIRE(errors.size() == 1);
+  CHECK(errors[0].key == "features.nat_discovery");
+}
+
 TEST_CASE("settings: the policy knows this host, its broadcasts and its listeners") {
   const Folder folder;
   const Built built = build(config_of(folder, with_secrets + "[peers]\nallow = [\"10.1.2.0/24\", \"127.0.0.1:8443 unsafe\"]\ndeny = [\"10.1.2.9\"]\n"));
