@@ -12,11 +12,11 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <system_error>
 #include <thread>
 #include <utility>
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include "clock.h"
@@ -96,12 +96,21 @@ std::string joined(const std::vector<turn::RelayAddress>& addresses) {
   return text;
 }
 
+/// "2027-01-01". By hand: with fmt/chrono.h GCC 12 sees an overflow in fmt that is not there.
+std::string date(std::int64_t unix_time) {
+  const auto time = static_cast<std::time_t>(unix_time);
+  std::tm parts{};
+  gmtime_r(&time, &parts);
+  char text[16];
+  return {text, std::strftime(text, sizeof text, "%Y-%m-%d", &parts)};
+}
+
 /// "turn.example.org until 2027-01-01" of each.
 std::string certificates_text(const ConnectionSettings& connections) {
   std::string text;
   if (!connections.identity) return text;
   for (const auto& facts : connections.identity->facts()) {
-    text.append(text.empty() ? "" : ", ").append(fmt::format("{} until {:%Y-%m-%d}", fmt::join(facts.names, " "), fmt::gmtime(static_cast<std::time_t>(facts.not_after))));
+    text.append(text.empty() ? "" : ", ").append(fmt::format("{} until {}", fmt::join(facts.names, " "), date(facts.not_after)));
   }
   return text;
 }
