@@ -157,6 +157,8 @@ class Loop {
   virtual void resume(SocketId socket) = 0;
   /// Gives the socket up to the receiver, for another loop: see on_released(). Nothing but on_chunk() and on_released() is told of it from here on.
   virtual void release(SocketId socket) = 0;
+  /// Sends a FIN behind what write() has taken; receiving goes on.
+  virtual void finish(SocketId socket) = 0;
   /// SO_ERROR of a stream: 0, or why a connect failed.
   virtual int stream_error(SocketId socket) = 0;
 
