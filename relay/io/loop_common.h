@@ -37,7 +37,7 @@ struct StreamState {
   bool releasing : 1 = false;
   bool wants_writable : 1 = false;
   bool watching : 1 = false;        // io_uring: a poll for it is in the kernel's hands
-  bool greedy : 1 = false;          // io_uring: it filled a whole buffer, and gets one a turn until it no longer does
+  bool greedy : 1 = false;          // io_uring: it filled a whole buffer, and gets one a turn until it says less
   bool counted : 1 = false;         // io_uring: among armed()
   bool receives() const { return !paused && !ended && !connecting && !releasing; }
 };

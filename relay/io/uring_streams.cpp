@@ -9,6 +9,7 @@ namespace radiotower::io {
 namespace {
 
 constexpr std::size_t whole_buffer = Buffers::headroom + Buffers::payload;  // as UringSetup::add_buffer() gives it
+constexpr std::size_t modest = 2048;  // what remains when a fast sender's bytes have been taken is seldom less than this
 
 /// Errors of the receive, not of the connection.
 bool is_transient(int error) { return error == ENOBUFS || error == ECANCELED || error == EINTR || error == EAGAIN || error == ENOMEM; }
@@ -139,7 +140,7 @@ void UringStreams::received(const io_uring_cqe& cqe, std::uint8_t* buffer, Recei
   if (cqe.res > 0 && buffer) {
     const auto length = static_cast<std::size_t>(cqe.res);
     if (!more) {
-      slot->stream.greedy = length == whole_buffer;
+      slot->stream.greedy = length == whole_buffer || (slot->stream.greedy && length > modest);
     } else if (length == whole_buffer && !slot->stream.greedy) {
       slot->stream.greedy = true;
       cancel_receive(id, *slot);

@@ -1,8 +1,8 @@
 // The TCP sockets of a ring.
 //
 // Receives: one multishot recv a stream, with the buffers that the datagrams use; the bytes stand at a buffer's beginning. A stream that
-// fills a whole buffer has more to give than others should wait for: its receive is cancelled, and it gets one buffer a turn until it no
-// longer fills it. Its receive window does the rest.
+// fills a whole buffer has more to give than others should wait for: its receive is cancelled, and it gets one buffer a turn until one
+// comes with next to nothing in it. Its receive window does the rest.
 // Accepts: a poll and accept4(2), which tells the address as well; POLLIN of one shot is armed again as long as connections wait.
 // A stream has one receive at a time, even while that is being cancelled, so that its bytes keep their order.
 #pragma once

@@ -333,18 +333,18 @@ TEST_CASE("firehoses beside a trickle and a UDP socket, with few buffers: everyo
     loop->add(std::move(mine), 3);
     const Socket peer = udp("127.0.0.1");
     const std::string much(1 << 20, 'x');
-    std::size_t poured = 0, most = 0;
+    std::size_t poured = 0;
+    std::uint64_t early = 0;
     for (int i = 0; i < 300; ++i) {
       for (const Pair& hose : hoses) poured += push(hose.outside, much);
       push(trickle.outside, "t");
       say(peer, at, "u");
-      const auto before = loop->counters().chunks_received;
       REQUIRE(loop->turn(nanoseconds(0), ear));
-      if (i > 100) most = std::max<std::size_t>(most, loop->counters().chunks_received - before);
+      if (i == 99) early = loop->counters().chunks_received;
       CHECK(ear.said[trickle.id].size() + 3 > static_cast<std::size_t>(i));
       CHECK(ear.datagrams.size() + 3 > static_cast<std::size_t>(i));
     }
-    CHECK(most <= 64);
+    CHECK(loop->counters().chunks_received - early < 200 * 16);  // four streams: about as many buffers a turn, though a burst may come now and then
     const auto heard = [&] {
       std::size_t all = 0;
       for (const Pair& hose : hoses) all += ear.said[hose.id].size();
