@@ -432,6 +432,20 @@ TEST_CASE("CONNECTION-ID: of the whole process, never twice, not to be guessed; 
   CHECK(*ids.rbegin() - *ids.begin() > 0xF0000000);
 }
 
+TEST_CASE("RFC 6062, 5.4: a ConnectionBind may have the nonce of its control connection, and of no other") {
+  TcpTower tower;
+  auto& alice = tower.allocated();
+  auto& other = tower.stream("203.0.113.9:5002");
+  other.learns_nonce();
+  const auto connection = tower.up(alice);
+  auto& data = tower.stream("203.0.113.9:5001");
+  data.realm = alice.realm;
+  data.nonce = other.nonce;
+  CHECK(data.exchange(data.request(Method::connection_bind, id(connection)))->error() == 438);
+  data.nonce = alice.nonce;
+  CHECK(data.exchange(data.request(Method::connection_bind, id(connection)))->error() == 0);
+}
+
 TEST_CASE("F10: an allocation vouches for its user at ConnectionBind too, also when the name has run out") {
   TcpTower tower({.secrets = {"north"}});
   const auto name = std::to_string(tower.now.unix_time + 60) + ":bob";
