@@ -210,6 +210,13 @@ bool PeerStreams::on_client_ended(turn::SocketHandle client) {
   return true;
 }
 
+void PeerStreams::on_client_finished(turn::SocketHandle client) {
+  Peer* peer = find_client(client);
+  if (!peer) return;
+  peer->client_has_all = true;
+  settle(*peer);
+}
+
 /// It takes nothing any more; what it has sent before still goes to the peer, which is read from until its own end: see break_peer().
 void PeerStreams::on_client_gone(turn::SocketHandle client) {
   Peer* peer = find_client(client);
@@ -235,7 +242,9 @@ void PeerStreams::settle(Peer& peer) {
   const bool joined = peer.state == State::joined;
   if (joined && peer.client_ended && peer.left() == 0 && peer.socket != io::no_socket && !std::exchange(peer.told_peer, true)) loop_.finish(peer.socket);
   if (joined && peer.peer_ended && peer.client != turn::no_socket && !std::exchange(peer.told_client, true)) clients_.finish_joined(peer.client);
-  if (joined && peer.client_ended && peer.peer_ended && peer.left() == 0) return let_go(peer);
+  // A client that takes its last bytes slowly is left its time: closing would cut it short.
+  const bool client_has_all = peer.client == turn::no_socket || peer.client_has_all;
+  if (joined && peer.client_ended && peer.peer_ended && client_has_all && peer.left() == 0) return let_go(peer);
 
   if (!peer.peer_ended && peer.socket != io::no_socket) {
     const bool pause = (peer.over_limit && peer.client != turn::no_socket) || (joined ? peer.client_full : peer.early.size() >= limits_.early);

@@ -66,6 +66,7 @@ class PeerStreams {
   void on_client_bytes(turn::SocketHandle client, MutableBytes bytes);
   void on_client_room(turn::SocketHandle client);
   bool on_client_ended(turn::SocketHandle client);
+  void on_client_finished(turn::SocketHandle client);
   void on_client_gone(turn::SocketHandle client);
 
   /// Lets go of what has ended, and looks after those who wait.
@@ -87,6 +88,7 @@ class PeerStreams {
     bool client_full = false;     // it has more than a little to take
     bool over_limit = false;
     bool told_peer = false, told_client = false;  // the FIN
+    bool client_has_all = false;  // and it has left, behind everything else
     bool looked_at = false;       // is in that list
     bool counted_out = false;     // broken: its moment has begun
     bool over = false;            // to be let go of at the end of the turn

@@ -393,6 +393,7 @@ void StreamClients::finish_writing(Connection& c) {
   say_goodbye(c);
   if (has_output(c) || c.broken || std::exchange(c.finished, true)) return;
   loop_.finish(c.socket);
+  above_.joined_finished(c.handle);
 }
 
 void StreamClients::pause(turn::SocketHandle client) {

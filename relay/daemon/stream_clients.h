@@ -108,6 +108,7 @@ class StreamClients {
     virtual void joined_room(turn::SocketHandle /*client*/) {}                           // after write_joined() has said false
     /// Nothing more will come. True: close() will be called; false: it closes, when what is queued has left.
     virtual bool joined_ended(turn::SocketHandle /*client*/) { return false; }
+    virtual void joined_finished(turn::SocketHandle /*client*/) {}                       // finish_joined() has come to its end
     virtual void joined_gone(turn::SocketHandle /*client*/) {}                           // closed; the handle is not used any more
 
    protected:

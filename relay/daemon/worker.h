@@ -140,6 +140,7 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   void joined_bytes(turn::SocketHandle client, MutableBytes bytes) override { peers_->on_client_bytes(client, bytes); }
   void joined_room(turn::SocketHandle client) override { peers_->on_client_room(client); }
   bool joined_ended(turn::SocketHandle client) override { return peers_->on_client_ended(client); }
+  void joined_finished(turn::SocketHandle client) override { peers_->on_client_finished(client); }
   void joined_gone(turn::SocketHandle client) override { peers_->on_client_gone(client); }
   std::optional<turn::ConnectionId> peer_accepted(turn::RelayId relay, const net::TransportAddress& peer) override;
   void peer_connected(turn::ConnectionId connection) override;
