@@ -569,6 +569,7 @@ void Control::print_drops() {
     report->counters.for_each([&](std::string_view name, std::uint64_t value) {
       if (name.substr(0, 8) == "dropped_") add(name, value);
     });
+    add("media_dropped", report->streams.media_dropped);
     add("truncated", report->loop.truncated);
     add("kernel_drops", report->loop.kernel_drops);
     add("send_full", report->loop.send_full);

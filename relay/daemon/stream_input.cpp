@@ -113,7 +113,9 @@ void StreamClients::take_tls(Connection& c, MutableBytes wire) {
     if (read == tls::Session::Read::data) used += size;
   }
   arena_.keep(room, used);
-  if (c.stage == Stage::handshake && session.is_open()) {
+  // What a client says with its last flight may end the session at once.
+  if (c.stage == Stage::handshake && (session.is_open() || used != 0)) {
+    c.encrypts = true;
     ++counters_.tls_handshakes;
     open(c);
   }
@@ -217,9 +219,10 @@ void StreamClients::keep_partial(Connection& c, Bytes bytes) {
 
 /// The buffer goes to the next who needs one.
 void StreamClients::drop_partial(Connection& c) {
-  c.partial.clear();
-  if (c.partial.capacity() != 0 && spare_.size() < spares_at_most) spare_.push_back(std::move(c.partial));
-  c.partial = {};
+  std::vector<std::uint8_t> buffer;
+  buffer.swap(c.partial);
+  buffer.clear();
+  if (buffer.capacity() != 0 && spare_.size() < spares_at_most) spare_.push_back(std::move(buffer));
 }
 
 }  // namespace radiotower::daemon
