@@ -24,7 +24,7 @@ PeerStreams::Peer* PeerStreams::find_client(turn::SocketHandle client) {
 
 std::size_t PeerStreams::bytes_kept() const {
   std::size_t sum = 0;
-  for (const auto& [id, peer] : peers_) sum += sizeof peer + peer.early.capacity() + peer.waiting.capacity();
+  for (const auto& [id, peer] : peers_) sum += sizeof peer + peer.waiting.capacity();
   return sum;
 }
 
@@ -34,6 +34,7 @@ std::size_t PeerStreams::bytes_kept() const {
 bool PeerStreams::add(turn::ConnectionId id, io::Socket socket, State state) {
   const io::SocketId added = loop_.add_stream(std::move(socket), peer_stream_bit | id);
   if (added == io::no_socket) return false;
+  loop_.pause(added);  // until somebody takes what comes
   Peer& peer = peers_[id];
   peer.id = id;
   peer.socket = added;
@@ -66,10 +67,6 @@ void PeerStreams::join(const turn::JoinPeer& request) {
     peer->client = turn::no_socket;
     return let_go(*peer);
   }
-  if (!peer->early.empty()) {
-    to_client(*peer, clients_.keep_message(peer->early));  // sent from there at the end of the turn
-    std::vector<std::uint8_t>().swap(peer->early);
-  }
   settle(*peer);
 }
 
@@ -95,7 +92,7 @@ void PeerStreams::break_peer(Peer& peer) {
   peer.peer_ended = true;
   peer.waiting.clear();
   peer.taken = 0;
-  if (peer.state != State::joined && peer.early.empty()) return let_go(peer);
+  if (peer.state != State::joined) return let_go(peer);
   settle(peer);
 }
 
@@ -118,11 +115,7 @@ void PeerStreams::on_writable(io::SocketId socket, std::uint64_t cookie) {
 void PeerStreams::on_chunk(const io::Chunk& chunk) {
   Peer* peer = find_cookie(chunk.socket, chunk.cookie);
   if (!peer) return;
-  if (peer->state == State::joined) {
-    to_client(*peer, chunk.bytes);
-  } else {
-    peer->early.insert(peer->early.end(), chunk.bytes.begin(), chunk.bytes.end());
-  }
+  to_client(*peer, chunk.bytes);
   settle(*peer);
 }
 
@@ -247,7 +240,7 @@ void PeerStreams::settle(Peer& peer) {
   if (joined && peer.client_ended && peer.peer_ended && client_has_all && peer.left() == 0) return let_go(peer);
 
   if (!peer.peer_ended && peer.socket != io::no_socket) {
-    const bool pause = (peer.over_limit && peer.client != turn::no_socket) || (joined ? peer.client_full : peer.early.size() >= limits_.early);
+    const bool pause = !joined || peer.client_full || (peer.over_limit && peer.client != turn::no_socket);
     if (pause != peer.peer_paused) pause ? loop_.pause(peer.socket) : loop_.resume(peer.socket);
     peer.peer_paused = pause;
   }

@@ -1,7 +1,7 @@
-// The connections with peers of one worker (RFC 6062): owns their sockets. Connects, accepts, keeps a bounded amount of what a peer sends before its
-// ConnectionBind, and then carries bytes between the peer and the client's data connection, which StreamClients owns.
+// The connections with peers of one worker (RFC 6062): owns their sockets. Connects, accepts, and after the ConnectionBind carries bytes between the peer
+// and the client's data connection, which StreamClients owns. What a peer sends before waits in the kernel, whose window is the bound (5.2, 5.3; C09).
 //
-// Nothing is lost and nothing piles up: whoever sends faster than the other side takes is not read from. A FIN is passed on behind the last byte, so that one
+// Nothing is lost and nothing piles up: who sends faster than the other side takes is not read from. A FIN is passed on behind the last byte, so that one
 // side may go on after the other has ended (5.5); both have ended, or nothing moves for a while, and the connection is closed.
 //
 // One thread. The server is told at on_*() and in end_of_turn(), never while its actions are carried out.
@@ -36,7 +36,6 @@ class PeerStreams {
   };
 
   struct Limits {  // tests make them small
-    std::size_t early = 64 << 10;      // bytes of a peer that nobody has bound yet; what was on its way comes on top (C09)
     std::size_t high = 64 << 10;       // bytes that a peer has not taken: the client is not read from
     std::size_t low = 16 << 10;        // and from here on it is again
     seconds half_open{60};             // one side has ended, and the other moves nothing
@@ -84,7 +83,7 @@ class PeerStreams {
     turn::SocketHandle client = turn::no_socket;  // likewise, once joined; what comes for it is thrown away
     State state = State::connecting;
     bool peer_ended = false, client_ended = false;  // nothing more will come from there
-    bool peer_paused = false, client_paused = false;
+    bool peer_paused = true, client_paused = false;
     bool client_full = false;     // it has more than a little to take
     bool over_limit = false;
     bool told_peer = false, told_client = false;  // the FIN
@@ -93,7 +92,6 @@ class PeerStreams {
     bool counted_out = false;     // broken: its moment has begun
     bool over = false;            // to be let go of at the end of the turn
     Time moved_at{};              // kept from the first end on
-    std::vector<std::uint8_t> early;    // from the peer, before the ConnectionBind
     std::vector<std::uint8_t> waiting;  // for the peer; taken from the front in steps
     std::size_t taken = 0;              // of `waiting`
     std::size_t left() const { return waiting.size() - taken; }
