@@ -264,6 +264,8 @@ void StreamClients::end_of_turn() {
       if (c->stage == Stage::draining) {
         say_goodbye(*c);
         if (!has_output(*c)) put_down(*c, End::hung_up);
+      } else if (c->finishing && c->stage == Stage::joined) {
+        finish_writing(*c);
       } else if (c->stage != Stage::ending) {  // else below
         flush(*c);
       }
@@ -378,6 +380,20 @@ bool StreamClients::join(turn::SocketHandle client) {
   unschedule(*c);
   schedule(*c);
   return true;
+}
+
+void StreamClients::finish_joined(turn::SocketHandle client) {
+  Connection* c = find(client);
+  if (!c || c->stage != Stage::joined) return;
+  c->finishing = true;
+  touch(*c);
+}
+
+void StreamClients::finish_writing(Connection& c) {
+  say_goodbye(c);
+  if (has_output(c) || c.broken || std::exchange(c.finished, true)) return;
+  loop_.finish(c.socket);
+  above_.joined_finished(c.handle);
 }
 
 void StreamClients::pause(turn::SocketHandle client) {

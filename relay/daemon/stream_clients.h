@@ -108,6 +108,7 @@ class StreamClients {
     virtual void joined_room(turn::SocketHandle /*client*/) {}                           // after write_joined() has said false
     /// Nothing more will come. True: close() will be called; false: it closes, when what is queued has left.
     virtual bool joined_ended(turn::SocketHandle /*client*/) { return false; }
+    virtual void joined_finished(turn::SocketHandle /*client*/) {}                       // finish_joined() has come to its end
     virtual void joined_gone(turn::SocketHandle /*client*/) {}                           // closed; the handle is not used any more
 
    protected:
@@ -139,6 +140,8 @@ class StreamClients {
   bool join(turn::SocketHandle client);
   /// Takes all of them, after what send() has been given. False: more than a little is queued, so wait for joined_room() before the next.
   bool write_joined(turn::SocketHandle client, Bytes bytes);
+  /// Nothing more will be written: what is queued leaves, then close_notify and FIN. The client may go on sending.
+  void finish_joined(turn::SocketHandle client);
   void pause(turn::SocketHandle client);
   void resume(turn::SocketHandle client);
   void close(turn::SocketHandle client) { hang_up(client); }  // what is queued leaves first
@@ -186,6 +189,7 @@ class StreamClients {
   void put_down(Connection& connection, End reason);  // to be ended at the end of the turn
   void finish(Connection& connection);
   void say_goodbye(Connection& connection);
+  void finish_writing(Connection& connection);
   void free(Connection& connection);
   void count(End reason);
   void note(const Connection& connection);

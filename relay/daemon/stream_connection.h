@@ -49,6 +49,7 @@ struct StreamConnection {
   bool encrypts = false;      // TLS: the handshake is done
   bool said_goodbye = false;  // TLS: close_notify
   bool joined = false;        // or was
+  bool finishing = false, finished = false;  // joined: the peer has ended; the FIN is behind all that it had sent
   bool wants_room = false;    // joined: the peer's side waits for room
   std::size_t pending = 0;    // joined: bytes of this turn
   std::uint32_t first_node = none, last_node = none;  // what this turn has for it

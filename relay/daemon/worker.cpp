@@ -25,6 +25,7 @@ using turn::Event;
 /// Cookies of relay sockets are RelayIds, whose index is far below 2^31; a listener's has the highest bit and its place in the list.
 constexpr std::uint64_t listener_bit = std::uint64_t{1} << 63;
 
+constexpr int peers_at_once = 64;  // backlog of a relayed address of TCP
 constexpr nanoseconds longest_turn = 1s;
 constexpr seconds log_window{10};
 
@@ -161,6 +162,8 @@ bool Worker::start_on_this_thread(Started& started) {
   if (!world_.connection_counts) world_.connection_counts = std::make_shared<ConnectionCounts>(world_.hash_key);
   StreamClients::Above& self = *this;
   streams_ = std::make_unique<StreamClients>(*loop_, self, world_.log, random_key(random), world_.connection_counts, world_.connections, world_.settings);
+  PeerStreams::Above& itself = *this;
+  peers_ = std::make_unique<PeerStreams>(*loop_, *streams_, itself);
   random({reinterpret_cast<std::uint8_t*>(&gate_key_), sizeof gate_key_});
   gate_bits_ = io::Gate::most_bits;
   started.backend = loop_->name();
@@ -209,6 +212,7 @@ void Worker::run() {
       const std::lock_guard lock(mutex_);
       stopping = stop_;
     }
+    peers_->end_of_turn();
     streams_->end_of_turn();
   }
   if (!good && server_)
@@ -364,6 +368,7 @@ void Worker::end(State state) {
   state_ = state;
   answered_.notify_all();
   world_.ended();
+  peers_.reset();
   streams_.reset();
   loop_.reset();  // on the thread that made it; with many sockets this takes longer than anybody should wait for the news
   server_.reset();
@@ -375,7 +380,7 @@ void Worker::read_clock() {
 }
 
 nanoseconds Worker::time_to_wait() const {
-  const Time next = std::min(server_->next_expiry(), streams_->next_deadline());
+  const Time next = std::min({server_->next_expiry(), streams_->next_deadline(), peers_->next_deadline()});
   if (next <= now_.steady) return nanoseconds(0);
   return next - now_.steady < longest_turn ? next - now_.steady : longest_turn;
 }
@@ -425,24 +430,31 @@ void Worker::on_socket_error(const io::SocketError& error) {
   carry_out(out);
 }
 
-// Streams. Of clients alone as yet; see client_stream_bit.
+// Streams: of clients (client_stream_bit), of peers (peer_stream_bit), and relayed addresses of TCP allocations, whose cookies are RelayIds.
 
 void Worker::on_accept(io::SocketId, std::uint64_t cookie, io::Socket socket, const net::TransportAddress& from) {
-  if (finished_ || (cookie & client_acceptor_bit) == 0) return;
+  if (finished_) return;
+  if ((cookie & client_acceptor_bit) == 0) return peers_->on_accept(turn::RelayId::from_u64(cookie), std::move(socket), from);
   const Listener& acceptor = acceptors_[cookie & ~client_acceptor_bit];
   streams_->on_accept(acceptor.address, acceptor.transport == net::Transport::tls, std::move(socket), from);
 }
 
 void Worker::on_chunk(const io::Chunk& chunk) {
-  if (!finished_ && chunk.cookie & client_stream_bit) streams_->on_chunk(chunk);
+  if (finished_) return;
+  if (chunk.cookie & client_stream_bit) streams_->on_chunk(chunk);
+  else peers_->on_chunk(chunk);
 }
 
-void Worker::on_end(io::SocketId, std::uint64_t cookie, int error) {
-  if (!finished_ && cookie & client_stream_bit) streams_->on_end(cookie, error);
+void Worker::on_end(io::SocketId socket, std::uint64_t cookie, int error) {
+  if (finished_) return;
+  if (cookie & client_stream_bit) streams_->on_end(cookie, error);
+  else peers_->on_end(socket, cookie, error);
 }
 
-void Worker::on_writable(io::SocketId, std::uint64_t cookie) {
-  if (!finished_ && cookie & client_stream_bit) streams_->on_writable(cookie);
+void Worker::on_writable(io::SocketId socket, std::uint64_t cookie) {
+  if (finished_) return;
+  if (cookie & client_stream_bit) streams_->on_writable(cookie);
+  else peers_->on_writable(socket, cookie);
 }
 
 void Worker::on_released(std::uint64_t cookie, io::Socket socket) {
@@ -469,6 +481,35 @@ bool Worker::has_allocation(const net::FiveTuple& five_tuple) { return server_->
 
 void Worker::hand_over(unsigned worker, Parcel parcel) {
   if (world_.hand_over) world_.hand_over(worker, std::move(parcel));
+}
+
+std::optional<turn::ConnectionId> Worker::peer_accepted(turn::RelayId relay, const net::TransportAddress& peer) {
+  turn::Actions& out = actions();
+  const auto connection = server_->peer_accepted(relay, peer, this_turn(), out);
+  carry_out(out);
+  return connection;
+}
+
+void Worker::peer_connected(turn::ConnectionId connection) {
+  turn::Actions& out = actions();
+  server_->peer_connected(connection, this_turn(), out);
+  carry_out(out);
+}
+
+void Worker::peer_connect_failed(turn::ConnectionId connection) {
+  turn::Actions& out = actions();
+  server_->peer_connect_failed(connection, this_turn(), out);
+  carry_out(out);
+}
+
+void Worker::peer_gone(turn::ConnectionId connection) {
+  turn::Actions& out = actions();
+  server_->peer_gone(connection, this_turn(), out);
+  carry_out(out);
+}
+
+bool Worker::charge_joined(turn::ConnectionId connection, std::size_t to_peer, std::size_t to_client) {
+  return server_->charge_joined(connection, to_peer, to_client, this_turn());
 }
 
 /// What another worker has given up: see hand_over.h.
@@ -509,23 +550,33 @@ void Worker::carry_out(turn::Actions& out) {
       hand_over(order.worker, std::move(parcel));
     }
     out.hand_overs.clear();
+    for (const auto& join : out.joins) peers_->join(join);
+    out.joins.clear();
+    for (const auto& close : out.peer_closes) peers_->close(close.connection);
+    out.peer_closes.clear();
     for (const auto socket : out.closes) loop_->remove(socket);
     out.closes.clear();
     for (const auto& event : out.events) note(event);
     out.events.clear();
-    if (out.opens.empty()) return;
+    if (out.opens.empty() && out.connects.empty()) return;
     opening_.swap(out.opens);
+    connecting_.swap(out.connects);
     for (const auto& request : opening_) open_relay(request, out);
     opening_.clear();
+    for (const auto& request : connecting_)
+      if (!peers_->connect(request)) server_->peer_connect_failed(request.connection, this_turn(), out);
+    connecting_.clear();
   }
 }
 
 void Worker::open_relay(const turn::OpenRelay& request, turn::Actions& out) {
   assert((request.relay.to_u64() & listener_bit) == 0);
   int error = 0;
-  io::Socket socket = io::open_udp(request.address, {false, true, options_.relay_receive_buffer, 0}, error);
+  const bool tcp = request.transport == net::Transport::tcp;
+  io::Socket socket = tcp ? io::open_tcp_listener(request.address, {true, peers_at_once}, error)
+                          : io::open_udp(request.address, {false, true, options_.relay_receive_buffer, 0}, error);
   if (socket) {
-    const io::SocketId id = loop_->add(std::move(socket), request.relay.to_u64());
+    const io::SocketId id = tcp ? loop_->add_acceptor(std::move(socket), request.relay.to_u64()) : loop_->add(std::move(socket), request.relay.to_u64());
     if (id != io::no_socket) return server_->relay_opened(request.relay, id, this_turn(), out);
     error = ENOBUFS;
   }

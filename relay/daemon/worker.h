@@ -20,6 +20,7 @@
 #include "connection_settings.h"
 #include "flood.h"
 #include "hand_over.h"
+#include "peer_streams.h"
 #include "radiotower/io/loop.h"
 #include "radiotower/io/socket.h"
 #include "radiotower/service/log.h"
@@ -71,7 +72,7 @@ struct WorkerReport {
   StreamCounters streams;
 };
 
-class Worker final : private io::Receiver, private StreamClients::Above {
+class Worker final : private io::Receiver, private StreamClients::Above, private PeerStreams::Above {
  public:
   /// How the start went. `backend` is empty when the worker could not start; `why` then says it, and otherwise why not io_uring.
   struct Started {
@@ -135,6 +136,17 @@ class Worker final : private io::Receiver, private StreamClients::Above {
   void stream_gone(const net::FiveTuple& five_tuple) override;
   bool has_allocation(const net::FiveTuple& five_tuple) override;
   void hand_over(unsigned worker, Parcel parcel) override;
+  // RFC 6062: between StreamClients, PeerStreams and the server.
+  void joined_bytes(turn::SocketHandle client, MutableBytes bytes) override { peers_->on_client_bytes(client, bytes); }
+  void joined_room(turn::SocketHandle client) override { peers_->on_client_room(client); }
+  bool joined_ended(turn::SocketHandle client) override { return peers_->on_client_ended(client); }
+  void joined_finished(turn::SocketHandle client) override { peers_->on_client_finished(client); }
+  void joined_gone(turn::SocketHandle client) override { peers_->on_client_gone(client); }
+  std::optional<turn::ConnectionId> peer_accepted(turn::RelayId relay, const net::TransportAddress& peer) override;
+  void peer_connected(turn::ConnectionId connection) override;
+  void peer_connect_failed(turn::ConnectionId connection) override;
+  void peer_gone(turn::ConnectionId connection) override;
+  bool charge_joined(turn::ConnectionId connection, std::size_t to_peer, std::size_t to_client) override;
 
   void carry_out(turn::Actions& actions);
   void open_relay(const turn::OpenRelay& request, turn::Actions& actions);
@@ -161,6 +173,7 @@ class Worker final : private io::Receiver, private StreamClients::Above {
   std::unique_ptr<io::Loop> loop_;
   std::unique_ptr<turn::Server> server_;
   std::unique_ptr<StreamClients> streams_;
+  std::unique_ptr<PeerStreams> peers_;
   Now now_;
   bool stale_ = true;
   bool finished_ = false;  // what arrives is not looked at any more
@@ -171,6 +184,7 @@ class Worker final : private io::Receiver, private StreamClients::Above {
   std::array<Arena, 2> arenas_;
   std::size_t arena_ = 0;
   std::vector<turn::OpenRelay> opening_;  // scratch of carry_out()
+  std::vector<turn::ConnectPeer> connecting_;  // likewise
   FloodWatch flood_;
   std::uint64_t stream_strangers_ = 0;
   std::uint64_t gate_key_ = 0;

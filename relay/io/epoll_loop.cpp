@@ -91,6 +91,7 @@ class EpollLoop final : public Loop {
   void pause(SocketId id) override { streams_.pause(id); }
   void resume(SocketId id) override { streams_.resume(id); }
   void release(SocketId id) override { streams_.release(id); }
+  void finish(SocketId id) override { finish_stream(sockets_, id); }
   int stream_error(SocketId id) override { return error_of_stream(sockets_, id); }
 
   int set_filter(SocketId id, const std::vector<FilterInstruction>& program) override {

@@ -45,6 +45,11 @@ std::ptrdiff_t write_stream(SocketTable& sockets, SocketId id, const iovec* piec
   return taken;
 }
 
+void finish_stream(SocketTable& sockets, SocketId id) {
+  const SocketTable::Slot* slot = sockets.find(id);
+  if (slot && slot->kind == SocketKind::stream) shutdown(slot->descriptor, SHUT_WR);  // of a broken one, the receive tells
+}
+
 int error_of_stream(SocketTable& sockets, SocketId id) {
   SocketTable::Slot* slot = sockets.find(id);
   if (!slot || slot->kind != SocketKind::stream) return EBADF;

@@ -13,6 +13,7 @@ bool is_connecting(int descriptor);
 
 /// By a call of its own in both loops: one call a turn takes many messages, and a short count must be known at once.
 std::ptrdiff_t write_stream(SocketTable& sockets, SocketId id, const iovec* pieces, std::size_t count, LoopCounters& counters);
+void finish_stream(SocketTable& sockets, SocketId id);
 /// SO_ERROR is told by the kernel once; the slot keeps it.
 int error_of_stream(SocketTable& sockets, SocketId id);
 

@@ -23,17 +23,23 @@ bool is_tunnel(const net::IpAddress& ip) {
 struct Wish {
   bool ipv4 = false;
   bool ipv6 = false;
+  net::Transport transport = net::Transport::udp;
   bool additional = false;  // ADDITIONAL-ADDRESS-FAMILY: one of both is enough (step 9)
   Shared::Want want = Shared::Want::any;
   std::optional<Bytes> token;
   std::uint32_t lifetime = 0;
 };
 
-std::optional<ErrorCode> read_wish(const stun::Message& m, const Settings& settings, const Shared& shared, Wish& wish) {
+std::optional<ErrorCode> read_wish(const stun::Message& m, const Settings& settings, const Shared& shared, net::Transport client, Wish& wish) {
   // Step 3: REQUESTED-TRANSPORT, 4 bytes, the protocol number first.
   const auto transport = m.find(Attribute::requested_transport);
   if (!transport || transport->size() != 4) return ErrorCode::bad_request;
-  if ((*transport)[0] != static_cast<std::uint8_t>(net::Transport::udp)) return ErrorCode::unsupported_transport_protocol;
+  if (settings.tcp_relay && (*transport)[0] == static_cast<std::uint8_t>(net::Transport::tcp)) wish.transport = net::Transport::tcp;
+  else if ((*transport)[0] != static_cast<std::uint8_t>(net::Transport::udp)) return ErrorCode::unsupported_transport_protocol;
+  // RFC 6062, 5.1: over a client's TCP or TLS alone (C01), and without what makes sense for datagrams alone (C02).
+  if (wish.transport == net::Transport::tcp && (!net::is_stream(client) || m.has(Attribute::dont_fragment) || m.has(Attribute::even_port) ||
+                                                m.has(Attribute::reservation_token)))
+    return ErrorCode::bad_request;
 
   // Step 4: DONT-FRAGMENT is an empty attribute. (When DF cannot be set at all it counts as unknown: see allocate().)
   if (const auto df = m.find(Attribute::dont_fragment); df && !df->empty()) return ErrorCode::bad_request;
@@ -100,7 +106,7 @@ void Server::Impl::allocate(Request& request, Actions& out) {
   }
 
   Wish wish;
-  if (const auto error = read_wish(m, *settings, *shared, wish)) return refuse(request, *error, out);
+  if (const auto error = read_wish(m, *settings, *shared, request.five_tuple.transport, wish)) return refuse(request, *error, out);
 
   const net::IpAddress& client = request.five_tuple.client.ip;
   if (is_tunnel(client) || is_denied(client)) return refuse(request, ErrorCode::forbidden, out);
@@ -161,6 +167,7 @@ void Server::Impl::allocate(Request& request, Actions& out) {
   std::uint32_t index = 0;
   Allocation& allocation = table.insert(request.five_tuple, index);
   allocation.client_socket = request.via;
+  allocation.transport = wish.transport;
   allocation.username = request.username;
   allocation.account = std::move(account);
   allocation.quota = (v4 ? 1u : 0u) + (v6 ? 1u : 0u) + (wish.want == Shared::Want::even_pair ? 1u : 0u);
@@ -187,7 +194,7 @@ void Server::Impl::open_relay(Allocation& allocation, std::uint32_t index, Famil
   relay.state = Relay::State::opening;
   relay.port = port;
   relay.expires_at = now.steady + seconds(allocation.reply.lifetime);
-  out.opens.push_back({relay_id(index, allocation, family), {shared->relay_addresses()[port.address_index].local, port.port}, net::Transport::udp});
+  out.opens.push_back({relay_id(index, allocation, family), {shared->relay_addresses()[port.address_index].local, port.port}, allocation.transport});
 }
 
 void Server::Impl::give_back(Allocation& allocation, Relay& relay, Now now) {
@@ -206,7 +213,7 @@ void Server::Impl::relay_opened(RelayId id, SocketHandle socket, Now now, Action
   Relay& relay = allocation->relay(id.family);
   relay.state = Relay::State::open;
   relay.socket = socket;
-  shared->set_live(relay.port, true);
+  shared->set_live(relay.port, true, allocation->transport);
   relay_settled(*allocation, id.index, now, out);
 }
 

@@ -8,13 +8,14 @@ Time Allocation::earliest_end() const {
   Time end = never;
   for (const auto& r : relays)
     if (r.state != Relay::State::none) end = std::min(end, r.expires_at);
+  for (const auto& c : connections) end = std::min(end, c.until);
   return end;
 }
 
 std::size_t Allocation::bytes() const {
   const auto given = std::count_if(channels.begin(), channels.end(), [](const auto& c) { return c.given != nullptr; });
   return sizeof *this + username.capacity() + permissions.capacity() * sizeof(Permission) +
-         channels.capacity() * sizeof(Channel) + static_cast<std::size_t>(given) * sizeof(Given);
+         channels.capacity() * sizeof(Channel) + connections.capacity() * sizeof(PeerConnection) + static_cast<std::size_t>(given) * sizeof(Given);
 }
 
 std::uint32_t AllocationTable::hash(const net::FiveTuple& t) const {

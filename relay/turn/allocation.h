@@ -59,6 +59,19 @@ struct Relay {
   Time expires_at{};
 };
 
+/// A connection between a relayed address and a peer (RFC 6062).
+struct PeerConnection {
+  enum class State : std::uint8_t { connecting, waiting, joined };
+  ConnectionId id = 0;
+  net::TransportAddress peer;
+  bool accepted = false;  // the peer has come: its port is its own choice
+  State state = State::connecting;
+  Time until{};  // connecting: for the peer; waiting: for the ConnectionBind; joined: `never`
+  stun::TransactionId transaction_id{};  // of the Connect, and how its answer is to be protected
+  bool fingerprint = false;
+  bool sha256 = false;
+};
+
 /// What is needed to answer an Allocate, and to answer its retransmission with the same bytes (RFC 8656, 7.2; RFC 8489, 6.3.1).
 struct AllocateReply {
   stun::TransactionId transaction_id{};
@@ -72,6 +85,7 @@ struct AllocateReply {
 struct Allocation {
   net::FiveTuple five_tuple;
   SocketHandle client_socket = no_socket;
+  net::Transport transport = net::Transport::udp;  // of the relayed addresses: udp or tcp
   std::uint32_t generation = 0;
   std::uint32_t quota = 0;  // how many of the user's allocations this one counts for
   std::string username;
@@ -85,6 +99,7 @@ struct Allocation {
   Time scheduled_at{};  // when the expiry queue looks at it next
   std::vector<Permission> permissions;
   std::vector<Channel> channels;
+  std::vector<PeerConnection> connections;  // tcp
   std::optional<net::PermittedPeer> last_peer;  // of the last Send: its verdict is not asked for twice; cleared by a reload
   Account::Lease lease;
   std::int64_t peers_full_at = 0;  // new_peers_per_second: the time at which the burst is whole again, in ns
@@ -118,6 +133,11 @@ struct Allocation {
   Channel* find_channel(const net::TransportAddress& peer) {
     for (auto& c : channels)
       if (c.peer.address().port == peer.port && c.peer.address().ip == peer.ip) return &c;
+    return nullptr;
+  }
+  PeerConnection* find_connection(ConnectionId id) {
+    for (auto& c : connections)
+      if (c.id == id) return &c;
     return nullptr;
   }
   std::size_t bytes() const;

@@ -86,7 +86,13 @@ bool Server::Impl::authenticate(Request& request, Actions& out) {
     if (!matches || !exists) continue;
     request.credential = c;
     // Step 6: only now is the nonce's age looked at (N08: a stale nonce with a wrong password is a 401).
-    if (!nonces.is_fresh(as_text(*nonce), request.five_tuple.client, request.now.steady, features(), settings->nonce_lifetime)) {
+    const auto is_fresh = [&](const net::TransportAddress& client) {
+      return nonces.is_fresh(as_text(*nonce), client, request.now.steady, features(), settings->nonce_lifetime);
+    };
+    // A ConnectionBind may have the nonce of the control connection: what it asks for is had once, so there is nothing to replay, and clients that keep one
+    // nonce for both (coturn's) would lose track of it.
+    const bool of_control = m.method() == stun::Method::connection_bind && held && held->username == request.username && is_fresh(held->five_tuple.client);
+    if (!of_control && !is_fresh(request.five_tuple.client)) {
       challenge(request, ErrorCode::stale_nonce, out);
       return false;
     }

@@ -10,6 +10,8 @@ void Server::Impl::channel_bind(Request& request, Actions& out) {
   const stun::Message& m = request.message;
   Allocation& allocation = *request.allocation;
   const Time now = request.now.steady;
+  // Channels are of datagrams: for them this is no allocation, as one of UDP is none for Connect (RFC 6062).
+  if (allocation.transport != net::Transport::udp) return refuse(request, ErrorCode::allocation_mismatch, out);
 
   // Both attributes, and well-formed; the two reserved bytes behind the number are ignored (RFC 8656, 18.1).
   const auto number_value = m.find(Attribute::channel_number);

@@ -15,7 +15,7 @@ std::optional<net::PermittedPeer> Server::Impl::permit(Allocation& allocation, c
   std::string_view reason = judgement.reason;
   if (permitted && permitted->own_relayed() && peer.address.port != 0) {
     const auto& relay = allocation.relay(peer.address.family());
-    if (!reachable(*permitted)) {
+    if (!reachable(*permitted, allocation.transport)) {
       permitted.reset();
       reason = "own address, no live relayed port";
     } else if (relay.state == Relay::State::open && shared->inside(peer.address).port == relay.port.port &&

@@ -146,6 +146,10 @@ void Server::Impl::send_indication(const stun::Message& message, Allocation* all
     ++counters.dropped_no_allocation;
     return;
   }
+  if (allocation->transport != net::Transport::udp) {  // RFC 6062: nothing there takes a datagram
+    ++counters.dropped_bad_indication;
+    return;
+  }
   const auto peer_value = message.find(Attribute::xor_peer_address);
   const auto data = message.find(Attribute::data);
   const auto peer = peer_value ? stun::read_xor_address(*peer_value, message.transaction_id()) : std::nullopt;

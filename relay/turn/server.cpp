@@ -116,6 +116,7 @@ void Server::Impl::on_request(Request& request, Actions& out) {
   }
   ++counters.stun_requests;
   if (method == Method::refresh && !find_by_ticket(request, out)) return;
+  if (method == Method::connection_bind && !find_by_connection(request, out)) return;
   if (!authenticate(request, out)) return;
 
   // RFC 8489, 6.3.1: after authentication, before anything of the method's own.
@@ -165,6 +166,8 @@ void Server::Impl::schedule(Allocation& allocation, std::uint32_t index) {
 void Server::Impl::close_relay(Allocation& allocation, Relay& relay, Now now, Actions& out) {
   assert(relay.state == Relay::State::open);
   take_back_shortcuts(allocation, &relay == &allocation.relays[0] ? net::Family::ipv4 : net::Family::ipv6);
+  const net::Family family = &relay == &allocation.relays[0] ? net::Family::ipv4 : net::Family::ipv6;
+  close_connections(allocation, [&](const PeerConnection& c) { return c.peer.family() == family; }, out);
   out.closes.push_back(relay.socket);
   shared->release(relay.port, now.steady);
   shared->leave(allocation.account);
@@ -218,6 +221,7 @@ void Server::Impl::expire(Now now, Actions& out) {
     }
     for (auto& relay : allocation->relays)
       if (relay.state == Relay::State::open && relay.expires_at <= now.steady) close_relay(*allocation, relay, now, out);
+    expire_connections(*allocation, now, out);
     allocation->scheduled_at = never;
     schedule(*allocation, due.index);
   }
@@ -265,6 +269,7 @@ void Server::apply(std::shared_ptr<const Settings> settings, Now now, Actions& o
     }
     allocation.last_peer.reset();
     impl_->settle_shortcuts(allocation, now.steady);
+    impl_->close_forbidden_connections(allocation, out);
   });
   for (const auto index : denied) impl_->end(index, EndReason::client_denied, now, out);
   impl_->expire(now, out);
@@ -293,6 +298,10 @@ std::optional<ConnectionId> Server::peer_accepted(RelayId relay, const net::Tran
 void Server::peer_connected(ConnectionId connection, Now now, Actions& out) { impl_->peer_connected(connection, now, out); }
 void Server::peer_connect_failed(ConnectionId connection, Now now, Actions& out) { impl_->peer_connect_failed(connection, now, out); }
 void Server::peer_gone(ConnectionId connection, Now now, Actions& out) { impl_->peer_gone(connection, now, out); }
+
+bool Server::charge_joined(ConnectionId connection, std::size_t to_peer, std::size_t to_client, Now now) {
+  return impl_->charge_joined(connection, to_peer, to_client, now);
+}
 
 const Counters& Server::counters() const { return impl_->counters; }
 std::size_t Server::allocation_count() const { return impl_->table.size(); }

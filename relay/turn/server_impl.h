@@ -5,9 +5,12 @@
 //   answers.cpp            refusals, successes, limits on both      create_permission.cpp  RFC 8656, 10
 //   relay_data.cpp         Send, ChannelData, peers, ICMP (11, 12)  channel_bind.cpp       RFC 8656, 12
 //   shortcut.cpp           which channels may pass by               nat_discovery.cpp      RFC 5780
+//   tcp_relay.cpp          RFC 6062, 5                              mobility.cpp           RFC 8016
 #pragma once
 
+#include <functional>
 #include <queue>
+#include <unordered_map>
 #include <vector>
 
 #include "allocation.h"
@@ -93,6 +96,17 @@ struct Server::Impl {
   void peer_connected(ConnectionId connection, Now now, Actions& out);
   void peer_connect_failed(ConnectionId connection, Now now, Actions& out);
   void peer_gone(ConnectionId connection, Now now, Actions& out);
+  bool charge_joined(ConnectionId connection, std::size_t to_peer, std::size_t to_client, Now now);
+  /// A ConnectionBind is about the allocation whose connection it names. False: it has been handed over.
+  bool find_by_connection(Request& request, Actions& out);
+  PeerConnection* find_connection(ConnectionId id, Allocation*& allocation);
+  PeerConnection* add_connection(Allocation& allocation, const net::TransportAddress& peer, bool accepted, Time until);
+  void drop_connection(Allocation& allocation, ConnectionId id);
+  void close_connections(Allocation& allocation, const std::function<bool(const PeerConnection&)>& which, Actions& out);
+  void expire_connections(Allocation& allocation, Now now, Actions& out);
+  void close_forbidden_connections(Allocation& allocation, Actions& out);
+  bool has_room_for_connection(const Allocation& allocation) const;
+  void answer_connect(const Allocation& allocation, const PeerConnection& connection, std::optional<stun::ErrorCode> error, Actions& out);
 
   // nat_discovery.cpp: RFC 5780
   struct Alternates {
@@ -133,8 +147,8 @@ struct Server::Impl {
   // Peers: the one way to a PermittedPeer. `code` is forbidden or nothing; a refusal is noted as an event.
   std::optional<net::PermittedPeer> permit(Allocation& allocation, const stun::WireAddress& peer, bool port_matters, Now now,
                                            Actions* events);
-  bool reachable(const net::PermittedPeer& peer) const {
-    return !peer.own_relayed() || shared->relayed_port_live(peer.address());
+  bool reachable(const net::PermittedPeer& peer, net::Transport transport = net::Transport::udp) const {
+    return !peer.own_relayed() || shared->relayed_port_live(peer.address(), transport);
   }
   /// Installs or refreshes; false when the allocation holds as many as it may (508).
   bool install_permission(Allocation& allocation, const net::IpAddress& ip, Now now);
@@ -160,6 +174,11 @@ struct Server::Impl {
   std::size_t shortcuts_given = 0;  // channels that have one now
   std::vector<std::uint8_t> password_algorithms;  // value of PASSWORD-ALGORITHMS, made once a reload
   Counters counters;
+  struct Whose {
+    std::uint32_t index;
+    std::uint32_t generation;
+  };
+  std::unordered_map<ConnectionId, Whose> connections;  // of this worker; ids are our own random numbers, so nobody chooses collisions
 
   struct Expiry {
     Time at;

@@ -74,6 +74,7 @@ Shared::Shared(const Settings& settings, const RandomSource& random, const HashK
   for (const RelayAddress& address : relay_addresses_) {
     pools_.emplace_back(settings.first_port, settings.last_port, random);
     live_.push_back(std::make_unique<PortSet>());
+    live_tcp_.push_back(std::make_unique<PortSet>());
     maps_addresses_ = maps_addresses_ || address.local != address.external;
   }
 }
@@ -162,8 +163,8 @@ std::optional<Shared::Port> Shared::claim(Bytes token, const Account& account, T
   return port;
 }
 
-void Shared::set_live(const Port& port, bool live) {
-  auto& word = live_[port.address_index]->words[port.port / 64];
+void Shared::set_live(const Port& port, bool live, net::Transport transport) {
+  auto& word = (transport == net::Transport::tcp ? live_tcp_ : live_)[port.address_index]->words[port.port / 64];
   const std::uint64_t bit = std::uint64_t{1} << (port.port % 64);
   if (live) word.fetch_or(bit, std::memory_order_relaxed);
   else word.fetch_and(~bit, std::memory_order_relaxed);
@@ -171,6 +172,7 @@ void Shared::set_live(const Port& port, bool live) {
 
 void Shared::release(const Port& port, Time now) {
   set_live(port, false);
+  set_live(port, false, net::Transport::tcp);
   const std::lock_guard lock(mutex_);
   pools_[port.address_index].release(port.port, now);
 }
@@ -199,10 +201,11 @@ bool Shared::has_family(net::Family family) const {
   return std::any_of(relay_addresses_.begin(), relay_addresses_.end(), [&](const auto& a) { return a.local.family() == family; });
 }
 
-bool Shared::relayed_port_live(const net::TransportAddress& address) const {
+bool Shared::relayed_port_live(const net::TransportAddress& address, net::Transport transport) const {
+  const auto& live = transport == net::Transport::tcp ? live_tcp_ : live_;
   for (std::size_t i = 0; i < relay_addresses_.size(); ++i) {
     if (relay_addresses_[i].local != address.ip && relay_addresses_[i].external != address.ip) continue;
-    if (live_[i]->words[address.port / 64].load(std::memory_order_relaxed) >> (address.port % 64) & 1) return true;
+    if (live[i]->words[address.port / 64].load(std::memory_order_relaxed) >> (address.port % 64) & 1) return true;
   }
   return false;
 }
@@ -213,10 +216,33 @@ net::TransportAddress Shared::inside(const net::TransportAddress& peer) const {
   return peer;
 }
 
-net::TransportAddress Shared::outside(const net::TransportAddress& source) const {
+net::TransportAddress Shared::outside(const net::TransportAddress& source, net::Transport transport) const {
   for (const auto& a : relay_addresses_)
-    if (a.local == source.ip && relayed_port_live(source)) return {a.external, source.port, 0};
+    if (a.local == source.ip && relayed_port_live(source, transport)) return {a.external, source.port, 0};
   return source;
+}
+
+std::optional<std::uint32_t> Shared::register_connection(unsigned worker) {
+  constexpr std::size_t most = std::size_t{1} << 20;  // keeps the numbers sparse: few tries, and a guess hits nothing
+  const std::lock_guard lock(mutex_);
+  if (connections_.size() >= most) return std::nullopt;
+  for (;;) {
+    std::array<std::uint8_t, 4> bytes;
+    random_(bytes);
+    const std::uint32_t id = load_be32(bytes.data());
+    if (id != 0 && connections_.emplace(id, worker).second) return id;
+  }
+}
+
+std::optional<unsigned> Shared::worker_of(std::uint32_t connection) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = connections_.find(connection);
+  return found == connections_.end() ? std::nullopt : std::optional(found->second);
+}
+
+void Shared::forget_connection(std::uint32_t connection) {
+  const std::lock_guard lock(mutex_);
+  connections_.erase(connection);
 }
 
 Shared::Usage Shared::usage() const {

@@ -36,6 +36,7 @@ class FaultyLoop final : public Loop, private Receiver {
   void pause(SocketId socket) override { real_->pause(socket); }
   void resume(SocketId socket) override { real_->resume(socket); }
   void release(SocketId socket) override { real_->release(socket); }
+  void finish(SocketId socket) override { real_->finish(socket); }
   int stream_error(SocketId socket) override { return real_->stream_error(socket); }
   int set_filter(SocketId socket, const std::vector<FilterInstruction>& program) override { return real_->set_filter(socket, program); }
   void send(const Outgoing& outgoing) override {

@@ -220,6 +220,7 @@ std::shared_ptr<const turn::Settings> Tower::make_settings() {
   settings->strict_expiry = options.strict_expiry;
   settings->rfc5766_channel_numbers = options.rfc5766_channel_numbers;
   settings->draining = options.draining;
+  settings->tcp_relay = options.tcp_relay;
   settings->authentication = options.authentication;
   if (options.alternate_server) settings->alternate_server = at(*options.alternate_server);
   settings->listeners = {at("198.18.0.1:3478"), at("[2001:db8:1::1]:3478")};
@@ -329,6 +330,15 @@ void Tower::carry_out() {
     auto opens = std::move(actions.opens);
     auto closes = std::move(actions.closes);
     for (auto& e : actions.events) events.push_back(e);
+    connects.insert(connects.end(), actions.connects.begin(), actions.connects.end());
+    joins.insert(joins.end(), actions.joins.begin(), actions.joins.end());
+    for (const auto& close : actions.peer_closes) peer_closes.push_back(close.connection);
+    hand_overs.insert(hand_overs.end(), actions.hand_overs.begin(), actions.hand_overs.end());
+    actions.connects.clear();
+    actions.joins.clear();
+    actions.peer_closes.clear();
+    actions.hand_overs.clear();
+    actions.hang_ups.clear();
     actions.sends.clear();
     actions.opens.clear();
     actions.closes.clear();
@@ -367,6 +377,7 @@ void Tower::carry_out() {
       } else {
         for (const auto& [socket, port] : open) CHECK_FALSE(port.first == request.address);  // T18: unique
         open[next_socket_] = {request.address, request.relay};
+        transports[next_socket_] = request.transport;
         server->relay_opened(request.relay, next_socket_++, now, actions);
       }
     }

@@ -113,6 +113,7 @@ struct TowerOptions {
   std::vector<std::string> denied_clients = {};
   std::optional<std::string> alternate_server = {};
   std::string realm = "example.org";
+  bool tcp_relay = false;
   turn::Shortcuts* shortcuts = nullptr;
   BucketSource* buckets = nullptr;
 };
@@ -162,6 +163,11 @@ class Tower {
   bool out_of_descriptors = false;
   std::map<turn::SocketHandle, std::pair<net::TransportAddress, turn::RelayId>> open;  // relay sockets
   std::deque<ToPeer> to_peers;
+  std::map<turn::SocketHandle, net::Transport> transports;  // of relay sockets
+  std::vector<turn::ConnectPeer> connects;
+  std::vector<turn::JoinPeer> joins;
+  std::vector<turn::ConnectionId> peer_closes;
+  std::vector<turn::HandOver> hand_overs;
   std::vector<turn::Event> events;
   std::size_t largest_answer_ratio_percent = 0;  // of answers to inputs, IP and UDP headers counted
 

@@ -160,6 +160,8 @@ class Loop {
   /// Gives the socket up to the receiver, for another loop: see on_released(), which comes in a turn(). An end is left for who reads next.
   /// Nothing but on_chunk() and on_released() is told of it from here on.
   virtual void release(SocketId socket) = 0;
+  /// Sends a FIN behind what write() has taken; receiving goes on.
+  virtual void finish(SocketId socket) = 0;
   /// SO_ERROR of a stream: 0, or why a connect failed. Once there was an error, it stays.
   virtual int stream_error(SocketId socket) = 0;
 

@@ -71,7 +71,7 @@ struct OpenRelay {  // answer with Server::relay_opened or relay_failed
 /// A connection between a relayed address and a peer (RFC 6062). On the wire as CONNECTION-ID; unpredictable, of the whole process.
 using ConnectionId = std::uint32_t;
 
-struct ConnectPeer {  // answer with Server::peer_connected or peer_connect_failed, the latter after 30 seconds at the latest
+struct ConnectPeer {  // answer with Server::peer_connected or peer_connect_failed; a ClosePeer after 30 seconds takes it back
   ConnectionId connection = 0;
   net::TransportAddress from;  // the relayed address, local form
   net::TransportAddress to;

@@ -31,6 +31,9 @@ namespace radiotower::turn {
   X(dropped_answer_limit)       /* error or Binding answers to one source */   \
   X(dropped_answer_too_large)   /* would be over three times its request */    \
   X(icmp_to_client) X(icmp_ignored)                                            \
+  X(peer_connects) X(peer_connects_failed)      /* RFC 6062: Connects that went out */       \
+  X(peer_accepts) X(peers_turned_away)          /* from peers; without permission or room */ \
+  X(peer_connections_joined) X(peer_connections_ended)                         \
   X(redirects)                  /* 300 */                                      \
   X(handed_over)                /* to another worker */
 

@@ -71,6 +71,9 @@ class Server {
   std::optional<ConnectionId> peer_accepted(RelayId relay, const net::TransportAddress& peer, Now now, Actions& out);
   void peer_connected(ConnectionId connection, Now now, Actions& out);
   void peer_connect_failed(ConnectionId connection, Now now, Actions& out);
+  /// Bytes that a joined connection has carried, for the counters and the user's limit. False: the user is over it; read no more from
+  /// either side, and ask again, with no bytes, in a hundredth of a second.
+  bool charge_joined(ConnectionId connection, std::size_t to_peer, std::size_t to_client, Now now);
   /// A connection to a peer has ended, or its client's data connection has.
   void peer_gone(ConnectionId connection, Now now, Actions& out);
 

@@ -88,7 +88,7 @@ class Shared {
   /// The port of a live reservation of the same account; the reservation is spent, its quota passes to the allocation. nullopt: 508.
   std::optional<Port> claim(Bytes token, const Account& account, Time now);
   /// Bound: from here on peers may be told apart as "own relayed, live".
-  void set_live(const Port& port, bool live);
+  void set_live(const Port& port, bool live, net::Transport transport = net::Transport::udp);
   /// Not live any more, into quarantine. Also for a port that another program has (it rests 30 s and is tried again).
   void release(const Port& port, Time now);
   /// Reservations that nobody claimed in 30 s go back (port to quarantine, quota to the user). Called on every control operation too.
@@ -98,12 +98,18 @@ class Shared {
   bool has_family(net::Family family) const;
   const std::vector<RelayAddress>& relay_addresses() const { return relay_addresses_; }
   /// Data path: is this (local or external form of a) relay address and port held by a live allocation right now?
-  bool relayed_port_live(const net::TransportAddress& address) const;
+  bool relayed_port_live(const net::TransportAddress& address, net::Transport transport = net::Transport::udp) const;
   /// A peer given as our external address -> the local one to send to (hairpin); anything else unchanged.
   net::TransportAddress inside(const net::TransportAddress& peer) const;
   /// The source of a datagram that came from one of our own relay sockets -> how its client's peer knows it.
-  net::TransportAddress outside(const net::TransportAddress& source) const;
+  net::TransportAddress outside(const net::TransportAddress& source, net::Transport transport = net::Transport::udp) const;
   bool maps_addresses() const { return maps_addresses_; }
+
+  /// A CONNECTION-ID (RFC 6062) that is no other's in the process and that nobody can guess, and the worker that has the connection.
+  /// nullopt: there are too many.
+  std::optional<std::uint32_t> register_connection(unsigned worker);
+  std::optional<unsigned> worker_of(std::uint32_t connection) const;
+  void forget_connection(std::uint32_t connection);
 
   struct Usage {
     std::size_t free = 0, used = 0, reserved = 0, quarantined = 0, range = 0, accounts = 0, allocations = 0;
@@ -126,7 +132,10 @@ class Shared {
   mutable std::mutex mutex_;
   std::vector<RelayAddress> relay_addresses_;
   std::vector<PortPool> pools_;                   // one a relay address
-  std::vector<std::unique_ptr<PortSet>> live_;    // likewise
+  std::vector<std::unique_ptr<PortSet>> live_;    // likewise; of UDP
+  // Apart: what a port of one transport is bound by says nothing about the other, which may be another program's.
+  std::vector<std::unique_ptr<PortSet>> live_tcp_;
+  std::unordered_map<std::uint32_t, unsigned> connections_;  // CONNECTION-ID -> worker
   std::deque<Reservation> reservations_;          // oldest first; bounded by the number of ports
   struct Hash {
     HashKey key;
