@@ -450,6 +450,12 @@ void Worker::note(const Event& event) {
                  {"bytes_to_client", event.bytes_to_client}, {"packets_to_client", event.packets_to_client},
                  Field::if_any("suppressed", suppressed)});
       return;
+    case Event::Kind::allocation_moved:
+      if (!log.wants(Priority::info) || !lives_.admit({}, now, suppressed)) return;
+      log.write(Priority::info, "allocation moved", "",
+                {{"user", event.user}, {"client", client}, {"was", event.moved_from.text()}, {"relayed", relayed_text(event)},
+                 {"listener", event.five_tuple.server.text()}, Field::if_any("suppressed", suppressed)});
+      return;
     case Event::Kind::peer_refused: {
       const std::string peer = event.peer.port == 0 ? event.peer.ip.text() : event.peer.text();
       if (!refused_.admit(as_bytes(peer), now, suppressed)) return;

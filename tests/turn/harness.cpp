@@ -221,6 +221,7 @@ std::shared_ptr<const turn::Settings> Tower::make_settings() {
   settings->rfc5766_channel_numbers = options.rfc5766_channel_numbers;
   settings->draining = options.draining;
   settings->authentication = options.authentication;
+  settings->mobility = options.mobility;
   if (options.alternate_server) settings->alternate_server = at(*options.alternate_server);
   settings->listeners = {at("198.18.0.1:3478"), at("[2001:db8:1::1]:3478")};
   std::string why;
@@ -329,6 +330,10 @@ void Tower::carry_out() {
     auto opens = std::move(actions.opens);
     auto closes = std::move(actions.closes);
     for (auto& e : actions.events) events.push_back(e);
+    hand_overs.insert(hand_overs.end(), actions.hand_overs.begin(), actions.hand_overs.end());
+    carries.insert(carries.end(), actions.carries.begin(), actions.carries.end());
+    actions.hand_overs.clear();
+    actions.carries.clear();
     actions.sends.clear();
     actions.opens.clear();
     actions.closes.clear();

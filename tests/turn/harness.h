@@ -112,6 +112,7 @@ struct TowerOptions {
   bool dont_fragment = true, strict_expiry = false, draining = false, authentication = true;
   std::vector<std::string> denied_clients = {};
   std::optional<std::string> alternate_server = {};
+  bool mobility = false;
   std::string realm = "example.org";
   turn::Shortcuts* shortcuts = nullptr;
   BucketSource* buckets = nullptr;
@@ -163,6 +164,8 @@ class Tower {
   std::map<turn::SocketHandle, std::pair<net::TransportAddress, turn::RelayId>> open;  // relay sockets
   std::deque<ToPeer> to_peers;
   std::vector<turn::Event> events;
+  std::vector<turn::HandOver> hand_overs;  // `message` is gone
+  std::vector<turn::Carry> carries;
   std::size_t largest_answer_ratio_percent = 0;  // of answers to inputs, IP and UDP headers counted
 
  private:
