@@ -150,11 +150,15 @@ Relay::Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log
       log_(log),
       wake_(std::move(wake)),
       hash_key_(make_hash_key()),
-      nonces_(system_random()) {
+      nonces_(system_random()),
+      tickets_(std::make_shared<turn::TicketMint>(system_random())) {
   if (plan_.workers == 0) plan_.workers = usable_cores();
 }
 
-Relay::~Relay() { stop(); }  // the workers' own destructors wait
+Relay::~Relay() {
+  stop();
+  for (const auto& worker : workers_) worker->join();  // all of them, before one goes: they tell each other things
+}
 
 bool Relay::bind(std::vector<std::vector<Listener>>& listeners, std::string& why) {
   listeners.clear();
@@ -229,12 +233,16 @@ bool Relay::start(std::string& why) {
   options.relay_receive_buffer = plan_.relay_receive_buffer;
   const std::size_t ports = std::size_t{settings_->last_port} - settings_->first_port + 1;
   // Never more than there can be descriptors: the kernel refuses a larger table to io_uring.
-  options.loop.max_sockets = std::min<std::size_t>(ports * settings_->relay_addresses.size() + plan_.listeners.size() + 16, raise_descriptor_limit());
+  options.loop.max_sockets = std::min<std::size_t>(ports * settings_->relay_addresses.size() + plan_.listeners.size() + plan_.moved_sockets + 16, raise_descriptor_limit());
+  const TellWorker tell = [this](unsigned worker, ClientMail mail) {
+    return all_started_.load(std::memory_order_acquire) && worker < workers_.size() && workers_[worker]->tell(std::move(mail));
+  };
+  const std::size_t moved_sockets = (plan_.moved_sockets + plan_.workers - 1) / plan_.workers;
   for (unsigned i = 0; i < plan_.workers; ++i) {
     options.number = i;
     workers_.push_back(std::make_unique<Worker>(options, std::move(listeners[i]),
                                                 WorkerWorld{shared_, settings_, nonces_, hash_key_, log_, wake_,
-                                                            fast_path_.get()}));
+                                                            fast_path_.get(), tickets_, tell, moved_sockets}));
     Worker::Started started;
     try {
       started = workers_.back()->start();
@@ -248,6 +256,7 @@ bool Relay::start(std::string& why) {
     }
     if (i == 0) started_ = started;
   }
+  all_started_.store(true, std::memory_order_release);
   return true;
 }
 
@@ -452,6 +461,11 @@ void Control::print_counters() {
     fields.resize(1, Field("worker", number));
     report->loop.for_each([&](std::string_view name, std::uint64_t value) { fields.emplace_back(name, value); });
     log_.write(Priority::notice, "counters of loop", "", fields);
+    if (report->moved.sockets_opened + report->moved.passed_on + report->moved.passed_on_lost + report->moved.taken_in != 0) {
+      fields.resize(1, Field("worker", number));
+      report->moved.for_each([&](std::string_view name, std::uint64_t value) { fields.emplace_back(name, value); });
+      log_.write(Priority::notice, "counters of moved clients", "", fields);
+    }
     for (std::size_t i = 0; i < report->drops_of_listeners.size(); ++i)
       log_.write(Priority::notice, "counters of listener", "",
                  {{"worker", number}, {"listener", relay_.plan().listeners[i].text()}, {"kernel_drops", report->drops_of_listeners[i]}});

@@ -27,6 +27,7 @@ constexpr std::uint64_t listener_bit = std::uint64_t{1} << 63;
 
 constexpr nanoseconds longest_turn = 1s;
 constexpr seconds log_window{10};
+constexpr std::size_t most_mail = 1024;  // datagrams that other workers have passed on and nobody has looked at
 
 HashKey random_key(const RandomSource& random) {
   HashKey key;
@@ -73,6 +74,10 @@ Worker::Worker(WorkerOptions options, std::vector<Listener> listeners, WorkerWor
 
 Worker::~Worker() {
   stop();
+  join();
+}
+
+void Worker::join() {
   if (thread_.joinable()) thread_.join();
 }
 
@@ -96,6 +101,14 @@ void Worker::stop() {
   stop_ = true;
   mail_.store(true, std::memory_order_release);
   if (wakeable_) wakeable_->wake();
+}
+
+bool Worker::tell(ClientMail mail) {
+  const std::lock_guard lock(mutex_);
+  if (!wakeable_ || (mail.kind == ClientMail::Kind::datagram && client_mail_.size() >= most_mail)) return false;
+  client_mail_.push_back(std::move(mail));
+  if (!mail_.exchange(true, std::memory_order_release)) wakeable_->wake();
+  return true;
 }
 
 std::optional<WorkerReport> Worker::report(milliseconds patience) {
@@ -133,6 +146,12 @@ bool Worker::start_on_this_thread(Started& started) {
   const RandomSource random = system_random();
   server_ = std::make_unique<turn::Server>(world_.shared, world_.settings, nonces_, random_key(random), random,
                                            world_.shortcuts);
+  turn::Place place;
+  place.worker = options_.number;
+  place.tickets = world_.tickets;
+  for (std::size_t i = 0; i < listeners_.size(); ++i) place.listeners.push_back({listeners_[i].address, net::Transport::udp, listener_ids_[i]});
+  server_->set_place(std::move(place));
+  moved_ = std::make_unique<MovedClients>(*loop_, options_.number, world_.tell_worker, random_key(random), world_.moved_sockets);
   random({reinterpret_cast<std::uint8_t*>(&gate_key_), sizeof gate_key_});
   gate_bits_ = io::Gate::most_bits;
   started.backend = loop_->name();
@@ -195,6 +214,7 @@ void Worker::obey() {
   {
     const std::lock_guard lock(mutex_);
     next = std::exchange(next_, nullptr);
+    mail_at_hand_[arena_].swap(client_mail_);
     wanted = reports_wanted_;
     asked = reports_made_ != wanted;
   }
@@ -203,11 +223,12 @@ void Worker::obey() {
     server_->apply(std::move(next), this_turn(), actions());
     carry_out(actions());
   }
+  for (ClientMail& mail : mail_at_hand_[arena_]) take_in(mail);
   if (!asked) return;
   server_->count_shortcuts(this_turn().steady);
   // Made here rather than read by the other thread, so that the counters stay plain integers.
   loop_->count_kernel_drops();
-  WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept(), flood_.is_up(), {}};
+  WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept(), flood_.is_up(), {}, moved_->counters()};
   for (const io::SocketId id : listener_ids_) report.drops_of_listeners.push_back(loop_->kernel_drops(id));
   {
     const std::lock_guard lock(mutex_);
@@ -277,6 +298,7 @@ void Worker::set_gate(bool up) {
       if (up) {
         io::Gate gate(family, gate_key_, gate_bits_);
         server_->for_each_client([&](const net::FiveTuple& five_tuple) { gate.know(five_tuple.client); });
+        moved_->for_each_passed_on([&](const net::FiveTuple& five_tuple) { gate.know(five_tuple.client); });
         for (const auto& ip : flood_.suspects()) gate.suspect(ip);
         program = gate.program(flood_.share());
       }
@@ -327,6 +349,7 @@ void Worker::end(State state) {
   state_ = state;
   answered_.notify_all();
   world_.ended();
+  moved_.reset();
   loop_.reset();  // on the thread that made it; with many sockets this takes longer than anybody should wait for the news
   server_.reset();
 }
@@ -347,6 +370,7 @@ void Worker::begin_arena() {
   Arena& arena = arenas_[arena_];
   for (std::size_t i = 0; i <= arena.in_use; ++i) arena.actions[i]->clear();
   arena.in_use = 0;
+  mail_at_hand_[arena_].clear();
 }
 
 turn::Actions& Worker::actions(std::size_t datagrams) {
@@ -366,15 +390,35 @@ void Worker::on_datagram(const io::Datagram& datagram) {
   turn::Actions& out = actions(datagram.segment == 0 ? 1 : 1 + datagram.bytes.size() / datagram.segment);
   const turn::Train train{datagram.bytes, datagram.segment};
   if (datagram.cookie & listener_bit) {
-    const net::FiveTuple five_tuple{datagram.from, listeners_[datagram.cookie & ~listener_bit].address, net::Transport::udp};
+    // By the listener's own name: a socket of a client that has moved (moved_clients.h) goes with that client.
+    const std::size_t listener = datagram.cookie & ~listener_bit;
+    const net::FiveTuple five_tuple{datagram.from, listeners_[listener].address, net::Transport::udp};
+    if (moved_->pass_on(five_tuple, train)) return;
     const bool look = flood_.listening() || datagram.segment != 0;
     const std::uint64_t strangers = look ? server_->counters().strangers() : 0;
-    server_->from_client(five_tuple, datagram.socket, train, this_turn(), out);
+    server_->from_client(five_tuple, listener_ids_[listener], train, this_turn(), out);
     if (look) note_strangers(datagram.from.ip, server_->counters().strangers() - strangers);
   } else {
     server_->from_peer(turn::RelayId::from_u64(datagram.cookie), datagram.from, train, this_turn(), out);
   }
   carry_out(out);
+}
+
+std::optional<std::size_t> Worker::listener_at(const net::TransportAddress& address) const {
+  const auto found = std::find_if(listeners_.begin(), listeners_.end(), [&](const Listener& l) { return l.address == address; });
+  return found == listeners_.end() ? std::nullopt : std::optional(static_cast<std::size_t>(found - listeners_.begin()));
+}
+
+void Worker::take_in(ClientMail& mail) {
+  const auto listener = listener_at(mail.five_tuple.server);
+  if (!listener) return;
+  if (mail.kind != ClientMail::Kind::datagram) return moved_->take_notice(mail);
+  const turn::Train train{mail.datagram(), mail.segment};
+  turn::Actions& out = actions(train.segment == 0 ? 1 : 1 + train.bytes.size() / train.segment);
+  moved_->begin(mail);
+  server_->from_client(mail.five_tuple, listener_ids_[*listener], train, this_turn(), out);
+  carry_out(out);
+  moved_->done();
 }
 
 void Worker::on_socket_error(const io::SocketError& error) {
@@ -389,13 +433,18 @@ void Worker::on_socket_error(const io::SocketError& error) {
 // ---------------------------------------------------------------------------------------------------------------------
 // What the server asks for.
 
-/// Sends, closes, events, then opens, whose outcome makes new actions: until nothing is left. The lists are emptied one by one and not
+/// Sends, hand-overs, closes, events, then opens, whose outcome makes new actions: until nothing is left. The lists are emptied one by one and not
 /// by Actions::clear(), since the bytes of what was sent must stay.
 void Worker::carry_out(turn::Actions& out) {
   for (;;) {
     for (const auto& send : out.sends)
       loop_->send({send.socket, send.to, send.bytes, send.stride, send.skip, send.trim, send.prefix_size, send.prefix, send.dont_fragment});
     out.sends.clear();
+    for (const auto& order : out.hand_overs) moved_->hand_over(order);
+    out.hand_overs.clear();
+    for (const auto& carry : out.carries)
+      if (const auto listener = listener_at(carry.five_tuple.server)) moved_->carried(carry, listener_bit | *listener);
+    out.carries.clear();
     for (const auto socket : out.closes) loop_->remove(socket);
     out.closes.clear();
     for (const auto& event : out.events) note(event);

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "flood.h"
+#include "moved_clients.h"
 #include "radiotower/io/loop.h"
 #include "radiotower/io/socket.h"
 #include "radiotower/service/log.h"
@@ -49,6 +50,9 @@ struct WorkerWorld {
   /// Called from the worker's thread when it ends, for whatever reason. Must only wake somebody.
   std::function<void()> ended;
   turn::Shortcuts* shortcuts = nullptr;  // thread-safe; nullptr: every packet is relayed here
+  std::shared_ptr<const turn::TicketMint> tickets = nullptr;  // null: the worker's own
+  TellWorker tell_worker = nullptr;
+  std::size_t moved_sockets = 0;  // see MovedClients
 };
 
 struct WorkerReport {
@@ -60,6 +64,7 @@ struct WorkerReport {
   std::size_t bytes_kept = 0;
   bool gate_is_up = false;
   std::vector<std::uint64_t> drops_of_listeners;  // by the kernel, in the order of the listeners
+  MovedCounters moved;
 };
 
 class Worker final : private io::Receiver {
@@ -71,7 +76,7 @@ class Worker final : private io::Receiver {
   };
 
   Worker(WorkerOptions options, std::vector<Listener> listeners, WorkerWorld world);
-  ~Worker();  // stop(), then waits without limit
+  ~Worker();  // stop() and join()
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
@@ -81,8 +86,12 @@ class Worker final : private io::Receiver {
   // From the control thread. Each is done between two turns of the loop.
   void apply(std::shared_ptr<const turn::Settings> settings);  // a later one replaces one not yet taken
   void stop();                                                 // ends the allocations, then the thread
+  void join();                                                 // waits for its end, without limit
   /// The counters as they stand between two turns; nullopt when the worker does not answer within `patience`.
   std::optional<WorkerReport> report(milliseconds patience);
+
+  /// From another worker's thread: see TellWorker.
+  bool tell(ClientMail mail);
 
   /// Grows with every turn, and a turn takes no longer than a second.
   std::uint64_t heartbeat() const { return heartbeat_.load(std::memory_order_relaxed); }
@@ -119,6 +128,8 @@ class Worker final : private io::Receiver {
     if (stale_) read_clock();
     return now_;
   }
+  void take_in(ClientMail& mail);
+  std::optional<std::size_t> listener_at(const net::TransportAddress& address) const;
   void read_clock();
   turn::Actions& actions(std::size_t datagrams = 1);  // with room for an answer to each
   void begin_arena();
@@ -133,6 +144,8 @@ class Worker final : private io::Receiver {
   // The thread's own from here on.
   std::unique_ptr<io::Loop> loop_;
   std::unique_ptr<turn::Server> server_;
+  std::unique_ptr<MovedClients> moved_;
+  std::array<std::vector<ClientMail>, 2> mail_at_hand_;  // lives as long as an arena
   Now now_;
   bool stale_ = true;
   bool finished_ = false;  // what arrives is not looked at any more
@@ -163,6 +176,7 @@ class Worker final : private io::Receiver {
   bool start_done_ = false;                          // under mutex_
   io::Loop* wakeable_ = nullptr;                     // under mutex_; null before the start and after the end
   std::shared_ptr<const turn::Settings> next_;       // under mutex_
+  std::vector<ClientMail> client_mail_;              // under mutex_
   bool stop_ = false;                                // under mutex_
   std::uint64_t reports_wanted_ = 0, reports_made_ = 0;  // under mutex_
   WorkerReport report_;                              // under mutex_
