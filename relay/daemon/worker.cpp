@@ -59,10 +59,11 @@ std::string relayed_text(const Event& event) {
 
 }  // namespace
 
-Worker::Worker(WorkerOptions options, std::vector<Listener> listeners, WorkerWorld world)
+Worker::Worker(WorkerOptions options, std::vector<Listener> listeners, WorkerWorld world, std::vector<Listener> acceptors)
     : options_(std::move(options)),
       world_(std::move(world)),
       listeners_(std::move(listeners)),
+      acceptors_(std::move(acceptors)),
       nonces_(world_.nonces),
       refused_(world_.hash_key, log_window, 30),
       quota_(world_.hash_key, log_window, 30),
@@ -89,9 +90,10 @@ Worker::Started Worker::start() {
   return started_;
 }
 
-void Worker::apply(std::shared_ptr<const turn::Settings> settings) {
+void Worker::apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections) {
   const std::lock_guard lock(mutex_);
   next_ = std::move(settings);
+  if (connections) next_connections_ = std::move(connections);
   mail_.store(true, std::memory_order_release);
   if (wakeable_) wakeable_->wake();
 }
@@ -101,6 +103,14 @@ void Worker::stop() {
   stop_ = true;
   mail_.store(true, std::memory_order_release);
   if (wakeable_) wakeable_->wake();
+}
+
+void Worker::hand_over(Parcel parcel) {
+  const std::lock_guard lock(mutex_);
+  if (!wakeable_) return;  // at the end of the process: the connection closes with the parcel
+  parcels_.push_back(std::move(parcel));
+  mail_.store(true, std::memory_order_release);
+  wakeable_->wake();
 }
 
 bool Worker::tell(ClientMail mail) {
@@ -143,6 +153,11 @@ bool Worker::start_on_this_thread(Started& started) {
       return false;
     }
   }
+  for (std::size_t i = 0; i < acceptors_.size(); ++i) {
+    if (loop_->add_acceptor(std::move(acceptors_[i].socket), client_acceptor_bit | i) != io::no_socket) continue;
+    started.why = fmt::format("no room in the {} loop for listener {} ({})", loop_->name(), acceptors_[i].address.text(), net::name(acceptors_[i].transport));
+    return false;
+  }
   const RandomSource random = system_random();
   server_ = std::make_unique<turn::Server>(world_.shared, world_.settings, nonces_, random_key(random), random,
                                            world_.shortcuts);
@@ -150,8 +165,13 @@ bool Worker::start_on_this_thread(Started& started) {
   place.worker = options_.number;
   place.tickets = world_.tickets;
   for (std::size_t i = 0; i < listeners_.size(); ++i) place.listeners.push_back({listeners_[i].address, net::Transport::udp, listener_ids_[i]});
+  for (const Listener& acceptor : acceptors_) place.listeners.push_back({acceptor.address, acceptor.transport, turn::no_socket});
   server_->set_place(std::move(place));
+  if (!world_.connections) world_.connections = std::make_shared<ConnectionSettings>();
+  if (!world_.connection_counts) world_.connection_counts = std::make_shared<ConnectionCounts>(world_.hash_key);
+  StreamClients::Above& self = *this;
   moved_ = std::make_unique<MovedClients>(*loop_, options_.number, world_.tell_worker, random_key(random), world_.moved_sockets);
+  streams_ = std::make_unique<StreamClients>(*loop_, self, world_.log, random_key(random), world_.connection_counts, world_.connections, world_.settings);
   random({reinterpret_cast<std::uint8_t*>(&gate_key_), sizeof gate_key_});
   gate_bits_ = io::Gate::most_bits;
   started.backend = loop_->name();
@@ -200,6 +220,7 @@ void Worker::run() {
       const std::lock_guard lock(mutex_);
       stopping = stop_;
     }
+    streams_->end_of_turn();
   }
   if (!good && server_)
     world_.log.write(Priority::error, "worker broken", "the loop cannot go on", {{"worker", options_.number}, {"backend", started.backend}});
@@ -209,26 +230,34 @@ void Worker::run() {
 
 void Worker::obey() {
   std::shared_ptr<const turn::Settings> next;
+  std::shared_ptr<const ConnectionSettings> next_connections;
+  std::vector<Parcel> parcels;
   std::uint64_t wanted = 0;
   bool asked = false;
   {
     const std::lock_guard lock(mutex_);
     next = std::exchange(next_, nullptr);
+    next_connections = std::exchange(next_connections_, nullptr);
+    parcels.swap(parcels_);
     mail_at_hand_[arena_].swap(client_mail_);
     wanted = reports_wanted_;
     asked = reports_made_ != wanted;
   }
   if (next) {
     world_.settings = next;
-    server_->apply(std::move(next), this_turn(), actions());
-    carry_out(actions());
+    if (next_connections) world_.connections = std::move(next_connections);
+    streams_->apply(world_.connections, next);
+    turn::Actions& out = actions();
+    server_->apply(std::move(next), this_turn(), out);
+    carry_out(out);
   }
+  for (Parcel& parcel : parcels) take_in(std::move(parcel));
   for (ClientMail& mail : mail_at_hand_[arena_]) take_in(mail);
   if (!asked) return;
   server_->count_shortcuts(this_turn().steady);
   // Made here rather than read by the other thread, so that the counters stay plain integers.
   loop_->count_kernel_drops();
-  WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept(), flood_.is_up(), {}, moved_->counters()};
+  WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept(), flood_.is_up(), {}, streams_->counters(), moved_->counters()};
   for (const io::SocketId id : listener_ids_) report.drops_of_listeners.push_back(loop_->kernel_drops(id));
   {
     const std::lock_guard lock(mutex_);
@@ -242,13 +271,13 @@ void Worker::watch_for_floods() {
   const Now now = this_turn();
   if (flood_.wants_drops(now.steady))
     for (const io::SocketId id : listener_ids_) loop_->kernel_drops(id);
-  carry_out(flood_.after_turn(now.steady, server_->counters().strangers(), loop_->counters().kernel_drops));
+  carry_out(flood_.after_turn(now.steady, server_->counters().strangers() - stream_strangers_, loop_->counters().kernel_drops));
 }
 
 void Worker::note_strangers(const net::IpAddress& source, std::uint64_t datagrams) {
   if (datagrams == 0) return;
   flood_.saw(source, datagrams);
-  const std::uint64_t strangers = server_->counters().strangers();
+  const std::uint64_t strangers = server_->counters().strangers() - stream_strangers_;
   if (!flood_.is_sudden(strangers)) return;
   // The turn keeps its one time; how long it has taken so far is this question's alone.
   carry_out(flood_.amid_turn(steady_now(), now_.steady, strangers, loop_->counters().kernel_drops));
@@ -349,6 +378,7 @@ void Worker::end(State state) {
   state_ = state;
   answered_.notify_all();
   world_.ended();
+  streams_.reset();
   moved_.reset();
   loop_.reset();  // on the thread that made it; with many sockets this takes longer than anybody should wait for the news
   server_.reset();
@@ -360,7 +390,7 @@ void Worker::read_clock() {
 }
 
 nanoseconds Worker::time_to_wait() const {
-  const Time next = server_->next_expiry();
+  const Time next = std::min(server_->next_expiry(), streams_->next_deadline());
   if (next <= now_.steady) return nanoseconds(0);
   return next - now_.steady < longest_turn ? next - now_.steady : longest_turn;
 }
@@ -370,6 +400,7 @@ void Worker::begin_arena() {
   Arena& arena = arenas_[arena_];
   for (std::size_t i = 0; i <= arena.in_use; ++i) arena.actions[i]->clear();
   arena.in_use = 0;
+  if (streams_) streams_->begin_turn();
   mail_at_hand_[arena_].clear();
 }
 
@@ -430,6 +461,57 @@ void Worker::on_socket_error(const io::SocketError& error) {
   carry_out(out);
 }
 
+// Streams. Of clients alone as yet; see client_stream_bit.
+
+void Worker::on_accept(io::SocketId, std::uint64_t cookie, io::Socket socket, const net::TransportAddress& from) {
+  if (finished_ || (cookie & client_acceptor_bit) == 0) return;
+  const Listener& acceptor = acceptors_[cookie & ~client_acceptor_bit];
+  streams_->on_accept(acceptor.address, acceptor.transport == net::Transport::tls, std::move(socket), from);
+}
+
+void Worker::on_chunk(const io::Chunk& chunk) {
+  if (!finished_ && chunk.cookie & client_stream_bit) streams_->on_chunk(chunk);
+}
+
+void Worker::on_end(io::SocketId, std::uint64_t cookie, int error) {
+  if (!finished_ && cookie & client_stream_bit) streams_->on_end(cookie, error);
+}
+
+void Worker::on_writable(io::SocketId, std::uint64_t cookie) {
+  if (!finished_ && cookie & client_stream_bit) streams_->on_writable(cookie);
+}
+
+void Worker::on_released(std::uint64_t cookie, io::Socket socket) {
+  if (!finished_ && cookie & client_stream_bit) streams_->on_released(cookie, std::move(socket));
+}
+
+/// A train from a stream is ChannelData alone, which is not answered: room for one message is enough for all of it.
+void Worker::stream_message(const net::FiveTuple& five_tuple, turn::SocketHandle via, turn::Train train) {
+  turn::Actions& out = actions();
+  const std::uint64_t strangers = server_->counters().strangers();
+  server_->from_client(five_tuple, via, train, this_turn(), out);
+  // Whom TCP has let in is no flood of datagrams: the gate could do nothing about him, and would keep others out.
+  stream_strangers_ += server_->counters().strangers() - strangers;
+  carry_out(out);
+}
+
+void Worker::stream_gone(const net::FiveTuple& five_tuple) {
+  turn::Actions& out = actions();
+  server_->client_gone(five_tuple, this_turn(), out);
+  carry_out(out);
+}
+
+bool Worker::has_allocation(const net::FiveTuple& five_tuple) { return server_->has_allocation(five_tuple); }
+
+void Worker::hand_over(unsigned worker, Parcel parcel) {
+  if (world_.hand_over) world_.hand_over(worker, std::move(parcel));
+}
+
+/// What another worker has given up: see hand_over.h.
+void Worker::take_in(Parcel parcel) {
+  if (parcel.connection) streams_->receive(std::move(parcel));
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // What the server asks for.
 
@@ -437,10 +519,17 @@ void Worker::on_socket_error(const io::SocketError& error) {
 /// by Actions::clear(), since the bytes of what was sent must stay.
 void Worker::carry_out(turn::Actions& out) {
   for (;;) {
-    for (const auto& send : out.sends)
-      loop_->send({send.socket, send.to, send.bytes, send.stride, send.skip, send.trim, send.prefix_size, send.prefix, send.dont_fragment});
+    for (const auto& send : out.sends) {
+      if (net::is_stream(send.transport)) streams_->send(send);
+      else loop_->send({send.socket, send.to, send.bytes, send.stride, send.skip, send.trim, send.prefix_size, send.prefix, send.dont_fragment});
+    }
     out.sends.clear();
-    for (const auto& order : out.hand_overs) moved_->hand_over(order);
+    for (const auto client : out.hang_ups) streams_->hang_up(client);
+    out.hang_ups.clear();
+    for (const auto& order : out.hand_overs) {
+      if (net::is_stream(order.five_tuple.transport)) streams_->hand_over(order.via, order.worker, order.message);
+      else moved_->hand_over(order);
+    }
     out.hand_overs.clear();
     for (const auto& carry : out.carries)
       if (const auto listener = listener_at(carry.five_tuple.server)) moved_->carried(carry, listener_bit | *listener);

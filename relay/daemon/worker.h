@@ -17,20 +17,24 @@
 #include <thread>
 #include <vector>
 
+#include "connection_settings.h"
 #include "flood.h"
+#include "hand_over.h"
 #include "moved_clients.h"
 #include "radiotower/io/loop.h"
 #include "radiotower/io/socket.h"
 #include "radiotower/service/log.h"
 #include "radiotower/turn/server.h"
+#include "stream_clients.h"
 
 namespace radiotower::daemon {
 
 enum class Backend : std::uint8_t { automatic, io_uring, epoll };
 
 struct Listener {
-  io::Socket socket;  // bound
+  io::Socket socket;  // bound, and listening where it is for streams
   net::TransportAddress address;
+  net::Transport transport = net::Transport::udp;  // tcp: TLS too, where there is a certificate; tls: that alone
 };
 
 struct WorkerOptions {
@@ -50,6 +54,10 @@ struct WorkerWorld {
   /// Called from the worker's thread when it ends, for whatever reason. Must only wake somebody.
   std::function<void()> ended;
   turn::Shortcuts* shortcuts = nullptr;  // thread-safe; nullptr: every packet is relayed here
+  std::shared_ptr<const ConnectionSettings> connections = nullptr;  // null: the defaults
+  std::shared_ptr<ConnectionCounts> connection_counts = nullptr;    // null: the worker's own
+  /// Gives a client to the worker of that number. Thread-safe.
+  std::function<void(unsigned worker, Parcel parcel)> hand_over = nullptr;
   std::shared_ptr<const turn::TicketMint> tickets = nullptr;  // null: the worker's own
   TellWorker tell_worker = nullptr;
   std::size_t moved_sockets = 0;  // see MovedClients
@@ -64,10 +72,11 @@ struct WorkerReport {
   std::size_t bytes_kept = 0;
   bool gate_is_up = false;
   std::vector<std::uint64_t> drops_of_listeners;  // by the kernel, in the order of the listeners
+  StreamCounters streams;
   MovedCounters moved;
 };
 
-class Worker final : private io::Receiver {
+class Worker final : private io::Receiver, private StreamClients::Above {
  public:
   /// How the start went. `backend` is empty when the worker could not start; `why` then says it, and otherwise why not io_uring.
   struct Started {
@@ -75,7 +84,8 @@ class Worker final : private io::Receiver {
     std::string why;
   };
 
-  Worker(WorkerOptions options, std::vector<Listener> listeners, WorkerWorld world);
+  /// `listeners`: of UDP; `acceptors`: of TCP and TLS.
+  Worker(WorkerOptions options, std::vector<Listener> listeners, WorkerWorld world, std::vector<Listener> acceptors = {});
   ~Worker();  // stop() and join()
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
@@ -84,13 +94,17 @@ class Worker final : private io::Receiver {
   Started start();
 
   // From the control thread. Each is done between two turns of the loop.
-  void apply(std::shared_ptr<const turn::Settings> settings);  // a later one replaces one not yet taken
-  void stop();                                                 // ends the allocations, then the thread
-  void join();                                                 // waits for its end, without limit
+  /// A later one replaces one not yet taken. No `connections`: they stay as they are.
+  void apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections = nullptr);
+  void stop();  // ends the allocations, then the thread
+  void join();  // waits for its end, without limit
   /// The counters as they stand between two turns; nullopt when the worker does not answer within `patience`.
   std::optional<WorkerReport> report(milliseconds patience);
 
-  /// From another worker's thread: see TellWorker.
+  // From another worker's thread.
+  /// A client over TCP or TLS that is to be served here from now on.
+  void hand_over(Parcel parcel);
+  /// Of clients over UDP: see TellWorker.
   bool tell(ClientMail mail);
 
   /// Grows with every turn, and a turn takes no longer than a second.
@@ -115,6 +129,20 @@ class Worker final : private io::Receiver {
   void on_datagram(const io::Datagram& datagram) override;
   void on_socket_error(const io::SocketError& error) override;
   void on_wake() override {}
+  void on_accept(io::SocketId acceptor, std::uint64_t cookie, io::Socket socket, const net::TransportAddress& from) override;
+  void on_chunk(const io::Chunk& chunk) override;
+  void on_end(io::SocketId socket, std::uint64_t cookie, int error) override;
+  void on_writable(io::SocketId socket, std::uint64_t cookie) override;
+  void on_released(std::uint64_t cookie, io::Socket socket) override;
+
+  const Now& this_turn() override {
+    if (stale_) read_clock();
+    return now_;
+  }
+  void stream_message(const net::FiveTuple& five_tuple, turn::SocketHandle via, turn::Train train) override;
+  void stream_gone(const net::FiveTuple& five_tuple) override;
+  bool has_allocation(const net::FiveTuple& five_tuple) override;
+  void hand_over(unsigned worker, Parcel parcel) override;
 
   void carry_out(turn::Actions& actions);
   void open_relay(const turn::OpenRelay& request, turn::Actions& actions);
@@ -124,10 +152,7 @@ class Worker final : private io::Receiver {
   void note_strangers(const net::IpAddress& source, std::uint64_t datagrams);
   void carry_out(FloodWatch::Change change);
   void set_gate(bool up);
-  const Now& this_turn() {
-    if (stale_) read_clock();
-    return now_;
-  }
+  void take_in(Parcel parcel);
   void take_in(ClientMail& mail);
   std::optional<std::size_t> listener_at(const net::TransportAddress& address) const;
   void read_clock();
@@ -138,12 +163,14 @@ class Worker final : private io::Receiver {
   WorkerOptions options_;
   WorkerWorld world_;
   std::vector<Listener> listeners_;  // sockets move into the loop; addresses stay
+  std::vector<Listener> acceptors_;  // likewise
   std::vector<io::SocketId> listener_ids_;
   turn::NonceMint nonces_;
 
   // The thread's own from here on.
   std::unique_ptr<io::Loop> loop_;
   std::unique_ptr<turn::Server> server_;
+  std::unique_ptr<StreamClients> streams_;
   std::unique_ptr<MovedClients> moved_;
   std::array<std::vector<ClientMail>, 2> mail_at_hand_;  // lives as long as an arena
   Now now_;
@@ -157,6 +184,7 @@ class Worker final : private io::Receiver {
   std::size_t arena_ = 0;
   std::vector<turn::OpenRelay> opening_;  // scratch of carry_out()
   FloodWatch flood_;
+  std::uint64_t stream_strangers_ = 0;
   std::uint64_t gate_key_ = 0;
   unsigned gate_bits_ = 0;  // 0: the kernel takes no filter
   std::uint64_t kept_out_ = 0;  // at the moment the gate went up
@@ -176,6 +204,8 @@ class Worker final : private io::Receiver {
   bool start_done_ = false;                          // under mutex_
   io::Loop* wakeable_ = nullptr;                     // under mutex_; null before the start and after the end
   std::shared_ptr<const turn::Settings> next_;       // under mutex_
+  std::shared_ptr<const ConnectionSettings> next_connections_;  // under mutex_
+  std::vector<Parcel> parcels_;                      // under mutex_
   std::vector<ClientMail> client_mail_;              // under mutex_
   bool stop_ = false;                                // under mutex_
   std::uint64_t reports_wanted_ = 0, reports_made_ = 0;  // under mutex_
