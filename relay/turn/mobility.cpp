@@ -45,7 +45,9 @@ bool Server::Impl::find_by_ticket(Request& request, Actions& out) {
     const bool is_shown = !settings->authentication ||
                           (has_integrity && nonce &&
                            nonces.is_fresh(as_text(*nonce), request.five_tuple.client, request.now.steady, features(), settings->nonce_lifetime));
-    if (request.allocation || !is_shown) return true;  // a 437; or a challenge, and then again
+    // Datagrams of DTLS can be read by the worker alone that made its handshake: such a client gets a 437, and allocates anew.
+    const bool can_go = request.five_tuple.transport != net::Transport::dtls;
+    if (request.allocation || !can_go || !is_shown) return true;  // a 437; or a challenge, and then again
     ++counters.handed_over;
     const Bytes bytes = request.message.bytes();
     out.hand_overs.push_back({request.five_tuple, request.via, read->worker, {const_cast<std::uint8_t*>(bytes.data()), bytes.size()}});

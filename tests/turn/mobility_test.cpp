@@ -498,6 +498,7 @@ TEST_CASE("a ticket of another worker hands the message over, once the client ha
   CHECK(tower.hand_overs[0].five_tuple == lte.five_tuple);
   CHECK(tower.counters().handed_over == 1);
   CHECK(moves(wifi, elsewhere) == 437);  // it has an allocation of its own here
+  CHECK(moves(over(net::Transport::dtls, tower.client("198.51.100.4:7001")), elsewhere) == 437);  // which no other worker could read
   CHECK(moves(lte, ticket) == 0);        // and ours is ours
   CHECK(tower.hand_overs.size() == 1);
 }
