@@ -175,6 +175,7 @@ Relay::Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log
       wake_(std::move(wake)),
       hash_key_(make_hash_key()),
       nonces_(system_random()),
+      tickets_(std::make_shared<turn::TicketMint>(system_random())),
       connections_(connections ? std::move(connections) : std::make_shared<ConnectionSettings>()),
       connection_counts_(std::make_shared<ConnectionCounts>(hash_key_, static_cast<std::size_t>(raise_descriptor_limit() / 2))) {
   if (plan_.workers == 0) plan_.workers = usable_cores();
@@ -293,17 +294,22 @@ bool Relay::start(std::string& why) {
   // Never more than there can be descriptors: the kernel refuses a larger table to io_uring.
   const std::size_t streams = plan_.tcp.size() + plan_.tls.size();
   const std::size_t connections = streams == 0 ? 0 : connections_->total != 0 ? connections_->total : many_connections;
-  options.loop.max_sockets = std::min<std::size_t>(ports * settings_->relay_addresses.size() + plan_.listeners.size() + streams + connections + 16, raise_descriptor_limit());
+  options.loop.max_sockets = std::min<std::size_t>(ports * settings_->relay_addresses.size() + plan_.listeners.size() + streams + connections + plan_.moved_sockets + 16, raise_descriptor_limit());
   by_number_ = std::make_unique<std::atomic<Worker*>[]>(plan_.workers);
   const auto hand_over = [this](unsigned number, Parcel parcel) {
     Worker* const worker = number < plan_.workers ? by_number_[number].load(std::memory_order_acquire) : nullptr;
     if (worker) worker->hand_over(std::move(parcel));
   };
+  const TellWorker tell = [this](unsigned number, ClientMail mail) {
+    Worker* const worker = number < plan_.workers ? by_number_[number].load(std::memory_order_acquire) : nullptr;
+    return worker && worker->tell(std::move(mail));
+  };
+  const std::size_t moved_sockets = (plan_.moved_sockets + plan_.workers - 1) / plan_.workers;
   for (unsigned i = 0; i < plan_.workers; ++i) {
     options.number = i;
     workers_.push_back(std::make_unique<Worker>(options, std::move(listeners[i]),
                                                 WorkerWorld{shared_, settings_, nonces_, hash_key_, log_, wake_, fast_path_.get(), connections_,
-                                                            connection_counts_, hand_over},
+                                                            connection_counts_, hand_over, tickets_, tell, moved_sockets},
                                                 std::move(acceptors[i])));
     Worker::Started started;
     try {
@@ -538,6 +544,11 @@ void Control::print_counters() {
       fields.resize(1, Field("worker", number));
       report->streams.for_each([&](std::string_view name, std::uint64_t value) { fields.emplace_back(name, value); });
       log_.write(Priority::notice, "counters of streams", "", fields);
+    }
+    if (report->moved.sockets_opened + report->moved.passed_on + report->moved.passed_on_lost + report->moved.taken_in != 0) {
+      fields.resize(1, Field("worker", number));
+      report->moved.for_each([&](std::string_view name, std::uint64_t value) { fields.emplace_back(name, value); });
+      log_.write(Priority::notice, "counters of moved clients", "", fields);
     }
     for (std::size_t i = 0; i < report->drops_of_listeners.size(); ++i)
       log_.write(Priority::notice, "counters of listener", "",

@@ -31,6 +31,7 @@ struct RelayPlan {
   std::vector<net::TransportAddress> tcp, tls;   // likewise; `tcp` takes TLS too, where there is a certificate
   int listener_receive_buffer = 8 << 20;
   int relay_receive_buffer = 1 << 20;
+  std::size_t moved_sockets = 64;  // of all workers together: see MovedClients
   std::optional<offload::OffloadSettings> offload;  // nullopt: off; its addresses are filled in at the start
   std::function<std::unique_ptr<offload::Offload>(const offload::OffloadSettings&, std::string&)> start_offload =
       offload::start;
@@ -77,6 +78,7 @@ class Relay {
   std::function<void()> wake_;
   HashKey hash_key_;
   turn::NonceMint nonces_;
+  std::shared_ptr<const turn::TicketMint> tickets_;
   std::unique_ptr<FastPath> fast_path_;  // outlives the buckets of shared_ and what the workers have given
   std::shared_ptr<turn::Shared> shared_;
   std::shared_ptr<const ConnectionSettings> connections_;

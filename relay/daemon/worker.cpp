@@ -28,6 +28,7 @@ constexpr std::uint64_t listener_bit = std::uint64_t{1} << 63;
 constexpr int peers_at_once = 64;  // backlog of a relayed address of TCP
 constexpr nanoseconds longest_turn = 1s;
 constexpr seconds log_window{10};
+constexpr std::size_t most_mail = 1024;  // datagrams that other workers have passed on and nobody has looked at
 
 HashKey random_key(const RandomSource& random) {
   HashKey key;
@@ -113,6 +114,14 @@ void Worker::hand_over(Parcel parcel) {
   wakeable_->wake();
 }
 
+bool Worker::tell(ClientMail mail) {
+  const std::lock_guard lock(mutex_);
+  if (!wakeable_ || (mail.kind == ClientMail::Kind::datagram && client_mail_.size() >= most_mail)) return false;
+  client_mail_.push_back(std::move(mail));
+  if (!mail_.exchange(true, std::memory_order_release)) wakeable_->wake();
+  return true;
+}
+
 std::optional<WorkerReport> Worker::report(milliseconds patience) {
   std::unique_lock lock(mutex_);
   if (!wakeable_) return std::nullopt;
@@ -155,12 +164,14 @@ bool Worker::start_on_this_thread(Started& started) {
                                            world_.shortcuts);
   turn::Place place;
   place.worker = options_.number;
+  place.tickets = world_.tickets;
   for (std::size_t i = 0; i < listeners_.size(); ++i) place.listeners.push_back({listeners_[i].address, net::Transport::udp, listener_ids_[i]});
   for (const Listener& acceptor : acceptors_) place.listeners.push_back({acceptor.address, acceptor.transport, turn::no_socket});
   server_->set_place(std::move(place));
   if (!world_.connections) world_.connections = std::make_shared<ConnectionSettings>();
   if (!world_.connection_counts) world_.connection_counts = std::make_shared<ConnectionCounts>(world_.hash_key);
   StreamClients::Above& self = *this;
+  moved_ = std::make_unique<MovedClients>(*loop_, options_.number, world_.tell_worker, random_key(random), world_.moved_sockets);
   streams_ = std::make_unique<StreamClients>(*loop_, self, world_.log, random_key(random), world_.connection_counts, world_.connections, world_.settings);
   PeerStreams::Above& itself = *this;
   peers_ = std::make_unique<PeerStreams>(*loop_, *streams_, itself);
@@ -232,6 +243,7 @@ void Worker::obey() {
     next = std::exchange(next_, nullptr);
     next_connections = std::exchange(next_connections_, nullptr);
     parcels.swap(parcels_);
+    mail_at_hand_[arena_].swap(client_mail_);
     wanted = reports_wanted_;
     asked = reports_made_ != wanted;
   }
@@ -244,11 +256,12 @@ void Worker::obey() {
     carry_out(out);
   }
   for (Parcel& parcel : parcels) take_in(std::move(parcel));
+  for (ClientMail& mail : mail_at_hand_[arena_]) take_in(mail);
   if (!asked) return;
   server_->count_shortcuts(this_turn().steady);
   // Made here rather than read by the other thread, so that the counters stay plain integers.
   loop_->count_kernel_drops();
-  WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept(), flood_.is_up(), {}, streams_->counters()};
+  WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept(), flood_.is_up(), {}, streams_->counters(), moved_->counters()};
   for (const io::SocketId id : listener_ids_) report.drops_of_listeners.push_back(loop_->kernel_drops(id));
   {
     const std::lock_guard lock(mutex_);
@@ -318,6 +331,7 @@ void Worker::set_gate(bool up) {
       if (up) {
         io::Gate gate(family, gate_key_, gate_bits_);
         server_->for_each_client([&](const net::FiveTuple& five_tuple) { gate.know(five_tuple.client); });
+        moved_->for_each_passed_on([&](const net::FiveTuple& five_tuple) { gate.know(five_tuple.client); });
         for (const auto& ip : flood_.suspects()) gate.suspect(ip);
         program = gate.program(flood_.share());
       }
@@ -370,6 +384,7 @@ void Worker::end(State state) {
   world_.ended();
   peers_.reset();
   streams_.reset();
+  moved_.reset();
   loop_.reset();  // on the thread that made it; with many sockets this takes longer than anybody should wait for the news
   server_.reset();
 }
@@ -391,6 +406,7 @@ void Worker::begin_arena() {
   for (std::size_t i = 0; i <= arena.in_use; ++i) arena.actions[i]->clear();
   arena.in_use = 0;
   if (streams_) streams_->begin_turn();
+  mail_at_hand_[arena_].clear();
 }
 
 turn::Actions& Worker::actions(std::size_t datagrams) {
@@ -410,15 +426,35 @@ void Worker::on_datagram(const io::Datagram& datagram) {
   turn::Actions& out = actions(datagram.segment == 0 ? 1 : 1 + datagram.bytes.size() / datagram.segment);
   const turn::Train train{datagram.bytes, datagram.segment};
   if (datagram.cookie & listener_bit) {
-    const net::FiveTuple five_tuple{datagram.from, listeners_[datagram.cookie & ~listener_bit].address, net::Transport::udp};
+    // By the listener's own name: a socket of a client that has moved (moved_clients.h) goes with that client.
+    const std::size_t listener = datagram.cookie & ~listener_bit;
+    const net::FiveTuple five_tuple{datagram.from, listeners_[listener].address, net::Transport::udp};
+    if (moved_->pass_on(five_tuple, train)) return;
     const bool look = flood_.listening() || datagram.segment != 0;
     const std::uint64_t strangers = look ? server_->counters().strangers() : 0;
-    server_->from_client(five_tuple, datagram.socket, train, this_turn(), out);
+    server_->from_client(five_tuple, listener_ids_[listener], train, this_turn(), out);
     if (look) note_strangers(datagram.from.ip, server_->counters().strangers() - strangers);
   } else {
     server_->from_peer(turn::RelayId::from_u64(datagram.cookie), datagram.from, train, this_turn(), out);
   }
   carry_out(out);
+}
+
+std::optional<std::size_t> Worker::listener_at(const net::TransportAddress& address) const {
+  const auto found = std::find_if(listeners_.begin(), listeners_.end(), [&](const Listener& l) { return l.address == address; });
+  return found == listeners_.end() ? std::nullopt : std::optional(static_cast<std::size_t>(found - listeners_.begin()));
+}
+
+void Worker::take_in(ClientMail& mail) {
+  const auto listener = listener_at(mail.five_tuple.server);
+  if (!listener) return;
+  if (mail.kind != ClientMail::Kind::datagram) return moved_->take_notice(mail);
+  const turn::Train train{mail.datagram(), mail.segment};
+  turn::Actions& out = actions(train.segment == 0 ? 1 : 1 + train.bytes.size() / train.segment);
+  moved_->begin(mail);
+  server_->from_client(mail.five_tuple, listener_ids_[*listener], train, this_turn(), out);
+  carry_out(out);
+  moved_->done();
 }
 
 void Worker::on_socket_error(const io::SocketError& error) {
@@ -514,21 +550,13 @@ bool Worker::charge_joined(turn::ConnectionId connection, std::size_t to_peer, s
 
 /// What another worker has given up: see hand_over.h.
 void Worker::take_in(Parcel parcel) {
-  if (parcel.connection) return streams_->receive(std::move(parcel));
-  if (parcel.five_tuple.transport != net::Transport::udp) return;
-  const auto listener = std::find_if(listeners_.begin(), listeners_.end(), [&](const Listener& l) { return l.address == parcel.five_tuple.server; });
-  if (listener == listeners_.end()) return;
-  // As if it had been received: with room round it, and alive until the end of the next turn.
-  const MutableBytes room = streams_->keep_message(parcel.message);
-  turn::Actions& out = actions();
-  server_->from_client(parcel.five_tuple, listener_ids_[static_cast<std::size_t>(listener - listeners_.begin())], {room, 0}, this_turn(), out);
-  carry_out(out);
+  if (parcel.connection) streams_->receive(std::move(parcel));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What the server asks for.
 
-/// Sends, closes, events, then opens, whose outcome makes new actions: until nothing is left. The lists are emptied one by one and not
+/// Sends, hand-overs, closes, events, then opens, whose outcome makes new actions: until nothing is left. The lists are emptied one by one and not
 /// by Actions::clear(), since the bytes of what was sent must stay.
 void Worker::carry_out(turn::Actions& out) {
   for (;;) {
@@ -540,20 +568,17 @@ void Worker::carry_out(turn::Actions& out) {
     for (const auto client : out.hang_ups) streams_->hang_up(client);
     out.hang_ups.clear();
     for (const auto& order : out.hand_overs) {
-      if (net::is_stream(order.five_tuple.transport)) {
-        streams_->hand_over(order.via, order.worker, order.message);
-        continue;
-      }
-      Parcel parcel;
-      parcel.five_tuple = order.five_tuple;
-      parcel.message.assign(order.message.begin(), order.message.end());
-      hand_over(order.worker, std::move(parcel));
+      if (net::is_stream(order.five_tuple.transport)) streams_->hand_over(order.via, order.worker, order.message);
+      else moved_->hand_over(order);
     }
     out.hand_overs.clear();
     for (const auto& join : out.joins) peers_->join(join);
     out.joins.clear();
     for (const auto& close : out.peer_closes) peers_->close(close.connection);
     out.peer_closes.clear();
+    for (const auto& carry : out.carries)
+      if (const auto listener = listener_at(carry.five_tuple.server)) moved_->carried(carry, listener_bit | *listener);
+    out.carries.clear();
     for (const auto socket : out.closes) loop_->remove(socket);
     out.closes.clear();
     for (const auto& event : out.events) note(event);
@@ -613,6 +638,12 @@ void Worker::note(const Event& event) {
                  {"bytes_to_peer", event.bytes_to_peer}, {"packets_to_peer", event.packets_to_peer},
                  {"bytes_to_client", event.bytes_to_client}, {"packets_to_client", event.packets_to_client},
                  Field::if_any("suppressed", suppressed)});
+      return;
+    case Event::Kind::allocation_moved:
+      if (!log.wants(Priority::info) || !lives_.admit({}, now, suppressed)) return;
+      log.write(Priority::info, "allocation moved", "",
+                {{"user", event.user}, {"client", client}, {"was", event.moved_from.text()}, {"relayed", relayed_text(event)},
+                 {"listener", event.five_tuple.server.text()}, Field::if_any("suppressed", suppressed)});
       return;
     case Event::Kind::peer_refused: {
       const std::string peer = event.peer.port == 0 ? event.peer.ip.text() : event.peer.text();

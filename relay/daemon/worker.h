@@ -21,6 +21,7 @@
 #include "flood.h"
 #include "hand_over.h"
 #include "peer_streams.h"
+#include "moved_clients.h"
 #include "radiotower/io/loop.h"
 #include "radiotower/io/socket.h"
 #include "radiotower/service/log.h"
@@ -58,6 +59,9 @@ struct WorkerWorld {
   std::shared_ptr<ConnectionCounts> connection_counts = nullptr;    // null: the worker's own
   /// Gives a client to the worker of that number. Thread-safe.
   std::function<void(unsigned worker, Parcel parcel)> hand_over = nullptr;
+  std::shared_ptr<const turn::TicketMint> tickets = nullptr;  // null: the worker's own
+  TellWorker tell_worker = nullptr;
+  std::size_t moved_sockets = 0;  // see MovedClients
 };
 
 struct WorkerReport {
@@ -70,6 +74,7 @@ struct WorkerReport {
   bool gate_is_up = false;
   std::vector<std::uint64_t> drops_of_listeners;  // by the kernel, in the order of the listeners
   StreamCounters streams;
+  MovedCounters moved;
 };
 
 class Worker final : private io::Receiver, private StreamClients::Above, private PeerStreams::Above {
@@ -97,8 +102,11 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   /// The counters as they stand between two turns; nullopt when the worker does not answer within `patience`.
   std::optional<WorkerReport> report(milliseconds patience);
 
-  /// From another worker's thread: a client that is to be served here from now on.
+  // From another worker's thread.
+  /// A client over TCP or TLS that is to be served here from now on.
   void hand_over(Parcel parcel);
+  /// Of clients over UDP: see TellWorker.
+  bool tell(ClientMail mail);
 
   /// Grows with every turn, and a turn takes no longer than a second.
   std::uint64_t heartbeat() const { return heartbeat_.load(std::memory_order_relaxed); }
@@ -157,6 +165,8 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   void carry_out(FloodWatch::Change change);
   void set_gate(bool up);
   void take_in(Parcel parcel);
+  void take_in(ClientMail& mail);
+  std::optional<std::size_t> listener_at(const net::TransportAddress& address) const;
   void read_clock();
   turn::Actions& actions(std::size_t datagrams = 1);  // with room for an answer to each
   void begin_arena();
@@ -174,6 +184,8 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   std::unique_ptr<turn::Server> server_;
   std::unique_ptr<StreamClients> streams_;
   std::unique_ptr<PeerStreams> peers_;
+  std::unique_ptr<MovedClients> moved_;
+  std::array<std::vector<ClientMail>, 2> mail_at_hand_;  // lives as long as an arena
   Now now_;
   bool stale_ = true;
   bool finished_ = false;  // what arrives is not looked at any more
@@ -208,6 +220,7 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   std::shared_ptr<const turn::Settings> next_;       // under mutex_
   std::shared_ptr<const ConnectionSettings> next_connections_;  // under mutex_
   std::vector<Parcel> parcels_;                      // under mutex_
+  std::vector<ClientMail> client_mail_;              // under mutex_
   bool stop_ = false;                                // under mutex_
   std::uint64_t reports_wanted_ = 0, reports_made_ = 0;  // under mutex_
   WorkerReport report_;                              // under mutex_

@@ -41,6 +41,7 @@ void Actions::clear() {
   joins.clear();
   peer_closes.clear();
   hand_overs.clear();
+  carries.clear();
   events.clear();
   used_ = 0;
 }

@@ -13,12 +13,6 @@ namespace {
 
 constexpr std::uint8_t max_port_attempts = 64;  // ports that other programs hold are skipped, but not for ever
 
-// RFC 8656, 21.4: Teredo (2001::/32) and 6to4 (2002::/16) clients MUST NOT be accepted.
-bool is_tunnel(const net::IpAddress& ip) {
-  return !ip.is_v4() && ((ip.bytes[0] == 0x20 && ip.bytes[1] == 0x02) ||
-                         (ip.bytes[0] == 0x20 && ip.bytes[1] == 0x01 && ip.bytes[2] == 0 && ip.bytes[3] == 0));
-}
-
 /// What an Allocate asks for, once its form is known to be right.
 struct Wish {
   bool ipv4 = false;
@@ -85,13 +79,19 @@ std::optional<ErrorCode> read_wish(const stun::Message& m, const Settings& setti
 
 }  // namespace
 
+/// RFC 8656, 21.4: Teredo (2001::/32) and 6to4 (2002::/16) clients MUST NOT be accepted.
+bool Server::Impl::is_tunnel(const net::IpAddress& ip) {
+  return !ip.is_v4() && ((ip.bytes[0] == 0x20 && ip.bytes[1] == 0x02) ||
+                         (ip.bytes[0] == 0x20 && ip.bytes[1] == 0x01 && ip.bytes[2] == 0 && ip.bytes[3] == 0));
+}
+
 void Server::Impl::allocate(Request& request, Actions& out) {
   const stun::Message& m = request.message;
 
   // Step 2: the 5-tuple is in use -> 437, but a retransmission gets its first answer again (RFC 8489, 6.3.1).
   if (request.allocation) {
     Allocation& held = *request.allocation;
-    if (held.reply.transaction_id != m.transaction_id() || held.username != request.username)
+    if (held.reply.transaction_id != m.transaction_id() || held.username != request.username || !(held.five_tuple == request.five_tuple))
       return refuse(request, ErrorCode::allocation_mismatch, out);
     if (!held.opening()) answer_allocate(held, out);
     return;
@@ -184,6 +184,7 @@ void Server::Impl::allocate(Request& request, Actions& out) {
   allocation.reply.lifetime = wish.lifetime;
   allocation.reply.want = wish.want;
   allocation.reply.address_error = address_error;
+  if (m.has(Attribute::mobility_ticket)) give_ticket(allocation);
   if (v4) open_relay(allocation, index, Family::ipv4, *v4, request.now, out);
   if (v6) open_relay(allocation, index, Family::ipv6, *v6, request.now, out);
 }
@@ -266,6 +267,7 @@ void Server::Impl::answer_allocate(Allocation& allocation, Actions& out) {
         if (relay.state == Relay::State::open) writer.add(Attribute::reservation_token, Bytes(relay.port.token));
     }
     writer.add_xor_address(Attribute::xor_mapped_address, allocation.five_tuple.client);
+    if (allocation.mobility) writer.add(Attribute::mobility_ticket, ticket_of(allocation).text());
     if (reply.address_error != 0) {
       const Family missing = allocation.relay(Family::ipv4).state == Relay::State::open ? Family::ipv6 : Family::ipv4;
       writer.add(Attribute::address_error_code, Bytes(stun::address_error_value(missing, static_cast<ErrorCode>(reply.address_error))));

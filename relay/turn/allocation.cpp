@@ -14,7 +14,7 @@ Time Allocation::earliest_end() const {
 
 std::size_t Allocation::bytes() const {
   const auto given = std::count_if(channels.begin(), channels.end(), [](const auto& c) { return c.given != nullptr; });
-  return sizeof *this + username.capacity() + permissions.capacity() * sizeof(Permission) +
+  return sizeof *this + (mobility ? sizeof *mobility : 0) + username.capacity() + permissions.capacity() * sizeof(Permission) +
          channels.capacity() * sizeof(Channel) + connections.capacity() * sizeof(PeerConnection) + static_cast<std::size_t>(given) * sizeof(Given);
 }
 
@@ -35,7 +35,7 @@ std::size_t AllocationTable::find_place(const net::FiveTuple& t, std::uint32_t h
   const std::size_t mask = index_.size() - 1;
   std::size_t i = h & mask;
   for (; index_[i].index != empty; i = (i + 1) & mask)
-    if (index_[i].hash == h && slots_[index_[i].index].allocation->five_tuple == t) break;
+    if (index_[i].hash == h && slots_[index_[i].index].allocation->is_at(t)) break;
   return i;
 }
 
@@ -47,10 +47,6 @@ Allocation* AllocationTable::find(const net::FiveTuple& five_tuple) {
 Allocation* AllocationTable::find(std::uint32_t index, std::uint32_t generation) {
   if (index >= slots_.size() || slots_[index].generation != generation) return nullptr;
   return slots_[index].allocation.get();
-}
-
-std::uint32_t AllocationTable::index_of(const Allocation& allocation) {
-  return index_[find_place(allocation.five_tuple, hash(allocation.five_tuple))].index;
 }
 
 void AllocationTable::grow() {
@@ -66,7 +62,6 @@ void AllocationTable::grow() {
 }
 
 Allocation& AllocationTable::insert(const net::FiveTuple& five_tuple, std::uint32_t& index) {
-  if ((size_ + 1) * 2 > index_.size()) grow();
   if (free_.empty()) {
     index = static_cast<std::uint32_t>(slots_.size());
     slots_.emplace_back();
@@ -77,22 +72,28 @@ Allocation& AllocationTable::insert(const net::FiveTuple& five_tuple, std::uint3
   Slot& slot = slots_[index];
   slot.allocation = std::make_unique<Allocation>();
   slot.allocation->five_tuple = five_tuple;
+  slot.allocation->index = index;
   slot.allocation->generation = slot.generation;
-  const std::uint32_t h = hash(five_tuple);
-  const std::size_t mask = index_.size() - 1;
-  std::size_t i = h & mask;
-  while (index_[i].index != empty) i = (i + 1) & mask;
-  index_[i] = {h, index};
+  link(five_tuple, index);
   ++size_;
   return *slot.allocation;
 }
 
-void AllocationTable::erase(std::uint32_t index) {
-  Slot& slot = slots_[index];
-  assert(slot.allocation);
+void AllocationTable::link(const net::FiveTuple& t, std::uint32_t index) {
+  if ((links_ + 1) * 2 > index_.size()) grow();
+  const std::uint32_t h = hash(t);
   const std::size_t mask = index_.size() - 1;
-  std::size_t hole = find_place(slot.allocation->five_tuple, hash(slot.allocation->five_tuple));
-  assert(index_[hole].index == index);
+  std::size_t i = h & mask;
+  while (index_[i].index != empty) i = (i + 1) & mask;
+  index_[i] = {h, index};
+  ++links_;
+}
+
+/// Called while the allocation still says that it is at `t`.
+void AllocationTable::unlink(const net::FiveTuple& t) {
+  const std::size_t mask = index_.size() - 1;
+  std::size_t hole = find_place(t, hash(t));
+  assert(index_[hole].index != empty);
   // Close the gap instead of leaving a tombstone: probe lengths then depend on what is stored, not on what was.
   for (std::size_t i = (hole + 1) & mask; index_[i].index != empty; i = (i + 1) & mask) {
     const std::size_t home = index_[i].hash & mask;
@@ -102,6 +103,44 @@ void AllocationTable::erase(std::uint32_t index) {
     }
   }
   index_[hole] = {};
+  --links_;
+}
+
+void AllocationTable::begin_move(Allocation& allocation, const net::FiveTuple& next, SocketHandle socket) {
+  assert(!allocation.is_moving && !allocation.is_at(next));
+  link(next, allocation.index);
+  allocation.mobility->next = next;
+  allocation.mobility->next_socket = socket;
+  allocation.is_moving = true;
+}
+
+void AllocationTable::complete_move(Allocation& allocation) {
+  assert(allocation.is_moving);
+  if (allocation.has_client) unlink(allocation.five_tuple);
+  allocation.five_tuple = allocation.mobility->next;
+  allocation.client_socket = allocation.mobility->next_socket;
+  allocation.has_client = true;
+  allocation.is_moving = false;
+}
+
+void AllocationTable::abandon_move(Allocation& allocation) {
+  assert(allocation.is_moving);
+  unlink(allocation.mobility->next);
+  allocation.is_moving = false;
+}
+
+void AllocationTable::lose_client(Allocation& allocation) {
+  assert(allocation.has_client && !allocation.is_moving);
+  unlink(allocation.five_tuple);
+  allocation.has_client = false;
+  allocation.client_socket = no_socket;
+}
+
+void AllocationTable::erase(std::uint32_t index) {
+  Slot& slot = slots_[index];
+  assert(slot.allocation);
+  if (slot.allocation->is_moving) abandon_move(*slot.allocation);
+  if (slot.allocation->has_client) unlink(slot.allocation->five_tuple);
   slot.allocation.reset();
   slot.generation = (slot.generation + 1) & 0x7FFFFFFF;  // RelayId has 31 bits for it
   free_.push_back(index);

@@ -82,11 +82,27 @@ struct AllocateReply {
   std::uint16_t address_error = 0;  // ADDRESS-ERROR-CODE of the IPv6 half of a dual allocation; 0: none
 };
 
+/// What an allocation with a ticket remembers (RFC 8016). `next` is where its client has announced itself, and has sent nothing yet.
+struct Mobility {
+  std::uint32_t serial = 0;    // of the ticket that is out
+  std::uint32_t replaced = 0;  // of the one before it, good for a retransmission of the Refresh that replaced it (3.2.2); 0: there was none
+  stun::TransactionId transaction_id{};  // of that Refresh ...
+  net::FiveTuple came_from;              // ... where it came from ...
+  std::uint32_t lifetime = 0;            // ... and what it was granted
+  net::FiveTuple next;
+  SocketHandle next_socket = no_socket;
+  bool is_carried = false;  // `five_tuple` is one that the allocation has moved to
+};
+
 struct Allocation {
-  net::FiveTuple five_tuple;
+  net::FiveTuple five_tuple;  // where the client is; without a client (see has_client), where it was last
   SocketHandle client_socket = no_socket;
   net::Transport transport = net::Transport::udp;  // of the relayed addresses: udp or tcp
+  bool has_client = true;   // false: its connection is gone, and a ticket may bring it back (RFC 8016)
+  bool is_moving = false;   // found under mobility->next too
+  std::uint32_t index = 0;
   std::uint32_t generation = 0;
+  std::unique_ptr<Mobility> mobility;  // null: nobody asked for a ticket
   std::uint32_t quota = 0;  // how many of the user's allocations this one counts for
   std::string username;
   std::shared_ptr<Account> account;
@@ -112,6 +128,7 @@ struct Allocation {
   }
   bool any_open() const { return relays[0].state == Relay::State::open || relays[1].state == Relay::State::open; }
   Time earliest_end() const;
+  bool is_at(const net::FiveTuple& t) const { return (has_client && five_tuple == t) || (is_moving && mobility->next == t); }
 
   Permission* find_permission(const net::IpAddress& ip) {
     for (auto& p : permissions)
@@ -155,7 +172,13 @@ class AllocationTable {
   Allocation& insert(const net::FiveTuple& five_tuple, std::uint32_t& index);
   void erase(std::uint32_t index);
 
-  std::uint32_t index_of(const Allocation& allocation);
+  /// While a client moves, its allocation is found under two 5-tuples (RFC 8016, 3.2.2). `next` must not be there yet.
+  void begin_move(Allocation& allocation, const net::FiveTuple& next, SocketHandle socket);
+  void complete_move(Allocation& allocation);  // `next` is where the client is, the one before is gone
+  void abandon_move(Allocation& allocation);   // `next` is gone
+  void lose_client(Allocation& allocation);    // found by RelayId and ticket alone from here on
+
+  std::uint32_t index_of(const Allocation& allocation) const { return allocation.index; }
   std::size_t size() const { return size_; }
   std::size_t bytes() const;
   template <typename Visit>
@@ -177,6 +200,8 @@ class AllocationTable {
 
   std::uint32_t hash(const net::FiveTuple& t) const;
   std::size_t find_place(const net::FiveTuple& t, std::uint32_t h) const;
+  void link(const net::FiveTuple& t, std::uint32_t index);
+  void unlink(const net::FiveTuple& t);
   void grow();
 
   HashKey key_;
@@ -184,6 +209,7 @@ class AllocationTable {
   std::vector<std::uint32_t> free_;
   std::vector<Place> index_;  // open addressing, linear, at most half full
   std::size_t size_ = 0;
+  std::size_t links_ = 0;  // places in use: one for each 5-tuple of an allocation
 };
 
 }  // namespace radiotower::turn

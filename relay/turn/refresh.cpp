@@ -1,4 +1,4 @@
-// Refresh (RFC 8656, 8.2).
+// Refresh (RFC 8656, 8.2; with a ticket RFC 8016, 3.2.2).
 #include <algorithm>
 
 #include "server_impl.h"
@@ -32,9 +32,14 @@ void Server::Impl::refresh(Request& request, Actions& out) {
     lifetime = *asked == 0 ? 0 : std::max(lifetime, std::min(*asked, most));
   }
 
-  stun::Writer writer(out.reply_space(), stun::Class::success, stun::Method::refresh, m.transaction_id());
-  writer.add_u32(Attribute::lifetime, lifetime);
-  finish_success(request, writer, out);
+  if (request.ticket != Request::Ticket::none && (lifetime != 0 || !(ipv4 && ipv6))) {  // what ends needs no new ticket
+    begin_move(request, lifetime, out);
+    answer_moved(request, lifetime, out);
+  } else {
+    stun::Writer writer(out.reply_space(), stun::Class::success, stun::Method::refresh, m.transaction_id());
+    writer.add_u32(Attribute::lifetime, lifetime);
+    finish_success(request, writer, out);
+  }
 
   const std::uint32_t index = table.index_of(allocation);
   for (const Family family : {Family::ipv4, Family::ipv6}) {

@@ -64,7 +64,7 @@ void Server::Impl::train_from_client(const net::FiveTuple& five_tuple, SocketHan
       from_client(five_tuple, via, first, now, out);
       is_known = false;  // a request may have made or ended the allocation
     } else {
-      if (!std::exchange(is_known, true)) allocation = table.find(five_tuple);
+      if (!std::exchange(is_known, true)) allocation = find_sender(five_tuple, now, out);
       channel_data(allocation, train.bytes.subspan(at, end - at), train.segment, now, out);
     }
     at = end;
@@ -218,6 +218,10 @@ void Server::Impl::from_peer(RelayId id, const net::TransportAddress& source, Tr
     counters.dropped_peer_forbidden += packets;
     return;
   }
+  if (!allocation->has_client) {
+    counters.dropped_no_client += packets;
+    return;
+  }
   if (!charge(*allocation, packets, train.bytes.size(), now.steady)) return;
   allocation->packets_to_client += packets;
   allocation->bytes_to_client += train.bytes.size();
@@ -297,7 +301,8 @@ void Server::Impl::icmp_from_peer(RelayId id, const net::TransportAddress& desti
   net::TransportAddress peer = destination;
   if (shared->maps_addresses()) peer = shared->outside(destination);
   // Who sent the ICMP message does not matter; whom the datagram was for must have a permission.
-  const bool permitted = allocation && allocation->relay(id.family).state == Relay::State::open && allocation->permits(peer.ip, now.steady);
+  const bool permitted = allocation && allocation->has_client && allocation->relay(id.family).state == Relay::State::open &&
+                         allocation->permits(peer.ip, now.steady);
   if (!relayed_type || !permitted || !charge(*allocation, 1, 0, now.steady)) {
     ++counters.icmp_ignored;
     return;

@@ -63,7 +63,7 @@ bool Server::Impl::is_impossible_source(const net::TransportAddress& client) con
 
 void Server::Impl::from_client(const net::FiveTuple& five_tuple, SocketHandle via, MutableBytes datagram, Now now, Actions& out) {
   switch (datagram.empty() ? stun::FirstByte::other : classify(datagram[0])) {  // RFC 7983; RFC 8656, 12, table 3
-    case stun::FirstByte::channel_data: return channel_data(table.find(five_tuple), datagram, 0, now, out);
+    case stun::FirstByte::channel_data: return channel_data(find_sender(five_tuple, now, out), datagram, 0, now, out);
     case stun::FirstByte::stun: return on_stun(five_tuple, via, datagram, now, out);
     case stun::FirstByte::other: ++counters.dropped_not_ours; return;
   }
@@ -87,7 +87,7 @@ void Server::Impl::on_stun(const net::FiveTuple& five_tuple, SocketHandle via, M
       return on_request(request, out);
     }
     case Class::indication:
-      if (message->method() == Method::send) return send_indication(*message, table.find(five_tuple), datagram, now, out);
+      if (message->method() == Method::send) return send_indication(*message, find_sender(five_tuple, now, out), datagram, now, out);
       if (message->method() == Method::binding) return;  // a keep-alive (RFC 8489, 6.3.2)
       break;
     case Class::success:
@@ -123,6 +123,7 @@ void Server::Impl::on_request(Request& request, Actions& out) {
   if (refuse_unknown(request, out)) return;
 
   if (method == Method::allocate) return allocate(request, out);
+  if (request.ticket != Request::Ticket::none && !may_move(request, out)) return;
   if (method == Method::connection_bind) return connection_bind(request, out);
 
   // RFC 8656, 5: every other request needs an allocation, and its user. One that is still being opened is not there yet.
@@ -184,6 +185,8 @@ void Server::Impl::end(std::uint32_t index, EndReason reason, Now now, Actions& 
   e.duration = std::chrono::duration_cast<seconds>(now.steady - found->made_at);
   for (auto& relay : found->relays)
     if (relay.state == Relay::State::open) close_relay(*found, relay, now, out);
+  abandon_move(*found, out);
+  drop_carried(*found, out);
   // What is left of the quota belongs to a reservation that nobody has claimed: it goes back when that runs out.
   table.erase(index);
   ++counters.allocations_ended;
@@ -193,11 +196,6 @@ void Server::Impl::end(std::uint32_t index, EndReason reason, Now now, Actions& 
 bool Server::Impl::is_stun_only(const net::TransportAddress& listener) const {
   const auto& only = settings->stun_only;
   return std::find(only.begin(), only.end(), listener) != only.end();
-}
-
-/// L32: all that the connection carried is given back at once.
-void Server::Impl::client_gone(const net::FiveTuple& five_tuple, Now now, Actions& out) {
-  if (Allocation* allocation = table.find(five_tuple)) end(table.index_of(*allocation), EndReason::connection_closed, now, out);
 }
 
 bool Server::Impl::is_denied(const net::IpAddress& client) const {
@@ -257,6 +255,7 @@ void Server::apply(std::shared_ptr<const Settings> settings, Now now, Actions& o
   // nothing left: refreshes would keep its allocation for as long as it likes.
   std::vector<std::uint32_t> denied;
   impl_->table.for_each([&](std::uint32_t index, Allocation& allocation) {
+    if (allocation.is_moving && impl_->is_denied(allocation.mobility->next.client.ip)) impl_->abandon_move(allocation, out);
     if (impl_->is_denied(allocation.five_tuple.client.ip)) return denied.push_back(index);
     const net::PeerPolicy& peers = *impl_->settings->peers;
     for (auto& permission : allocation.permissions)
@@ -283,7 +282,10 @@ void Server::end_all(EndReason reason, Now now, Actions& out) {
 
 void Server::count_shortcuts(Time now) { impl_->count_shortcuts(now); }
 void Server::for_each_client(const std::function<void(const net::FiveTuple&)>& visit) const {
-  impl_->table.for_each([&](std::uint32_t, Allocation& allocation) { visit(allocation.five_tuple); });
+  impl_->table.for_each([&](std::uint32_t, Allocation& allocation) { 
+    if (allocation.has_client) visit(allocation.five_tuple);
+    if (allocation.is_moving) visit(allocation.mobility->next);
+  });
 }
 
 bool Server::has_allocation(const net::FiveTuple& five_tuple) const { return impl_->table.find(five_tuple) != nullptr; }

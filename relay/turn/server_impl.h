@@ -29,7 +29,10 @@ struct Request {
   const net::FiveTuple& five_tuple;
   SocketHandle via;
   Now now;
-  Allocation* allocation;  // of this 5-tuple, or nullptr
+  Allocation* allocation;  // of this 5-tuple, or the one that a ticket names, or nullptr
+  enum class Ticket : std::uint8_t { none, unknown, replaced, current };  // of a Refresh (RFC 8016, 3.2.2)
+  Ticket ticket = Ticket::none;
+  Allocation* held_already = nullptr;  // of this 5-tuple, when a ticket names another
 
   bool authenticated = false;
   bool sha256 = false;  // checked by, and so answered with, MESSAGE-INTEGRITY-SHA256 (RFC 8489, 9.2.4)
@@ -54,6 +57,7 @@ struct Server::Impl {
   }
   bool is_impossible_source(const net::TransportAddress& client) const;
   bool is_denied(const net::IpAddress& client) const;  // by the settings
+  static bool is_tunnel(const net::IpAddress& client);
   bool is_stun_only(const net::TransportAddress& listener) const;
   void client_gone(const net::FiveTuple& five_tuple, Now now, Actions& out);
   void adopt(std::shared_ptr<const Settings> settings);
@@ -125,6 +129,17 @@ struct Server::Impl {
   // mobility.cpp: RFC 8016
   /// A Refresh with MOBILITY-TICKET is about the allocation that the ticket names. False: it has been answered, dropped or handed over.
   bool find_by_ticket(Request& request, Actions& out);
+  bool may_move(const Request& request, Actions& out);
+  void answer_moved(const Request& request, std::uint32_t lifetime, Actions& out);
+  void begin_move(const Request& request, std::uint32_t lifetime, Actions& out);
+  void abandon_move(Allocation& allocation, Actions& out);
+  void complete_move(Allocation& allocation, Now now, Actions& out);
+  void drop_carried(Allocation& allocation, Actions& out);
+  Allocation* find_sender(const net::FiveTuple& five_tuple, Now now, Actions& out);
+  void give_ticket(Allocation& allocation);
+  Ticket ticket_of(const Allocation& allocation);
+  const TicketMint& tickets();
+  std::uint32_t next_serial();
 
   // relay_data.cpp
   void channel_data(Allocation* allocation, MutableBytes datagram, std::uint16_t stride, Now now, Actions& out);
@@ -171,6 +186,7 @@ struct Server::Impl {
   Shortcuts* const shortcuts;
   Place place;
   std::vector<Alternates> alternates;  // of the listeners in `place`; empty: there are no two addresses
+  std::uint32_t last_serial = 0;  // of a ticket
   std::size_t shortcuts_given = 0;  // channels that have one now
   std::vector<std::uint8_t> password_algorithms;  // value of PASSWORD-ALGORITHMS, made once a reload
   Counters counters;

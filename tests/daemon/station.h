@@ -99,6 +99,20 @@ class Client {
   int permits(const net::TransportAddress& peer) {
     return asks(Method::create_permission, [&](stun::Writer& w) { w.add_xor_address(Attribute::xor_peer_address, peer); });
   }
+  /// With an empty ticket asks for one; see ticket().
+  int allocates_mobile() {
+    const std::array<std::uint8_t, 4> protocol{17, 0, 0, 0};
+    const int code = asks(Method::allocate, [&](stun::Writer& w) { w.add(Attribute::requested_transport, Bytes(protocol)).add(Attribute::mobility_ticket, Bytes()); });
+    if (code == 0) relayed = stun::read_xor_address(*answer()->find(Attribute::xor_relayed_address), answer()->transaction_id())->address;
+    return code;
+  }
+  int moves(const std::string& ticket) {
+    return asks(Method::refresh, [&](stun::Writer& w) { w.add(Attribute::mobility_ticket, std::string_view(ticket)); });
+  }
+  std::string ticket() const {
+    const auto value = answer()->find(Attribute::mobility_ticket);
+    return value ? std::string(as_text(*value)) : "";
+  }
   int ends() {
     return asks(Method::refresh, [&](stun::Writer& w) { w.add_u32(Attribute::lifetime, 0); });
   }
@@ -158,6 +172,7 @@ struct SettingsWishes {
   std::vector<std::string> allow = {"127.0.0.3 unsafe"};
   std::uint16_t first_port = 40000, last_port = 44999;
   std::optional<std::uint64_t> bytes_per_second = {};  // of alice
+  bool mobility = false;
 };
 
 inline std::shared_ptr<const turn::Settings> make_settings(const net::TransportAddress& listener, const SettingsWishes& wishes = {}) {
@@ -168,6 +183,7 @@ inline std::shared_ptr<const turn::Settings> make_settings(const net::TransportA
   settings->last_port = wishes.last_port;
   settings->limits.binding_answers_per_second = 0;
   settings->listeners = {listener};
+  settings->mobility = wishes.mobility;
   net::PeerPolicySettings peers;
   std::string why;
   for (const auto& text : wishes.allow) {

@@ -222,6 +222,7 @@ std::shared_ptr<const turn::Settings> Tower::make_settings() {
   settings->draining = options.draining;
   settings->tcp_relay = options.tcp_relay;
   settings->authentication = options.authentication;
+  settings->mobility = options.mobility;
   if (options.alternate_server) settings->alternate_server = at(*options.alternate_server);
   settings->listeners = {at("198.18.0.1:3478"), at("[2001:db8:1::1]:3478")};
   std::string why;
@@ -334,6 +335,8 @@ void Tower::carry_out() {
     joins.insert(joins.end(), actions.joins.begin(), actions.joins.end());
     for (const auto& close : actions.peer_closes) peer_closes.push_back(close.connection);
     hand_overs.insert(hand_overs.end(), actions.hand_overs.begin(), actions.hand_overs.end());
+    carries.insert(carries.end(), actions.carries.begin(), actions.carries.end());
+    actions.carries.clear();
     actions.connects.clear();
     actions.joins.clear();
     actions.peer_closes.clear();

@@ -112,6 +112,7 @@ struct TowerOptions {
   bool dont_fragment = true, strict_expiry = false, draining = false, authentication = true;
   std::vector<std::string> denied_clients = {};
   std::optional<std::string> alternate_server = {};
+  bool mobility = false;
   std::string realm = "example.org";
   bool tcp_relay = false;
   turn::Shortcuts* shortcuts = nullptr;
@@ -169,6 +170,8 @@ class Tower {
   std::vector<turn::ConnectionId> peer_closes;
   std::vector<turn::HandOver> hand_overs;
   std::vector<turn::Event> events;
+  std::vector<turn::HandOver> hand_overs;  // `message` is gone
+  std::vector<turn::Carry> carries;
   std::size_t largest_answer_ratio_percent = 0;  // of answers to inputs, IP and UDP headers counted
 
  private:

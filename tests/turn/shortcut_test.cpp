@@ -141,6 +141,33 @@ TEST_CASE("shortcut: given with a ChannelBind, with the addresses of the wire, u
   CHECK(held.until == call.in(300s));  // the permission's end
 }
 
+TEST_CASE("shortcut: a client that moves (RFC 8016) keeps those of its old 5-tuple until it sends from the new one, and has them there then") {
+  TowerOptions options;
+  options.mobility = true;
+  Call call(options);
+  const auto with = [](std::string ticket) { return [ticket](stun::Writer& w) { w.add(Attribute::mobility_ticket, std::string_view(ticket)); }; };
+  const auto ticket_of = [](const Client& c) { return std::string(as_text(*c.last->message()->find(Attribute::mobility_ticket))); };
+  REQUIRE(call.alice.allocates(with("")) == 0);
+  const std::string ticket = ticket_of(call.alice);
+  REQUIRE(call.alice.binds(0x4007, "192.0.2.7:9") == 0);
+  call.shortcuts.to("192.0.2.7:9").counts = {3, 300, 2, 200};
+  call.shortcuts.heard();
+  auto& lte = call.tower.client("198.51.100.4:7000");
+  REQUIRE(lte.refreshes({}, with(ticket)) == 0);
+  CHECK(call.shortcuts.to("192.0.2.7:9").shortcut.five_tuple == call.alice.five_tuple);  // RFC 8016, 3.2.2: sent to the old one meanwhile
+  call.shortcuts.heard();
+  lte.sends_channel(0x4007, "moved");
+  CHECK(call.shortcuts.heard() == Words{"take back 192.0.2.7:9", "give 192.0.2.7:9"});
+  CHECK(call.shortcuts.to("192.0.2.7:9").shortcut.five_tuple == lte.five_tuple);
+  CHECK(call.tower.counters().shortcut_packets_to_peer == 3);  // what passed by at the old place is counted
+  // Over TCP there are none.
+  auto& tcp = call.tower.client("198.51.100.4:7001");
+  tcp.five_tuple.transport = net::Transport::tcp;
+  REQUIRE(tcp.refreshes({}, with(ticket_of(lte))) == 0);
+  tcp.sends_channel(0x4007, "moved on");
+  CHECK(call.shortcuts.held.empty());
+}
+
 TEST_CASE("shortcut: a permission alone is none, and none is given when nobody takes them") {
   Call call;
   call.allocates();

@@ -94,16 +94,24 @@ struct HandOver {
   MutableBytes message;
 };
 
+/// An allocation has taken a 5-tuple that it was not made on, or has left it (RFC 8016). What comes from there belongs to this worker meanwhile.
+struct Carry {
+  net::FiveTuple five_tuple;
+  SocketHandle via = no_socket;
+  bool is_taken = false;  // false: left
+};
+
 enum class EndReason : std::uint8_t { refreshed_to_zero, expired, relay_failed, shutdown, credentials_gone, client_denied, connection_closed };
 std::string_view name(EndReason reason);
 
 struct Event {
-  enum class Kind : std::uint8_t { allocation_made, allocation_ended, peer_refused, quota_reached, ports_exhausted } kind{};
+  enum class Kind : std::uint8_t { allocation_made, allocation_ended, allocation_moved, peer_refused, quota_reached, ports_exhausted } kind{};
   std::string user;  // raw, as it came: the log escapes
   net::FiveTuple five_tuple;
-  net::TransportAddress relayed;   // as the client knows it; made, ended
+  net::TransportAddress relayed;   // as the client knows it; made, ended, moved
   net::TransportAddress relayed2;  // of a dual allocation; port 0: none
   net::TransportAddress peer;      // peer_refused
+  net::TransportAddress moved_from;  // allocation_moved: where the client was
   std::string_view reason;         // peer_refused, quota_reached: static text
   EndReason end{};
   std::uint64_t bytes_to_peer = 0, bytes_to_client = 0, packets_to_peer = 0, packets_to_client = 0;
@@ -122,11 +130,12 @@ class Actions {
   std::vector<JoinPeer> joins;         // after `sends`: the answer goes first
   std::vector<ClosePeer> peer_closes;
   std::vector<HandOver> hand_overs;
+  std::vector<Carry> carries;  // in order
   std::vector<Event> events;
 
   bool empty() const {
     return sends.empty() && opens.empty() && closes.empty() && events.empty() && hang_ups.empty() && connects.empty() && joins.empty() &&
-           peer_closes.empty() && hand_overs.empty();
+           peer_closes.empty() && hand_overs.empty() && carries.empty();
   }
 
   /// Room for one message of the core's own; valid until clear(). Never fails: the caller clears often enough (see reply_room_low).

@@ -10,7 +10,7 @@ namespace radiotower::turn {
 #define RADIOTOWER_TURN_COUNTERS(X)                                            \
   X(packets_to_peer) X(bytes_to_peer) X(packets_to_client) X(bytes_to_client)  \
   X(stun_requests) X(binding_answers) X(error_answers)                         \
-  X(allocations_made) X(allocations_ended)                                     \
+  X(allocations_made) X(allocations_ended) X(allocations_moved)                \
   X(shortcut_packets_to_peer)   /* of packets_to_peer: past the core */        \
   X(shortcut_packets_to_client) /* of packets_to_client, likewise */           \
   X(shortcuts_refused)          /* the tables were full: relayed here */       \
@@ -26,6 +26,7 @@ namespace radiotower::turn {
   X(dropped_no_permission)      /* from the client, to a peer without one */   \
   X(dropped_peer_no_permission) /* from a peer without one */                  \
   X(dropped_peer_forbidden)     /* permitted once, refused since a reload */   \
+  X(dropped_no_client)          /* from a peer, while the client is away */    \
   X(dropped_dead_relay_port)    /* our own address, no live relayed port */    \
   X(dropped_user_limit)         /* bytes or packets a second */                \
   X(dropped_answer_limit)       /* error or Binding answers to one source */   \

@@ -16,6 +16,7 @@
 #include "radiotower/turn/settings.h"
 #include "radiotower/turn/shared.h"
 #include "radiotower/turn/shortcuts.h"
+#include "radiotower/turn/ticket.h"
 
 namespace radiotower::turn {
 
@@ -37,6 +38,7 @@ struct Place {
     SocketHandle socket = no_socket;  // udp: what can be sent from; no_socket otherwise
   };
   std::vector<Listener> listeners;  // of this worker
+  std::shared_ptr<const TicketMint> tickets;  // of the process (RFC 8016); null: this Server's own
 };
 
 class Server {
@@ -64,7 +66,8 @@ class Server {
   void relay_failed(RelayId relay, RelayFailure failure, Now now, Actions& out);
 
   bool has_allocation(const net::FiveTuple& five_tuple) const;
-  /// The client's connection (TCP, TLS, DTLS) has ended; its SocketHandle is not used any more.
+  /// The client's connection (TCP, TLS, DTLS) has ended; its SocketHandle is not used any more. With a ticket (RFC 8016) the allocation waits for
+  /// its client to come back.
   void client_gone(const net::FiveTuple& five_tuple, Now now, Actions& out);
 
   /// RFC 6062. A peer has connected to a relayed address: nullopt means close it at once (5.3), else the connection is known by this id.
