@@ -48,7 +48,8 @@ struct StreamConnection {
   bool broken = false;        // takes nothing any more
   bool encrypts = false;      // TLS: the handshake is done
   bool said_goodbye = false;  // TLS: close_notify
-  bool joined = false;        // or was
+  bool joined = false;        // Above has still to hear of its end
+  bool is_bytes = false;      // joined, or was: what waits is no messages, of which some could go
   bool wants_room = false;    // joined: the peer's side waits for room
   std::size_t pending = 0;    // joined: bytes of this turn
   std::uint32_t first_node = none, last_node = none;  // what this turn has for it
