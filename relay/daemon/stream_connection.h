@@ -28,8 +28,10 @@ struct StreamConnection {
     draining,      // what is queued leaves, then it closes
     closed,
   };
-  enum class End : std::uint8_t { by_client, error, bad_message, bad_first_byte, bad_proxy_header, tls_failed, silent, slow_message, slow_handshake, idle, crowded_out,
-                                  stalled, overflow, hung_up, denied, duplicate, refused_source_cap, no_room, broken };
+  enum class End : std::uint8_t {
+    by_client, error, bad_message, bad_first_byte, bad_proxy_header, tls_failed, silent, slow_message, slow_handshake, idle,
+    crowded_out, stalled, overflow, hung_up, denied, duplicate, refused_source_cap, no_room, broken
+  };
 
   net::FiveTuple five_tuple;
   net::IpAddress source;      // what it counts for; once `counted`
