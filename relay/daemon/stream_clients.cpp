@@ -376,7 +376,7 @@ bool StreamClients::join(turn::SocketHandle client) {
   Connection* c = find(client);
   if (!c || c->stage != Stage::open) return false;
   c->stage = Stage::joined;
-  c->joined = true;
+  c->joined = c->is_bytes = true;
   unschedule(*c);
   schedule(*c);
   return true;
