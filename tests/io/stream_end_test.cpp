@@ -365,3 +365,27 @@ TEST_CASE("without receive buffers a stream waits, and goes on when they are bac
   CHECK(turns(*loop, ear, [&] { return loop->armed() == loop->sockets(); }));
   CHECK(ear.ends.empty());
 }
+
+TEST_CASE("finish() puts a FIN behind what was written, and the stream goes on receiving") {
+  for (const char* backend : backends) {
+    CAPTURE(backend);
+    auto loop = make(backend);
+    if (!loop) continue;
+    StreamEar ear(*loop);
+    Pair p = pair_in(*loop, 1);
+    REQUIRE(write_text(*loop, p.id, "last") == 4);
+    loop->finish(p.id);
+    pollfd waits{p.outside.descriptor(), POLLIN | POLLRDHUP, 0};
+    REQUIRE(poll(&waits, 1, 5000) == 1);
+    CHECK(pull(p.outside) == "last");
+    CHECK(at_end(p.outside));
+    push(p.outside, "answer");
+    CHECK(turns(*loop, ear, [&] { return ear.said[p.id] == "answer"; }));
+    CHECK(ear.ends.empty());
+    p.outside = Socket();
+    CHECK(turns(*loop, ear, [&] { return ear.ends.size() == 1; }));
+    CHECK(ear.ends.at(0).error == 0);
+    loop->remove(p.id);
+    loop->finish(p.id);  // gone: nothing
+  }
+}

@@ -87,7 +87,7 @@ struct TcpTower : Tower {
 
 }  // namespace
 
-TEST_CASE("L02 M09 M10: off, REQUESTED-TRANSPORT 6 is a 442, and Connect and ConnectionBind are dropped") {
+TEST_CASE("L02 M09: off, REQUESTED-TRANSPORT 6 is a 442, and Connect and ConnectionBind are dropped") {
   Tower tower;
   auto& alice = tower.client("203.0.113.9:5000");
   alice.five_tuple.transport = net::Transport::tcp;
