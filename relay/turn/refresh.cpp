@@ -31,6 +31,7 @@ void Server::Impl::refresh(Request& request, Actions& out) {
     const auto most = static_cast<std::uint32_t>(settings->max_lifetime.count());
     lifetime = *asked == 0 ? 0 : std::max(lifetime, std::min(*asked, most));
   }
+  lifetime = std::min(lifetime, request.longest_lifetime);  // RFC 7635, 9
 
   stun::Writer writer(out.reply_space(), stun::Class::success, stun::Method::refresh, m.transaction_id());
   writer.add_u32(Attribute::lifetime, lifetime);

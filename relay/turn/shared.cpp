@@ -21,13 +21,17 @@ bool take(std::atomic<std::int64_t>& whole_at, std::int64_t amount, std::uint64_
   }
 }
 
-/// A name of the users file and a REST user of the same name are two people, with two quotas.
-std::string account_key(bool rest, std::string_view name) { return (rest ? "rest " : "user ") + std::string(name); }
+/// A name of the users file and a REST user of the same name are two people, with two quotas; so are two of one name in two realms.
+std::string account_key(bool rest, std::string_view name, std::string_view realm) {
+  std::string key = rest ? "rest " : "user ";
+  key.append(std::to_string(realm.size())).append(" ").append(realm).append(name);
+  return key;
+}
 
 }  // namespace
 
-Account::Account(std::string name, BucketSource* buckets)
-    : name_(std::move(name)), buckets_(buckets), bucket_([&] {
+Account::Account(std::string name, BucketSource* buckets, std::string realm)
+    : name_(std::move(name)), realm_(std::move(realm)), buckets_(buckets), bucket_([&] {
         Bucket* taken = buckets ? buckets->take() : nullptr;
         return taken ? taken : &own_;
       }()) {}
@@ -70,7 +74,7 @@ bool Account::lease(std::size_t need, Time now, Lease& lease) {
 }
 
 Shared::Shared(const Settings& settings, const RandomSource& random, const HashKey& key, BucketSource* buckets)
-    : relay_addresses_(settings.relay_addresses), accounts_(16, Hash{key}), random_(random), buckets_(buckets) {
+    : relay_addresses_(settings.relay_addresses), accounts_(16, Hash{key}), by_realm_(4, Hash{key}), random_(random), buckets_(buckets) {
   for (const RelayAddress& address : relay_addresses_) {
     pools_.emplace_back(settings.first_port, settings.last_port, random);
     live_.push_back(std::make_unique<PortSet>());
@@ -80,17 +84,19 @@ Shared::Shared(const Settings& settings, const RandomSource& random, const HashK
 
 std::shared_ptr<Account> Shared::admit(std::string_view name, std::optional<std::uint32_t> own_allocations,
                                        std::optional<std::uint64_t> own_bytes_per_second, bool rest, const Limits& limits,
-                                       std::uint32_t count, bool& over_total) {
+                                       std::uint32_t count, bool& over_total, std::string_view realm, std::uint32_t realm_allocations) {
   const std::lock_guard lock(mutex_);
-  over_total = limits.allocations != 0 && allocations_ + count > limits.allocations;
+  const auto of_realm = by_realm_.find(realm);
+  over_total = (limits.allocations != 0 && allocations_ + count > limits.allocations) ||
+               (realm_allocations != 0 && (of_realm == by_realm_.end() ? 0 : of_realm->second) + count > realm_allocations);
   if (over_total) return nullptr;
-  const std::string key = account_key(rest, name);
+  const std::string key = account_key(rest, name, realm);
   auto found = accounts_.find(key);
   if (found == accounts_.end()) {
-    if (count == 0) return std::make_shared<Account>(std::string(name));  // holds nothing, so there is nothing to keep
+    if (count == 0) return std::make_shared<Account>(std::string(name), nullptr, std::string(realm));  // holds nothing, so there is nothing to keep
     // A name of the users file without a limit never gets one; a REST user may, with a reload.
     const bool may_be_limited = rest || own_bytes_per_second.has_value();
-    auto account = std::make_shared<Account>(std::string(name), may_be_limited ? buckets_ : nullptr);
+    auto account = std::make_shared<Account>(std::string(name), may_be_limited ? buckets_ : nullptr, std::string(realm));
     found = accounts_.emplace(key, std::move(account)).first;
     Account& fresh = *found->second;
     fresh.rest_ = rest;
@@ -106,6 +112,7 @@ std::shared_ptr<Account> Shared::admit(std::string_view name, std::optional<std:
   }
   account.allocations_ += count;
   allocations_ += count;
+  if (count != 0) (of_realm == by_realm_.end() ? by_realm_.emplace(std::string(realm), 0).first : of_realm)->second += count;
   return found->second;
 }
 
@@ -113,8 +120,9 @@ void Shared::leave_locked(Account& account, std::uint32_t count) {
   assert(account.allocations_ >= count && allocations_ >= count);
   account.allocations_ -= count;
   allocations_ -= count;
+  if (const auto of_realm = by_realm_.find(account.realm()); of_realm != by_realm_.end() && (of_realm->second -= count) == 0) by_realm_.erase(of_realm);
   if (account.allocations_ == 0) {
-    const auto found = accounts_.find(account_key(account.rest_, account.name()));
+    const auto found = accounts_.find(account_key(account.rest_, account.name(), account.realm()));
     if (found != accounts_.end() && found->second.get() == &account) accounts_.erase(found);
   }
 }
@@ -189,10 +197,10 @@ void Shared::expire(Time now) {
   expire_locked(now);
 }
 
-void Shared::apply_limits(const Limits& limits) {
+void Shared::apply_limits(const Limits& limits, std::string_view realm) {
   const std::lock_guard lock(mutex_);
   for (auto& [name, account] : accounts_)
-    if (account->rest_ && !account->own_rates_) account->set_rates(limits.bytes_per_second_per_user, limits.packets_per_second_per_user);
+    if (account->rest_ && !account->own_rates_ && account->realm() == realm) account->set_rates(limits.bytes_per_second_per_user, limits.packets_per_second_per_user);
 }
 
 bool Shared::has_family(net::Family family) const {
