@@ -9,6 +9,8 @@
 #include <functional>
 #include <unordered_set>
 
+#include "config_realms.h"
+
 namespace radiotower::daemon {
 
 namespace {
@@ -122,7 +124,7 @@ std::shared_ptr<const turn::Directory> read_credentials(const Config& config, Bu
       errors.push_back({std::string(config.source("credentials.open_relay_for_everyone")), "credentials.open_relay_for_everyone",
                         "an open relay asks nobody for credentials, yet there are some", "remove this key, or both files"});
     built.notes.push_back("OPEN RELAY: anybody who reaches this port relays through this host, with its address (credentials.open_relay_for_everyone = true)");
-  } else if (none) {
+  } else if (none && config.oauth_keys_file.empty()) {
     errors.push_back({config.file.empty() ? "--secrets-file" : config.file, "credentials.secrets_file",
                       "neither a secrets file nor a users file is given, and this relay is never open by accident",
                       fmt::format("secrets_file = \"secrets\" or --secrets-file secrets; made with: umask 077; {} > secrets", make_a_secret)});
@@ -257,6 +259,7 @@ std::optional<Built> build_settings(const Config& config, const std::vector<io::
   map_external(config, settings->relay_addresses, errors);
   settings->directory = read_credentials(config, built, errors);
   settings->peers = make_policy(config, host, settings->relay_addresses, built, errors);
+  build_realms_and_redirects(config, host, *settings, built, errors);
   if (errors.size() != before) return std::nullopt;
   built.settings = std::move(settings);
   return built;
