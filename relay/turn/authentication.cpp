@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::size_t max_username = 508;       // RFC 8489, 14.3: less than 509 bytes
 constexpr std::size_t max_realm_or_nonce = 763;  // 14.9, 14.10
+constexpr std::size_t coturn_key_size = 16;
 constexpr std::size_t max_origin = 267;          // no name is longer: a scheme, "://", 253 bytes of host, ":65535"
 
 bool starts_with_algorithms_cookie(std::string_view nonce) {
@@ -77,9 +78,10 @@ void Server::Impl::choose_realm(Request& request) const {
     return;
   }
   if (realm_by_origin.empty()) return;
-  const auto origin = m.find(Attribute::origin);
-  if (!origin || origin->size() > max_origin) return;
-  if (const auto found = realm_by_origin.find(lower_case(as_text(*origin))); found != realm_by_origin.end()) request.realm = &realms[found->second];
+  m.for_each(Attribute::origin, [&](Bytes origin) {  // a page in a page sends several; the first that is known counts, as with coturn
+    if (request.realm != &realms.front() || origin.size() > max_origin) return;
+    if (const auto found = realm_by_origin.find(lower_case(as_text(origin))); found != realm_by_origin.end()) request.realm = &realms[found->second];
+  });
 }
 
 bool Server::Impl::owns(const Request& request, const Allocation& allocation) const {
@@ -88,7 +90,7 @@ bool Server::Impl::owns(const Request& request, const Allocation& allocation) co
   return request.credential.token ? allocation.token_expiry != 0 : allocation.token_expiry == 0 && allocation.username == request.username;
 }
 
-/// RFC 7635, 7: the key that a token brings. It is one candidate more; its account is the token, since nobody but the authorization
+/// RFC 7635, 7: the key that a token brings. Its account is the token, since nobody but the authorization
 /// server knows whose it is.
 bool Server::Impl::open_token(Request& request, Bytes value) {
   const auto token = settings->tokens->open(request.username, value, request.now.unix_time);
@@ -99,6 +101,9 @@ bool Server::Impl::open_token(Request& request, Bytes value) {
   const stun::Sha256 name = stun::sha256(as_text(token->mac_key.bytes()));
   token_account = std::string(request.username) + "/" + to_hex(Bytes(name).first(8));
   candidates.push_back({token->mac_key, token_account, true, true, {}, {}});
+  // coturn and its client key HMAC-SHA1 with the first 16 bytes of the 20, as if it were an MD5 key. 128 random bits are enough.
+  if (token->mac_key.bytes().size() == 20 && !request.message.has_integrity_sha256())
+    candidates.push_back({stun::Key(token->mac_key.bytes().first(coturn_key_size)), token_account, true, true, {}, {}});
   return true;
 }
 

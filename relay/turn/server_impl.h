@@ -84,7 +84,7 @@ struct Server::Impl {
   const RealmState* realm_named(std::string_view name) const;  // nullptr: there is none
   /// Whether it was the same user, in the same realm, who made the allocation. Whoever has a token owns what tokens made on his 5-tuple.
   bool owns(const Request& request, const Allocation& allocation) const;
-  bool open_token(Request& request, Bytes token);  // adds to candidates
+  bool open_token(Request& request, Bytes token);  // adds to candidates; false: it is worth nothing
   void adopt_token(Request& request);
 
   // answers.cpp

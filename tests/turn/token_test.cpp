@@ -183,6 +183,20 @@ TEST_CASE("7635 7: whoever has a token allocates with its key, and so do users w
   CHECK(sha256.refreshes() == 0);
 }
 
+TEST_CASE("7635 7: coturn's client makes integrity with the first 16 bytes of a mac_key of 20, and is answered the same way") {
+  Tower tower(with_tokens());
+  auto& c = holder(tower, "203.0.113.9:5000");
+  c.mac_key = stun::Key(as_bytes(std::string(16, 'm')));
+  CHECK(c.allocates() == 0);
+  CHECK(c.last->message()->integrity_matches(c.mac_key->bytes()));
+  CHECK(c.permits("192.0.2.7:9") == 0);
+  CHECK(c.refreshes() == 0);
+  auto& d = holder(tower, "203.0.113.9:5001");
+  d.sha256 = true;
+  d.mac_key = stun::Key(as_bytes(std::string(16, 'm')));
+  CHECK(d.allocates() == 401);  // of HMAC-SHA1 alone
+}
+
 TEST_CASE("7635 7: 401 for a token that is expired, not yet good, not ours, of another server, of another form, or without its key") {
   Tower tower(with_tokens());
   int port = 5000;

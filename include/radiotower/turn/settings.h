@@ -34,7 +34,7 @@ struct RelayAddress {
 };
 
 /// A realm beside the default one: its own users and secrets, and its own limits (RFC 8656, 5; draft-ietf-tram-stun-origin, 3).
-/// A request is of the realm of the listener it came to, else of that of its first ORIGIN, else of the default one.
+/// A request is of the realm of the listener it came to, else of that of its first ORIGIN that is known, else of the default one.
 struct Realm {
   std::string name;
   std::shared_ptr<const Directory> directory;  // never null; of the same name
