@@ -49,7 +49,8 @@ std::string suggestion(std::string_view unknown) {
   };
   for (const auto name : text_keys) consider(name);
   for (const auto& key : limit_keys) consider(key.name);
-  return best.empty() ? "a realm has origins, listeners, secrets_file, users_file, rest_separator and limits of its own" : fmt::format("did you mean {}?", best);
+  return best.empty() ? "a realm has origins, listeners, secrets_file, users_file, rest_separator and limits of its own"
+                      : fmt::format("did you mean {}?", best);
 }
 
 using Check = bool (*)(const std::string&, const Place&, std::string&);
@@ -61,10 +62,14 @@ bool read_list(const toml::node& node, const std::string& path, Check check, std
     const Place here{at_line(path, element), place.key, place.errors};
     std::string spelling;
     if (seen.size() >= 1000) return here.wrong("more than 1000 entries", "one realm cannot have as many");
-    if (!element.is_string()) good = here.wrong("must be a list of texts", "[\"...\", \"...\"]");
-    else if (!check(element.as_string()->get(), here, spelling)) good = false;
-    else if (std::find(seen.begin(), seen.end(), spelling) != seen.end()) good = here.wrong(fmt::format("\"{}\" stands there twice", element.as_string()->get()), "remove one of both");
-    else out.push_back({spelling, here.where});
+    if (!element.is_string()) {
+      good = here.wrong("must be a list of texts", "[\"...\", \"...\"]");
+      continue;
+    }
+    const std::string& value = element.as_string()->get();
+    if (!check(value, here, spelling)) good = false;
+    else if (std::find(seen.begin(), seen.end(), spelling) == seen.end()) out.push_back({spelling, here.where});
+    else good = here.wrong(fmt::format("\"{}\" stands there twice", value), "remove one of both");
     seen.push_back(spelling);
   }
   return good;
@@ -78,17 +83,20 @@ bool read_value(std::string_view key, const toml::node& node, const std::string&
     if (!node.is_integer()) return place.wrong("must be a whole number", fmt::format("{} = 10, without quotes", key));
     const std::int64_t value = node.as_integer()->get();
     if (value < 0) return place.wrong(fmt::format("{} is negative", value), "0 means no limit");
-    if (static_cast<std::uint64_t>(value) > limit.largest) return place.wrong(fmt::format("{} is out of range 0-{}", value, limit.largest), "0 means no limit");
+    if (static_cast<std::uint64_t>(value) > limit.largest)
+      return place.wrong(fmt::format("{} is out of range 0-{}", value, limit.largest), "0 means no limit");
     realm.limits.insert_or_assign(std::string(key), static_cast<std::uint64_t>(value));
     return true;
   }
   if (std::find(std::begin(text_keys), std::end(text_keys), key) == std::end(text_keys))
-    return node.is_table() ? place.wrong("unknown section", "a realm has no sections: its keys stand right below [realms.\"NAME\"]") : place.wrong("unknown key", suggestion(key));
+    return node.is_table() ? place.wrong("unknown section", "a realm has no sections: its keys stand right below [realms.\"NAME\"]")
+                           : place.wrong("unknown key", suggestion(key));
   if (!node.is_string()) return place.wrong("must be a text", fmt::format("{} = \"...\", in quotes", key));
   const std::string& value = node.as_string()->get();
   if (key == "rest_separator") {
     if (value.size() != 1 || value[0] <= 0x20 || value[0] >= 0x7F || (value[0] >= '0' && value[0] <= '9'))
-      return place.wrong(fmt::format("\"{}\" cannot separate an expiry from a user name", value), "one printable character that is no digit, \":\" as a rule");
+      return place.wrong(fmt::format("\"{}\" cannot separate an expiry from a user name", value),
+                         "one printable character that is no digit, \":\" as a rule");
     realm.rest_separator = value[0];
     return true;
   }
@@ -131,27 +139,33 @@ void resolve(const Config& config, const std::vector<io::HostAddress>& host, con
              std::vector<net::TransportAddress>& out, ConfigErrors& errors) {
   for (const Text& text : texts) {
     const auto found = addresses_of(config, host, *net::TransportAddress::parse(text.value));
-    if (found.empty()) errors.push_back({text.source, key, fmt::format("{} is no listener of this relay", text.value), fmt::format("one of {}", known_listeners(config))});
+    if (found.empty())
+      errors.push_back({text.source, key, fmt::format("{} is no listener of this relay", text.value), fmt::format("one of {}", known_listeners(config))});
     out.insert(out.end(), found.begin(), found.end());
   }
 }
 
-/// What a 401 over UDP may grow by, beside its realm, before it is larger than three times the smallest request (bytes, padded to four each).
+// What a 401 over UDP may hold before it is larger than three times the smallest request that it answers.
 std::size_t padded(std::size_t size) { return (size + 3) & ~std::size_t{3}; }
-constexpr std::size_t room_for_names = 44;         // REALM and THIRD-PARTY-AUTHORIZATION, to an Allocate with nothing but REQUESTED-TRANSPORT
-constexpr std::size_t realm_in_binding = 24;       // REALM, to a Binding request without attributes
+constexpr std::size_t room_for_names = 44;    // REALM and THIRD-PARTY-AUTHORIZATION, to an Allocate with nothing but REQUESTED-TRANSPORT
+constexpr std::size_t realm_in_binding = 24;  // REALM, to a Binding request without attributes
 
-void check_sizes(const Config& config, const std::string& realm, const std::string& where, const std::string& key, const turn::Settings& settings, ConfigErrors& errors) {
+void check_sizes(const Config& config, const std::string& realm, const std::string& where, const std::string& key,
+                 const turn::Settings& settings, ConfigErrors& errors) {
   if (settings.tokens && padded(realm.size()) + padded(settings.tokens->server_name().size()) > room_for_names)
-    errors.push_back({where, key, fmt::format("realm \"{}\" and server name \"{}\" are too long together: a 401 over UDP must not exceed three times its request on the wire",
-                                             realm, settings.tokens->server_name()),
+    errors.push_back({where, key,
+                      fmt::format("realm \"{}\" and server name \"{}\" are too long together: a 401 over UDP must not exceed three times its "
+                                  "request on the wire", realm, settings.tokens->server_name()),
                       fmt::format("at most {} bytes, each rounded up to a multiple of four; features.oauth_server_name may be shorter", room_for_names)});
   if (config.authenticated_binding && realm.size() > realm_in_binding)
-    errors.push_back({where, key, fmt::format("realm \"{}\" is too long for features.authenticated_binding: a 401 over UDP must not exceed three times a Binding request", realm),
+    errors.push_back({where, key,
+                      fmt::format("realm \"{}\" is too long for features.authenticated_binding: a 401 over UDP must not exceed three times a "
+                                  "Binding request", realm),
                       fmt::format("at most {} bytes", realm_in_binding)});
 }
 
-turn::Realm build_realm(const Config& config, const RealmConfig& from, const std::vector<io::HostAddress>& host, const turn::Settings& settings, ConfigErrors& errors) {
+turn::Realm build_realm(const Config& config, const RealmConfig& from, const std::vector<io::HostAddress>& host,
+                        const turn::Settings& settings, ConfigErrors& errors) {
   const std::string name = table_name(from.name);
   const auto wrong = [&](const std::string& where, std::string_view key, std::string what, std::string hint) {
     errors.push_back({where, key.empty() ? name : fmt::format("{}.{}", name, key), std::move(what), std::move(hint)});
@@ -165,11 +179,16 @@ turn::Realm build_realm(const Config& config, const RealmConfig& from, const std
   for (const Text& origin : from.origins) realm.origins.push_back(origin.value);
   resolve(config, host, from.listeners, name + ".listeners", realm.listeners, errors);
 
-  if (from.name == config.realm) wrong(from.source, "", "is the default realm", "its users and limits stand in [credentials] and [limits]; give this one another name");
-  if (from.origins.empty() && from.listeners.empty()) wrong(from.source, "", "has neither origins nor listeners, so no request would be of it", "origins = [\"https://call.example.org\"]");
-  if (config.open_relay_for_everyone) wrong(from.source, "", "an open relay asks nobody for credentials, so there is nothing for a realm to do", "remove it, or credentials.open_relay_for_everyone");
+  if (from.name == config.realm)
+    wrong(from.source, "", "is the default realm", "its users and limits stand in [credentials] and [limits]; give this one another name");
+  if (from.origins.empty() && from.listeners.empty())
+    wrong(from.source, "", "has neither origins nor listeners, so no request would be of it", "origins = [\"https://call.example.org\"]");
+  if (config.open_relay_for_everyone)
+    wrong(from.source, "", "an open relay asks nobody for credentials, so there is nothing for a realm to do",
+          "remove it, or credentials.open_relay_for_everyone");
   else if (from.secrets_file.empty() && from.users_file.empty() && !settings.tokens)
-    wrong(from.source, "", "has neither a secrets file nor a users file, so nobody could use it", "secrets_file = \"secrets\" or users_file = \"users\", in its own table");
+    wrong(from.source, "", "has neither a secrets file nor a users file, so nobody could use it",
+          "secrets_file = \"secrets\" or users_file = \"users\", in its own table");
   // A realm that is found by its ORIGIN has a request that is larger by that.
   if (!from.listeners.empty()) check_sizes(config, from.name, from.source, name, settings, errors);
 
@@ -189,7 +208,8 @@ void check_apart(const Config& config, const std::vector<turn::Realm>& realms, C
   for (std::size_t i = 0; i < realms.size(); ++i) {
     const RealmConfig& from = config.realms[i];
     const auto taken = [&](const Text& text, const char* key, const RealmConfig& by) {
-      errors.push_back({text.source, fmt::format("{}.{}", table_name(from.name), key), fmt::format("\"{}\" is of realm \"{}\" already", text.value, by.name), "remove one of both"});
+      errors.push_back({text.source, fmt::format("{}.{}", table_name(from.name), key),
+                        fmt::format("\"{}\" is of realm \"{}\" already", text.value, by.name), "remove one of both"});
     };
     for (const Text& origin : from.origins)
       if (const auto [held, fresh] = origins.emplace(origin.value, &from); !fresh) taken(origin, "origins", *held->second);
@@ -206,7 +226,9 @@ void check_apart(const Config& config, const std::vector<turn::Realm>& realms, C
 turn::Redirect build_redirect(const Config& config, const turn::Settings& settings, Built& built, ConfigErrors& errors) {
   turn::Redirect redirect;
   redirect.domain = config.redirect_domain;
-  redirect.when = config.redirect_when == "always" ? turn::Redirect::When::always : config.redirect_when == "full" ? turn::Redirect::When::full : turn::Redirect::When::draining;
+  redirect.when = config.redirect_when == "always" ? turn::Redirect::When::always
+                  : config.redirect_when == "full" ? turn::Redirect::When::full
+                                                   : turn::Redirect::When::draining;
   // The same list may be given to every relay: each leaves itself out, also as a NAT shows it.
   const auto is_own = [&](const net::TransportAddress& server) {
     return std::any_of(settings.listeners.begin(), settings.listeners.end(), [&](const net::TransportAddress& listener) {
@@ -232,7 +254,8 @@ turn::Redirect build_redirect(const Config& config, const turn::Settings& settin
       if (set) errors.push_back({std::string(config.source(key)), key, "there is no server to send clients to", "redirect.servers = [\"192.0.2.7:3478\"]"});
     }
   } else if (config.open_relay_for_everyone) {
-    errors.push_back({std::string(config.source("redirect.servers")), "redirect.servers", "an open relay cannot send clients away: that takes the keys of credentials (RFC 8489, 10)", "remove [redirect]"});
+    errors.push_back({std::string(config.source("redirect.servers")), "redirect.servers",
+                      "an open relay cannot send clients away: that takes the keys of credentials (RFC 8489, 10)", "remove [redirect]"});
   }
   return redirect;
 }
@@ -323,13 +346,15 @@ std::string print_realms(const Config& config) {
   return out;
 }
 
-void build_realms_and_redirects(const Config& config, const std::vector<io::HostAddress>& host, turn::Settings& settings, Built& built, ConfigErrors& errors) {
+void build_realms_and_redirects(const Config& config, const std::vector<io::HostAddress>& host, turn::Settings& settings, Built& built,
+                                ConfigErrors& errors) {
   settings.draining = config.draining;
   if (!config.oauth_keys_file.empty()) {
     settings.tokens = std::make_shared<turn::Tokens>(config.oauth_server_name.empty() ? config.realm : config.oauth_server_name,
                                                      read_token_keys(config.oauth_keys_file, "features.oauth_keys_file", errors));
     if (config.open_relay_for_everyone)
-      errors.push_back({std::string(config.source("features.oauth_keys_file")), "features.oauth_keys_file", "an open relay asks nobody for a token", "remove this key, or credentials.open_relay_for_everyone"});
+      errors.push_back({std::string(config.source("features.oauth_keys_file")), "features.oauth_keys_file",
+                        "an open relay asks nobody for a token", "remove this key, or credentials.open_relay_for_everyone"});
   }
   check_sizes(config, config.realm, std::string(config.source("realm")), "realm", settings, errors);
   for (const RealmConfig& realm : config.realms) settings.realms.push_back(build_realm(config, realm, host, settings, errors));
@@ -337,7 +362,8 @@ void build_realms_and_redirects(const Config& config, const std::vector<io::Host
 
   resolve(config, host, config.stun_only, "listen.stun_only", settings.stun_only, errors);
   const auto& only = settings.stun_only;
-  if (!settings.listeners.empty() && std::all_of(settings.listeners.begin(), settings.listeners.end(), [&](const auto& l) { return std::find(only.begin(), only.end(), l) != only.end(); }))
+  const auto is_stun_only = [&](const auto& listener) { return std::find(only.begin(), only.end(), listener) != only.end(); };
+  if (!settings.listeners.empty() && std::all_of(settings.listeners.begin(), settings.listeners.end(), is_stun_only))
     built.notes.push_back("every UDP listener is in listen.stun_only: nothing is relayed over UDP");
   settings.redirect = build_redirect(config, settings, built, errors);
 }
@@ -349,7 +375,9 @@ std::vector<turn::TokenKey> read_token_keys(const std::string& path, std::string
   std::set<std::string, std::less<>> kids;
   const std::size_t before = errors.size();
   for_each_secret_line(path, key, errors, [&](std::string_view line, int number) {
-    const auto wrong = [&](std::string what, std::string_view hint) { errors.push_back({fmt::format("{}:{}", path, number), std::string(key), std::move(what), std::string(hint)}); };
+    const auto wrong = [&](std::string what, std::string_view hint) {
+      errors.push_back({fmt::format("{}:{}", path, number), std::string(key), std::move(what), std::string(hint)});
+    };
     std::vector<std::string_view> words;
     for (std::size_t at = 0; (at = line.find_first_not_of(" \t", at)) != line.npos;) {
       const std::size_t end = std::min(line.find_first_of(" \t", at), line.size());
@@ -377,7 +405,8 @@ std::vector<turn::TokenKey> read_token_keys(const std::string& path, std::string
     auto bytes = from_base64(words[1]);
     if (!bytes) return wrong("the key is not base64", fmt::format("head -c {} /dev/urandom | base64", size));
     if (bytes->size() < size || bytes->size() > longest_key)
-      return wrong(fmt::format("a key of {} bytes does not suit {}", bytes->size(), size == 16 ? "A128GCM" : "A256GCM"), fmt::format("{} bytes: head -c {} /dev/urandom | base64", size, size));
+      return wrong(fmt::format("a key of {} bytes does not suit {}", bytes->size(), size == 16 ? "A128GCM" : "A256GCM"),
+                   fmt::format("{} bytes: head -c {} /dev/urandom | base64", size, size));
     std::copy_n(bytes->begin(), size, token_key.key.begin());
     OPENSSL_cleanse(bytes->data(), bytes->size());
     if (lifetime > 0 && timestamp < 0) return wrong("a lifetime needs to begin some time", "timestamp=N beside it, in seconds since 1970");

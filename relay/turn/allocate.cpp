@@ -122,6 +122,7 @@ void Server::Impl::allocate(Request& request, Actions& out) {
     Event e;
     e.kind = Event::Kind::quota_reached;
     e.user = request.username;
+    if (request.realm != &realms.front()) e.realm = request.realm->name;
     e.five_tuple = request.five_tuple;
     e.reason = over_total ? "limits.allocations" : "limits.allocations_per_user";
     out.events.push_back(std::move(e));
@@ -148,6 +149,7 @@ void Server::Impl::allocate(Request& request, Actions& out) {
       Event e;
       e.kind = Event::Kind::ports_exhausted;
       e.user = request.username;
+      if (request.realm != &realms.front()) e.realm = request.realm->name;
       e.five_tuple = request.five_tuple;
       out.events.push_back(std::move(e));
       return full();

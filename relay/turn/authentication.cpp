@@ -208,7 +208,8 @@ bool Server::Impl::password_algorithms_agree(Request& request, Actions& out) {
   const auto list = request.message.find(Attribute::password_algorithms);
   const auto chosen = request.message.find(Attribute::password_algorithm);
   if (!list && !chosen) return true;  // a client of RFC 5389: MD5 (RFC 8489, 9.2.4)
-  bool agree = list && chosen && std::equal(list->begin(), list->end(), request.realm->password_algorithms.begin(), request.realm->password_algorithms.end());
+  const auto& ours = request.realm->password_algorithms;
+  bool agree = list && chosen && std::equal(list->begin(), list->end(), ours.begin(), ours.end());
   if (agree) {
     // Algorithm and length of its parameters; neither of the two registered ones has any (RFC 8489, 14.12).
     agree = chosen->size() == 4 && load_be16(chosen->data() + 2) == 0;

@@ -143,6 +143,7 @@ Event Server::Impl::event(Event::Kind kind, const Allocation& allocation) const 
   Event e;
   e.kind = kind;
   e.user = allocation.username;
+  if (allocation.account->realm() != settings->realm) e.realm = allocation.account->realm();
   e.five_tuple = allocation.five_tuple;
   for (const auto& relay : allocation.relays) {
     if (relay.state == Relay::State::none) continue;

@@ -199,8 +199,10 @@ void Shared::expire(Time now) {
 
 void Shared::apply_limits(const Limits& limits, std::string_view realm) {
   const std::lock_guard lock(mutex_);
-  for (auto& [name, account] : accounts_)
-    if (account->rest_ && !account->own_rates_ && account->realm() == realm) account->set_rates(limits.bytes_per_second_per_user, limits.packets_per_second_per_user);
+  for (auto& [name, account] : accounts_) {
+    if (!account->rest_ || account->own_rates_ || account->realm() != realm) continue;
+    account->set_rates(limits.bytes_per_second_per_user, limits.packets_per_second_per_user);
+  }
 }
 
 bool Shared::has_family(net::Family family) const {

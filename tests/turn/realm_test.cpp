@@ -192,7 +192,10 @@ TEST_CASE("8656 7.2 (10): quotas are counted realm by realm, with each realm's l
   Tower tower(options);
   CHECK(gamer(tower, "203.0.113.9:5000").allocates() == 0);
   CHECK(gamer(tower, "203.0.113.9:5001").allocates() == 0);
+  CHECK(tower.events.back().realm == "games.example.org");
   CHECK(gamer(tower, "203.0.113.9:5002").allocates() == 486);
+  CHECK(tower.events.back().kind == turn::Event::Kind::quota_reached);
+  CHECK(tower.events.back().realm == "games.example.org");
   CHECK(gamer(tower, "203.0.113.9:5003", "emil").allocates() == 0);
   for (const int expected : {0, 486}) {
     auto& c = gamer(tower, "203.0.113.9:51" + std::to_string(10 + expected % 7));

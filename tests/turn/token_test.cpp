@@ -68,7 +68,8 @@ turn::TokenKey south() { return make_key("south", Algorithm::a128gcm, "012345678
 TowerOptions with_tokens() {
   TowerOptions options;
   options.also = [](turn::Settings& settings) {
-    settings.tokens = std::make_shared<turn::Tokens>(server_name, std::vector{north(), south(), make_key("past", Algorithm::a128gcm, "0123456789012345", 1'767'000'000)});
+    const auto past = make_key("past", Algorithm::a128gcm, "0123456789012345", 1'767'000'000);
+    settings.tokens = std::make_shared<turn::Tokens>(server_name, std::vector{north(), south(), past});
   };
   return options;
 }
