@@ -117,7 +117,7 @@ void Server::Impl::allocate(Request& request, Actions& out) {
   const std::uint32_t count = wish.token ? 0 : (wish.ipv4 && wish.ipv6) || wish.want == Shared::Want::even_pair ? 2 : 1;
   bool over_total = false;
   auto account = shared->admit(account_name, c.allocations, c.bytes_per_second, c.rest, request.realm->limits, count, over_total, request.realm->name,
-                               request.realm->allocations);
+                               request.realm->allocations, c.token);
   if (!account) {
     Event e;
     e.kind = Event::Kind::quota_reached;
@@ -133,7 +133,8 @@ void Server::Impl::allocate(Request& request, Actions& out) {
   std::optional<Shared::Port> v4, v6;
   std::uint16_t address_error = 0;
   if (wish.token) {
-    if (auto port = shared->claim(*wish.token, *account, request.now.steady)) {
+    const auto claimant = account;
+    if (auto port = shared->claim(*wish.token, *claimant, request.now.steady, &account)) {
       const bool is_v4 = shared->relay_addresses()[port->address_index].local.is_v4();
       (is_v4 ? v4 : v6) = port;
     }

@@ -143,8 +143,8 @@ def run(make_relay, report):
     relay = Realms(plain.path, {k: v for k, v in plain.settings.items() if k != "listen.udp"})
 
     def body(relay):
-        for name, options in (("channel", []), ("indication", ["-s"]), ("ipv6", ["-x"])):
-            report.case(f"tokens: uclient -J {name}", lambda o=options: uclient.run_client(relay, ["-J", "-c", "-y", *o]))
+        for name, options in (("channel", []), ("indication", ["-s", "-c"]), ("ipv6", ["-x", "-c"])):
+            report.case(f"tokens: uclient -J {name}", lambda o=options: uclient.run_client(relay, ["-J", "-y", *o]))
         report.case("realms: uclient -o", lambda: uclient.run_client(relay, ["-o", CALL_ORIGIN, "-u", relays.USER, "-w", CALL_PASSWORD, "-c", "-y"]))
         report.case("realms: two, and reloads", lambda: two_realms(relay))
         for host in relay.servers:

@@ -333,6 +333,27 @@ TEST_CASE("8656 7.2 (10): a token is an account: its allocations count together,
   CHECK(c.allocates() == 0);
 }
 
+TEST_CASE("8656 7.2 (5): a reservation of one token may be claimed with a fresh one, and counts for the first; not by users [L13]") {
+  auto options = with_tokens();
+  options.limits.allocations_per_user = 2;
+  Tower tower(options);
+  const auto pair = [](stun::Writer& w) { w.add(Attribute::even_port, std::string_view("\x80")); };
+  auto& a = holder(tower, "203.0.113.9:5000", 'a');
+  REQUIRE(a.allocates(pair) == 0);
+  const auto value = *a.last->message()->find(Attribute::reservation_token);
+  const std::string reservation(as_text(value));
+  const auto claims = [&](stun::Writer& w) { w.add(Attribute::reservation_token, reservation); };
+  CHECK(tower.client("203.0.113.9:5001").allocates(claims) == 508);
+  auto& b = holder(tower, "203.0.113.9:5002", 'b');
+  REQUIRE(b.allocates(claims) == 0);
+  CHECK(b.relayed().port == a.relayed().port + 1);
+  CHECK(holder(tower, "203.0.113.9:5003", 'a').allocates() == 486);
+  CHECK(holder(tower, "203.0.113.9:5004", 'b').allocates() == 0);
+  CHECK(b.refreshes(0) == 0);
+  CHECK(holder(tower, "203.0.113.9:5005", 'a').allocates() == 0);
+  CHECK(tower.shared->usage().allocations == 3);
+}
+
 TEST_CASE("7635 7: a reload without the key leaves what its tokens made, until they run out") {
   Tower tower(with_tokens());
   auto& c = holder(tower, "203.0.113.9:5000", 'm', 900);
