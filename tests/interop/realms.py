@@ -9,7 +9,7 @@ import time
 import relay as relays
 import uclient
 from cases import Failure
-from turn import ALLOCATE, BIND, PERMISSION, REFRESH, UDP, Client, address_in, error_of, message, parse, xor_address
+from turn import ALLOCATE, BIND, BINDING, PERMISSION, REFRESH, UDP, Client, address_in, error_of, message, parse, xor_address
 
 ORIGIN, ALTERNATE_SERVER, THIRD_PARTY, FAMILY, XOR_RELAYED = 0x802F, 0x8023, 0x802E, 0x0017, 0x0016
 CALL, CALL_ORIGIN, CALL_PASSWORD = "call.example.org", "https://call.example.org", "other-horse"
@@ -22,12 +22,17 @@ oldempire MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIK A256GCM
 
 class Realms(relays.Radiotower):
     def __init__(self, path, settings):
-        super().__init__(path, 2, {
+        super().__init__(path, 2, settings)
+        self.stun_port, self.game_port = relays.free_port(), relays.free_port()
+        self.settings.update({
+            "listen.udp": f'["127.0.0.1:{self.port}", "[::1]:{self.port}", "127.0.0.1:{self.stun_port}", "127.0.0.1:{self.game_port}"]',
+            "listen.stun_only": f'["127.0.0.1:{self.stun_port}"]',
             "relay.rfc5766_channel_numbers": "true",
             "features.oauth_keys_file": '"oauth-keys"',
             f'realms."{CALL}".origins': f'["{CALL_ORIGIN}"]',
             f'realms."{CALL}".users_file': '"users-call"',
-            **settings,
+            'realms."games.example".listeners': f'["127.0.0.1:{self.game_port}"]',
+            'realms."games.example".secrets_file': '"secrets"',
         })
 
     def command(self):
@@ -94,6 +99,23 @@ def two_realms(relay):
     return "10 answers, two reloads"
 
 
+def by_listener(relay):
+    """A listener for Binding alone, and one with a realm of its own."""
+    stun = Client("127.0.0.1", relay.stun_port)
+    expect("Binding", stun.ask(message(BINDING)), 0)
+    if stun.ask(message(ALLOCATE, [UDP]), 0.2) is not None:
+        raise Failure("a listener for Binding alone answers Allocate")
+    user, password = relays.rest_credential("dora")
+    game = Client("127.0.0.1", relay.game_port, user=user, password=password)
+    expect("Allocate", game.request(ALLOCATE, [UDP]), 0)
+    if game.realm != b"games.example":
+        raise Failure(f"realm {game.realm}")
+    relay.wait_for("realm=games.example", 1)
+    for c in (stun, game):
+        c.close()
+    return "Binding alone; a realm of its own"
+
+
 def across(relay, host):
     """A client of one address family and a peer of the other, both ways."""
     other = "::1" if host == "127.0.0.1" else "127.0.0.1"
@@ -147,6 +169,7 @@ def run(make_relay, report):
             report.case(f"tokens: uclient -J {name}", lambda o=options: uclient.run_client(relay, ["-J", "-y", *o]))
         report.case("realms: uclient -o", lambda: uclient.run_client(relay, ["-o", CALL_ORIGIN, "-u", relays.USER, "-w", CALL_PASSWORD, "-c", "-y"]))
         report.case("realms: two, and reloads", lambda: two_realms(relay))
+        report.case("realms: by listener", lambda: by_listener(relay))
         for host in relay.servers:
             report.case(f"families: {host} to the other", lambda h=host: across(relay, h))
         report.case("redirect: a relay that drains", lambda: drains(relay))
