@@ -13,22 +13,11 @@
 #include <limits>
 #include <variant>
 
-#include "radiotower/service/toml.h"
+#include "config_checks.h"
 
 namespace radiotower::daemon {
 
 namespace {
-
-/// A value on its way into a Config, with the words for its place.
-struct Place {
-  std::string where;
-  std::string key;
-  ConfigErrors& errors;
-  bool wrong(std::string what, std::string hint) const {
-    errors.push_back({where, key, std::move(what), std::move(hint)});
-    return false;
-  }
-};
 
 /// Where the value of a key lives.
 struct File {
@@ -41,9 +30,9 @@ struct Ports {
 using Slot = std::variant<std::string*, File, Ports, char*, std::vector<Text>*, bool*, std::uint32_t*,
                           std::uint64_t*, Xdp*>;
 
-/// Says what is wrong with a text, or with one entry of a list, and returns false; otherwise leaves in `spelling` the one spelling
-/// that all equal entries share, so that a listener that is given twice is seen however it is written.
-using Check = bool (*)(const std::string& value, const Place& place, std::string& spelling);
+using Check = bool (*)(const std::string& value, const Place& place, std::string& spelling);  // see config_checks.h
+
+}  // namespace
 
 bool check_realm(const std::string& value, const Place& place, std::string&) {
   if (value.empty()) return place.wrong("the realm is empty", "a name such as \"example.org\", or leave the key out");
@@ -68,6 +57,8 @@ bool check_listener(const std::string& value, const Place& place, std::string& s
     return place.wrong(fmt::format("port {} is out of range 1-65535", port), "3478 is the port of STUN and TURN");
   return place.wrong(fmt::format("\"{}\" is not an IP address and a port", value), "\"0.0.0.0:3478\", or \"[::]:3478\" with brackets round IPv6");
 }
+
+namespace {
 
 bool check_pair_of_files(const std::string& value, const Place& place, std::string& spelling) {
   const std::size_t blank = value.find(' ');
@@ -122,12 +113,17 @@ bool check_denied(const std::string& value, const Place& place, std::string& spe
   return check_rule(value, place, spelling);
 }
 
+}  // namespace
+
 bool one_of(const std::string& value, std::initializer_list<std::string_view> words, const Place& place) {
   if (std::find(words.begin(), words.end(), value) != words.end()) return true;
   std::string list;
   for (const auto word : words) list += fmt::format("{}\"{}\"", list.empty() ? "" : ", ", word);
   return place.wrong(fmt::format("\"{}\" is not known", value), "one of " + list);
 }
+
+namespace {
+
 bool check_backend(const std::string& value, const Place& place, std::string&) { return one_of(value, {"auto", "io_uring", "epoll"}, place); }
 bool check_format(const std::string& value, const Place& place, std::string&) { return one_of(value, {"text", "json"}, place); }
 bool check_level(const std::string& value, const Place& place, std::string&) {
@@ -196,6 +192,12 @@ const Key keys[] = {
     {"features.nat_discovery", [](Config& c) -> Slot { return &c.nat_discovery; }, nullptr, false},
     {"features.authenticated_binding", [](Config& c) -> Slot { return &c.authenticated_binding; }},
     {"features.oauth_keys_file", [](Config& c) -> Slot { return File{&c.oauth_keys_file}; }},
+    {"features.oauth_server_name", [](Config& c) -> Slot { return &c.oauth_server_name; }, check_server_name},
+    {"redirect.servers", [](Config& c) -> Slot { return &c.redirect_servers; }, check_redirect_server},
+    {"redirect.secure_servers", [](Config& c) -> Slot { return &c.redirect_secure_servers; }, check_redirect_server},
+    {"redirect.domain", [](Config& c) -> Slot { return &c.redirect_domain; }, check_domain},
+    {"redirect.when", [](Config& c) -> Slot { return &c.redirect_when; }, check_redirect_when},
+    {"redirect.draining", [](Config& c) -> Slot { return &c.draining; }},
     {"workers.count", [](Config& c) -> Slot { return &c.workers; }, nullptr, false, 1024},
     {"workers.backend", [](Config& c) -> Slot { return &c.backend; }, check_backend, false},
     {"workers.gather_microseconds", [](Config& c) -> Slot { return &c.gather_microseconds; }, nullptr, false, 10'000},
@@ -341,6 +343,10 @@ void read_table(const toml::table& table, const std::string& prefix, const std::
       if (set_from_toml(*key, node, path, config, place)) config.sources[name] = place.where;
       continue;
     }
+    if (name == "realms" && node.is_table()) {
+      read_realms(*node.as_table(), path, config, errors);
+      continue;
+    }
     const bool ours = prefix.empty() && std::any_of(std::begin(keys), std::end(keys), [&](const Key& x) { return section_of(x.name) == name; });
     if (ours && node.is_table()) read_table(*node.as_table(), name + ".", path, config, errors);
     else if (ours) place.wrong("is a section, not a key", fmt::format("write [{}] and its keys on the lines below", name));
@@ -349,7 +355,9 @@ void read_table(const toml::table& table, const std::string& prefix, const std::
   }
 }
 
-std::string toml_text(std::string_view text) {  // a TOML basic string
+}  // namespace
+
+std::string toml_text(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') out += '\\';
@@ -359,6 +367,8 @@ std::string toml_text(std::string_view text) {  // a TOML basic string
   out += '"';
   return out;
 }
+
+namespace {
 
 /// The value as TOML; empty when there is none.
 std::string written(const Slot& slot) {
@@ -487,7 +497,7 @@ std::string print_config(const Config& config) {
     if (value.empty()) out += fmt::format("# {} is not set\n", last_part(key.name));
     else out += fmt::format("{} = {}  # {}\n", last_part(key.name), value, config.source(key.name));
   }
-  return out;
+  return out + print_realms(config);
 }
 
 std::vector<std::string> keys_that_need_a_restart(const Config& running, const Config& next) {

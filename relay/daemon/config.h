@@ -30,6 +30,17 @@ struct Xdp {
   std::vector<Text> interfaces;  // "eth0", "eth0 generic"
 };
 
+/// One table [realms."NAME"].
+struct RealmConfig {
+  std::string name;
+  std::string source;  // of the table
+  std::vector<Text> origins, listeners;
+  std::string secrets_file, users_file;
+  std::optional<char> rest_separator;                       // none: that of [credentials]
+  std::map<std::string, std::uint64_t, std::less<>> limits;  // key -> value, where it differs from [limits]
+  std::map<std::string, std::string, std::less<>> sources;   // key -> "relay.toml:12"
+};
+
 struct Config {
   // realm, [listen], [relay]
   std::string realm = "radiotower";
@@ -62,6 +73,13 @@ struct Config {
   // [features]
   bool tcp_relay = false, mobility = false, nat_discovery = false, authenticated_binding = false;
   std::string oauth_keys_file;
+  std::string oauth_server_name;  // empty: the realm
+  // [redirect]
+  std::vector<Text> redirect_servers, redirect_secure_servers;
+  std::string redirect_domain;
+  std::string redirect_when = "draining";
+  bool draining = false;
+  std::vector<RealmConfig> realms;  // by name
   // [workers], [offload], [log]
   unsigned workers = 0;
   std::string backend = "auto";

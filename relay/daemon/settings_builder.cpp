@@ -10,6 +10,7 @@
 #include <functional>
 #include <unordered_set>
 
+#include "config_realms.h"
 #include "radiotower/turn/nat_discovery.h"
 
 namespace radiotower::daemon {
@@ -202,7 +203,7 @@ std::shared_ptr<const turn::Directory> read_credentials(const Config& config, Bu
       errors.push_back({std::string(config.source("credentials.open_relay_for_everyone")), "credentials.open_relay_for_everyone",
                         "an open relay asks nobody for credentials, yet there are some", "remove this key, or both files"});
     built.notes.push_back("OPEN RELAY: anybody who reaches this port relays through this host, with its address (credentials.open_relay_for_everyone = true)");
-  } else if (none) {
+  } else if (none && config.oauth_keys_file.empty()) {
     errors.push_back({config.file.empty() ? "--secrets-file" : config.file, "credentials.secrets_file",
                       "neither a secrets file nor a users file is given, and this relay is never open by accident",
                       fmt::format("secrets_file = \"secrets\" or --secrets-file secrets; made with: umask 077; {} > secrets", make_a_secret)});
@@ -350,6 +351,7 @@ std::optional<Built> build_settings(const Config& config, const std::vector<io::
     std::string why;
     connections->proxy_protocol_from.push_back(*net::AddressRange::parse(text.value, why));
   }
+  build_realms_and_redirects(config, host, *settings, built, errors);
   if (errors.size() != before) return std::nullopt;
   built.connections = std::move(connections);
   built.settings = std::move(settings);

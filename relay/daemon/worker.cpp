@@ -626,7 +626,7 @@ void Worker::note(const Event& event) {
     case Event::Kind::allocation_made: {
       if (!log.wants(Priority::info) || !lives_.admit({}, now, suppressed)) return;
       log.write(Priority::info, "allocation made", "",
-                {{"user", event.user}, {"client", client}, {"relayed", relayed_text(event)},
+                {{"user", event.user}, Field::if_any("realm", event.realm), {"client", client}, {"relayed", relayed_text(event)},
                  {"listener", event.five_tuple.server.text()}, Field::if_any("suppressed", suppressed)});
       return;
     }
@@ -634,7 +634,7 @@ void Worker::note(const Event& event) {
       if (!log.wants(Priority::info)) return;
       if (event.end != turn::EndReason::shutdown && !lives_.admit({}, now, suppressed)) return;
       log.write(Priority::info, "allocation ended", "",
-                {{"user", event.user}, {"client", client}, {"relayed", relayed_text(event)}, {"reason", turn::name(event.end)},
+                {{"user", event.user}, Field::if_any("realm", event.realm), {"client", client}, {"relayed", relayed_text(event)}, {"reason", turn::name(event.end)},
                  {"seconds", static_cast<std::uint64_t>(event.duration.count())},
                  {"bytes_to_peer", event.bytes_to_peer}, {"packets_to_peer", event.packets_to_peer},
                  {"bytes_to_client", event.bytes_to_client}, {"packets_to_client", event.packets_to_client},
@@ -650,17 +650,17 @@ void Worker::note(const Event& event) {
       const std::string peer = event.peer.port == 0 ? event.peer.ip.text() : event.peer.text();
       if (!refused_.admit(as_bytes(peer), now, suppressed)) return;
       log.write(Priority::warning, "peer refused", fmt::format("{} ({}){}", peer, event.reason, hint(*world_.settings, event.peer)),
-                {{"user", event.user}, {"client", client}, Field::if_any("suppressed", suppressed)});
+                {{"user", event.user}, Field::if_any("realm", event.realm), {"client", client}, Field::if_any("suppressed", suppressed)});
       return;
     }
     case Event::Kind::quota_reached:
       if (!quota_.admit(as_bytes(event.user), now, suppressed)) return;
-      log.write(Priority::warning, "quota reached", event.reason, {{"user", event.user}, {"client", client}, Field::if_any("suppressed", suppressed)});
+      log.write(Priority::warning, "quota reached", event.reason, {{"user", event.user}, Field::if_any("realm", event.realm), {"client", client}, Field::if_any("suppressed", suppressed)});
       return;
     case Event::Kind::ports_exhausted:
       if (!resources_.admit(as_bytes("ports"), now, suppressed)) return;
       log.write(Priority::error, "ports exhausted", "no relay port is left; widen the port range or lower the quotas",
-                {{"user", event.user}, {"client", client}, Field::if_any("suppressed", suppressed)});
+                {{"user", event.user}, Field::if_any("realm", event.realm), {"client", client}, Field::if_any("suppressed", suppressed)});
       return;
   }
 }

@@ -100,6 +100,8 @@ std::uint32_t crc32(Bytes data) {
 Key::Key(const Md5& k) : size_(static_cast<std::uint8_t>(k.size())) { std::copy(k.begin(), k.end(), bytes_.begin()); }
 Key::Key(const Sha256& k) : size_(static_cast<std::uint8_t>(k.size())) { std::copy(k.begin(), k.end(), bytes_.begin()); }
 
+Key::Key(Bytes k) : size_(static_cast<std::uint8_t>(std::min(k.size(), bytes_.size()))) { std::copy_n(k.begin(), size_, bytes_.begin()); }
+
 Key long_term_key(PasswordAlgorithm algorithm, std::string_view username, std::string_view realm,
                   std::string_view password) {
   std::string text;

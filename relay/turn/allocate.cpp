@@ -24,14 +24,14 @@ struct Wish {
   std::uint32_t lifetime = 0;
 };
 
-std::optional<ErrorCode> read_wish(const stun::Message& m, const Settings& settings, const Shared& shared, net::Transport client, Wish& wish) {
+std::optional<ErrorCode> read_wish(const stun::Message& m, const Settings& settings, const Shared& shared, const net::FiveTuple& client, Wish& wish) {
   // Step 3: REQUESTED-TRANSPORT, 4 bytes, the protocol number first.
   const auto transport = m.find(Attribute::requested_transport);
   if (!transport || transport->size() != 4) return ErrorCode::bad_request;
   if (settings.tcp_relay && (*transport)[0] == static_cast<std::uint8_t>(net::Transport::tcp)) wish.transport = net::Transport::tcp;
   else if ((*transport)[0] != static_cast<std::uint8_t>(net::Transport::udp)) return ErrorCode::unsupported_transport_protocol;
   // RFC 6062, 5.1: over a client's TCP or TLS alone (C01), and without what makes sense for datagrams alone (C02).
-  if (wish.transport == net::Transport::tcp && (!net::is_stream(client) || m.has(Attribute::dont_fragment) || m.has(Attribute::even_port) ||
+  if (wish.transport == net::Transport::tcp && (!net::is_stream(client.transport) || m.has(Attribute::dont_fragment) || m.has(Attribute::even_port) ||
                                                 m.has(Attribute::reservation_token)))
     return ErrorCode::bad_request;
 
@@ -52,10 +52,11 @@ std::optional<ErrorCode> read_wish(const stun::Message& m, const Settings& setti
     return ErrorCode::bad_request;  // step 9: 0x01 there is a 400
   if (even && even->size() != 1) return ErrorCode::bad_request;
 
-  // Step 7: REQUESTED-ADDRESS-FAMILY that we do not have is a 440; absent means IPv4.
+  // Step 7: REQUESTED-ADDRESS-FAMILY that we do not have is a 440; absent means IPv4, or where an operator wants it that of the client.
   wish.additional = additional.has_value();
-  wish.ipv6 = additional || (family && (*family)[0] == static_cast<std::uint8_t>(Family::ipv6));
-  wish.ipv4 = !family || (*family)[0] == static_cast<std::uint8_t>(Family::ipv4);
+  const bool keep = settings.keep_address_family && !family && !additional && client.client.family() == Family::ipv6 && shared.has_family(Family::ipv6);
+  wish.ipv6 = additional || keep || (family && (*family)[0] == static_cast<std::uint8_t>(Family::ipv6));
+  wish.ipv4 = !keep && (!family || (*family)[0] == static_cast<std::uint8_t>(Family::ipv4));
   if (!wish.ipv4 && !wish.ipv6) return ErrorCode::address_family_not_supported;
   if (!wish.token && !wish.additional && !shared.has_family(wish.ipv4 ? Family::ipv4 : Family::ipv6))
     return ErrorCode::address_family_not_supported;
@@ -91,7 +92,7 @@ void Server::Impl::allocate(Request& request, Actions& out) {
   // Step 2: the 5-tuple is in use -> 437, but a retransmission gets its first answer again (RFC 8489, 6.3.1).
   if (request.allocation) {
     Allocation& held = *request.allocation;
-    if (held.reply.transaction_id != m.transaction_id() || held.username != request.username || !(held.five_tuple == request.five_tuple))
+    if (held.reply.transaction_id != m.transaction_id() || !owns(request, held) || !(held.five_tuple == request.five_tuple))
       return refuse(request, ErrorCode::allocation_mismatch, out);
     if (!held.opening()) answer_allocate(held, out);
     return;
@@ -106,38 +107,40 @@ void Server::Impl::allocate(Request& request, Actions& out) {
   }
 
   Wish wish;
-  if (const auto error = read_wish(m, *settings, *shared, request.five_tuple.transport, wish)) return refuse(request, *error, out);
-
   const net::IpAddress& client = request.five_tuple.client.ip;
+  if (const auto error = read_wish(m, *settings, *shared, request.five_tuple, wish)) return refuse(request, *error, out);
+  wish.lifetime = std::min(wish.lifetime, request.longest_lifetime);
   if (is_tunnel(client) || is_denied(client)) return refuse(request, ErrorCode::forbidden, out);
 
-  // Step 11: a relay that drains sends new clients away.
-  if (settings->draining) {
-    const bool redirect = settings->alternate_server && settings->alternate_server->family() == client.family();
-    return refuse(request, redirect ? ErrorCode::try_alternate : ErrorCode::insufficient_capacity, out);
-  }
+  // Step 11: a relay that drains, or only spreads load, sends new clients away.
+  if (redirects(request, settings->draining ? Redirect::When::draining : Redirect::When::always)) return refuse(request, ErrorCode::try_alternate, out);
+  if (settings->draining) return refuse(request, ErrorCode::insufficient_capacity, out);
+  const auto full = [&] { refuse(request, redirects(request, Redirect::When::full) ? ErrorCode::try_alternate : ErrorCode::insufficient_capacity, out); };
 
   // Step 10: the user's quota. Every relayed address counts, and so does a reservation (L24, X06). A port that was reserved has been counted.
   const Credential& c = request.credential;
   const std::string_view account_name = settings->authentication ? c.account : std::string_view("everyone");
   const std::uint32_t count = wish.token ? 0 : (wish.ipv4 && wish.ipv6) || wish.want == Shared::Want::even_pair ? 2 : 1;
   bool over_total = false;
-  auto account = shared->admit(account_name, c.allocations, c.bytes_per_second, c.rest, settings->limits, count, over_total);
+  auto account = shared->admit(account_name, c.allocations, c.bytes_per_second, c.rest, request.realm->limits, count, over_total, request.realm->name,
+                               request.realm->allocations, c.token);
   if (!account) {
     Event e;
     e.kind = Event::Kind::quota_reached;
     e.user = request.username;
+    if (request.realm != &realms.front()) e.realm = request.realm->name;
     e.five_tuple = request.five_tuple;
     e.reason = over_total ? "limits.allocations" : "limits.allocations_per_user";
     out.events.push_back(std::move(e));
-    return refuse(request, over_total ? ErrorCode::insufficient_capacity : ErrorCode::allocation_quota_reached, out);
+    return over_total ? full() : refuse(request, ErrorCode::allocation_quota_reached, out);
   }
 
   // Ports. Step 5: a reserved one, or step 8: fresh ones.
   std::optional<Shared::Port> v4, v6;
   std::uint16_t address_error = 0;
   if (wish.token) {
-    if (auto port = shared->claim(*wish.token, *account, request.now.steady)) {
+    const auto claimant = account;
+    if (auto port = shared->claim(*wish.token, *claimant, request.now.steady, &account)) {
       const bool is_v4 = shared->relay_addresses()[port->address_index].local.is_v4();
       (is_v4 ? v4 : v6) = port;
     }
@@ -153,8 +156,10 @@ void Server::Impl::allocate(Request& request, Actions& out) {
       Event e;
       e.kind = Event::Kind::ports_exhausted;
       e.user = request.username;
+      if (request.realm != &realms.front()) e.realm = request.realm->name;
       e.five_tuple = request.five_tuple;
       out.events.push_back(std::move(e));
+      return full();
     }
     return refuse(request, ErrorCode::insufficient_capacity, out);
   }
@@ -173,9 +178,10 @@ void Server::Impl::allocate(Request& request, Actions& out) {
   allocation.quota = (v4 ? 1u : 0u) + (v6 ? 1u : 0u) + (wish.want == Shared::Want::even_pair ? 1u : 0u);
   allocation.key = c.key;
   allocation.algorithm = request.algorithm;
-  if (c.rest) {
-    if (const auto name = parse_rest_name(request.username, settings->directory->rest_separator())) allocation.rest_expiry = name->expiry;
+  if (c.rest && !c.token) {
+    if (const auto name = parse_rest_name(request.username, request.realm->directory->rest_separator())) allocation.rest_expiry = name->expiry;
   }
+  allocation.token_expiry = request.token_expiry;
   allocation.made_at = request.now.steady;
   allocation.scheduled_at = never;
   allocation.reply.transaction_id = m.transaction_id();

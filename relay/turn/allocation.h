@@ -109,6 +109,7 @@ struct Allocation {
   stun::Key key;
   stun::PasswordAlgorithm algorithm{};
   UnixSeconds rest_expiry = 0;  // 0: not a REST user
+  UnixSeconds token_expiry = 0;  // of the access token that was seen last (RFC 7635); 0: made without one
   AllocateReply reply;
   std::array<Relay, 2> relays;  // IPv4, IPv6
   Time made_at{};

@@ -1,6 +1,7 @@
 // Everything the server says to a client, and the two bounds on what it says to a source that has proved nothing:
 // never more than three times the request's size on the wire, and never more than so many a second.
 #include <algorithm>
+#include <array>
 
 #include "server_impl.h"
 
@@ -16,6 +17,15 @@ namespace {
 /// IP and UDP headers of a datagram, which count on the wire.
 std::size_t on_the_wire(std::size_t payload, net::Family family) {
   return payload + 8 + (family == net::Family::ipv4 ? 20 : 40);
+}
+
+bool within_bound(std::size_t answer, const Request& request) {
+  const auto family = request.five_tuple.client.family();
+  return on_the_wire(answer, family) <= 3 * on_the_wire(request.message.bytes().size(), family);
+}
+
+bool is_secure(const Request& request) {
+  return request.five_tuple.transport == net::Transport::tls || request.five_tuple.transport == net::Transport::dtls;
 }
 
 }  // namespace
@@ -35,10 +45,8 @@ bool Server::Impl::may_answer(AnswerLimit& limit, const Request& request) {
 
 void Server::Impl::send_answer(const Request& request, Writer& writer, Actions& out) {
   if (request.message.has_fingerprint()) writer.add_fingerprint();
-  const net::TransportAddress& client = request.five_tuple.client;
   if (!request.authenticated && settings->authentication && request.five_tuple.transport == net::Transport::udp) {
-    const auto family = client.family();
-    if (on_the_wire(writer.bytes().size(), family) > 3 * on_the_wire(request.message.bytes().size(), family)) {
+    if (!within_bound(writer.bytes().size(), request)) {
       ++counters.dropped_answer_too_large;  // R04
       return;
     }
@@ -60,8 +68,11 @@ void Server::Impl::refuse(const Request& request, ErrorCode code, Actions& out) 
   Writer writer(out.reply_space(), Class::error, request.message.method(), request.message.transaction_id());
   // Reason phrases are for people: only those who have proved who they are get one (security.md).
   writer.add_error(code, request.authenticated ? std::string_view(stun::reason_phrase(code)) : std::string_view());
-  if (code == ErrorCode::try_alternate && settings->alternate_server)
-    writer.add_address(Attribute::alternate_server, *settings->alternate_server);
+  if (code == ErrorCode::try_alternate) {
+    if (const auto* server = alternate_for(request)) writer.add_address(Attribute::alternate_server, *server);
+    // The name that the other server's certificate is checked against (RFC 8489, 14.16: over TLS and DTLS alone).
+    if (is_secure(request) && !settings->redirect.domain.empty()) writer.add(Attribute::alternate_domain, settings->redirect.domain);
+  }
   protect(request, writer);
   send_answer(request, writer, out);
 }
@@ -87,10 +98,16 @@ void Server::Impl::challenge(const Request& request, ErrorCode code, Actions& ou
   }
   ++counters.error_answers;
   Writer writer(out.reply_space(), Class::error, request.message.method(), request.message.transaction_id());
+  const RealmState& realm = request.realm ? *request.realm : realms.front();
   writer.add_error(code, {});
-  writer.add(Attribute::realm, settings->realm);
-  writer.add(Attribute::nonce, nonces.make(request.five_tuple.client, request.now.steady, features()).text());
-  writer.add(Attribute::password_algorithms, Bytes(password_algorithms));  // RFC 8489, 9.2.4
+  writer.add(Attribute::realm, realm.name);
+  writer.add(Attribute::nonce, nonces.make(request.five_tuple.client, request.now.steady, realm.features()).text());
+  writer.add(Attribute::password_algorithms, Bytes(realm.password_algorithms));  // RFC 8489, 9.2.4
+  if (settings->tokens) {  // RFC 7635, 3 and 6.1; left out where it would make the whole answer too large (R04)
+    const std::string& name = settings->tokens->server_name();
+    const std::size_t whole = writer.bytes().size() + 4 + ((name.size() + 3) & ~std::size_t{3}) + (request.message.has_fingerprint() ? 8 : 0);
+    if (request.five_tuple.transport != net::Transport::udp || within_bound(whole, request)) writer.add(Attribute::third_party_authorization, name);
+  }
   send_answer(request, writer, out);  // no integrity: nobody has proved to hold a key (I01), or the nonce was not for him
 }
 
@@ -130,7 +147,29 @@ void Server::Impl::binding(const Request& request, Actions& out) {
   ++counters.binding_answers;
   Writer writer(out.reply_space(), Class::success, stun::Method::binding, request.message.transaction_id());
   writer.add_xor_address(Attribute::xor_mapped_address, request.five_tuple.client);
-  send_answer(request, writer, out);
+  finish_success(request, writer, out);  // protected only where features.authenticated_binding has asked for credentials
+}
+
+/// RFC 8489, 14.15: of the address family that the request came from. A client's retransmission, and its next try, gets the same server again.
+const net::TransportAddress* Server::Impl::alternate_for(const Request& request) const {
+  const Redirect& redirect = settings->redirect;
+  const auto& servers = is_secure(request) && !redirect.secure_servers.empty() ? redirect.secure_servers : redirect.servers;
+  const net::TransportAddress& client = request.five_tuple.client;
+  const auto fits = [&](const net::TransportAddress& server) { return server.family() == client.family() && server != request.five_tuple.server; };
+  const auto count = static_cast<std::uint64_t>(std::count_if(servers.begin(), servers.end(), fits));
+  if (count == 0) return nullptr;
+  std::array<std::uint8_t, 18> bytes;
+  std::copy(client.ip.bytes.begin(), client.ip.bytes.end(), bytes.begin());
+  store_be16(bytes.data() + 16, client.port);
+  std::uint64_t index = siphash13(redirect_key, bytes) % count;
+  for (const auto& server : servers)
+    if (fits(server) && index-- == 0) return &server;
+  return nullptr;
+}
+
+bool Server::Impl::redirects(const Request& request, Redirect::When reason) const {
+  // RFC 8489, 10: only whoever has proved to hold a key is sent away, and the 300 is protected with it. An open relay has no keys.
+  return request.authenticated && reason <= settings->redirect.when && alternate_for(request);
 }
 
 }  // namespace radiotower::turn

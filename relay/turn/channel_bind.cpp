@@ -42,7 +42,7 @@ void Server::Impl::channel_bind(Request& request, Actions& out) {
     if (c.expires_at <= now) take_back_shortcut(allocation, c);
   std::erase_if(allocation.channels, [&](const Channel& c) { return c.expires_at <= now; });
   Channel* channel = allocation.find_channel(number);
-  const std::uint32_t most = settings->limits.channels_per_allocation;
+  const std::uint32_t most = realm_of(allocation).limits.channels_per_allocation;
   if (!channel && most != 0 && allocation.channels.size() >= most) return refuse(request, ErrorCode::insufficient_capacity, out);
   const Permission* permission = allocation.find_permission(peer->address.ip);
   const bool fresh = !permission || permission->expires_at <= now;

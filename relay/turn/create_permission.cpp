@@ -34,7 +34,7 @@ std::optional<net::PermittedPeer> Server::Impl::permit(Allocation& allocation, c
 }
 
 bool Server::Impl::may_add_peers(Allocation& allocation, std::size_t count, Now now) {
-  const std::uint32_t rate = settings->limits.new_peers_per_second;
+  const std::uint32_t rate = realm_of(allocation).limits.new_peers_per_second;
   if (rate == 0 || count == 0) return true;
   constexpr std::int64_t burst = 128;
   const std::int64_t each = 1'000'000'000 / rate;
@@ -57,7 +57,7 @@ bool Server::Impl::install_permission(Allocation& allocation, const net::IpAddre
     p = {ip, expires_at, false};
     return true;
   }
-  const std::uint32_t most = settings->limits.permissions_per_allocation;
+  const std::uint32_t most = realm_of(allocation).limits.permissions_per_allocation;
   if (most != 0 && allocation.permissions.size() >= most) return false;
   if (allocation.permissions.size() >= 0xFFFF) return false;
   allocation.permissions.push_back({ip, expires_at, false});
@@ -93,7 +93,7 @@ void Server::Impl::create_permission(Request& request, Actions& out) {
   const auto alive = static_cast<std::size_t>(std::count_if(allocation.permissions.begin(), allocation.permissions.end(), [&](const Permission& p) {
     return request.now.steady < p.expires_at;
   }));
-  const std::uint32_t most = settings->limits.permissions_per_allocation;
+  const std::uint32_t most = realm_of(allocation).limits.permissions_per_allocation;
   if ((most != 0 && alive + fresh.size() > most) || !may_add_peers(allocation, fresh.size(), request.now))
     return refuse(request, ErrorCode::insufficient_capacity, out);
 

@@ -51,7 +51,7 @@ Directory::Outcome Directory::find(std::string_view username, stun::PasswordAlgo
     const Entry& entry = found->second;
     const stun::Key& key = algorithm == stun::PasswordAlgorithm::sha256 ? entry.sha256 : entry.md5;
     if (key.empty()) return Outcome::no_key_for_algorithm;
-    out.push_back({key, username, false, entry.allocations, entry.bytes_per_second});
+    out.push_back({key, username, false, false, entry.allocations, entry.bytes_per_second});
     return Outcome::found;
   }
   if (input_.rest_secrets.empty()) return Outcome::unknown_user;
@@ -61,7 +61,7 @@ Directory::Outcome Directory::find(std::string_view username, stun::PasswordAlgo
   if (!ignore_expiry && (name->expiry <= now || name->expiry - now > input_.rest_max_ttl.count())) return Outcome::expired;
   for (const auto& secret : input_.rest_secrets) {
     std::string password = stun::rest_password(secret, username);
-    out.push_back({stun::long_term_key(algorithm, username, input_.realm, password), name->user, true, {}, {}});
+    out.push_back({stun::long_term_key(algorithm, username, input_.realm, password), name->user, true, false, {}, {}});
     OPENSSL_cleanse(password.data(), password.size());
   }
   return Outcome::found;

@@ -42,9 +42,11 @@ bool Server::Impl::find_by_ticket(Request& request, Actions& out) {
     // Only a client that has shown that it receives at its address, by a nonce, may make another worker work.
     const auto nonce = request.message.find(Attribute::nonce);
     const bool has_integrity = request.message.has_integrity() || request.message.has_integrity_sha256();
-    const bool is_shown = !settings->authentication ||
-                          (has_integrity && nonce &&
-                           nonces.is_fresh(as_text(*nonce), request.five_tuple.client, request.now.steady, features(), settings->nonce_lifetime));
+    // The allocation's realm is known to its own worker alone.
+    const auto is_fresh = [&](const RealmState& realm) {
+      return nonces.is_fresh(as_text(*nonce), request.five_tuple.client, request.now.steady, realm.features(), settings->nonce_lifetime);
+    };
+    const bool is_shown = !settings->authentication || (has_integrity && nonce && std::any_of(realms.begin(), realms.end(), is_fresh));
     // Datagrams of DTLS can be read by the worker alone that made its handshake: such a client gets a 437, and allocates anew.
     const bool can_go = request.five_tuple.transport != net::Transport::dtls;
     if (request.allocation || !can_go || !is_shown) return true;  // a 437; or a challenge, and then again
@@ -73,7 +75,7 @@ bool Server::Impl::may_move(const Request& request, Actions& out) {
   if (request.ticket == Request::Ticket::unknown || !request.allocation->any_open()) return no(ErrorCode::allocation_mismatch);
   const Allocation& allocation = *request.allocation;
   const Mobility& mobility = *allocation.mobility;
-  if (allocation.username != request.username) return no(ErrorCode::wrong_credentials);
+  if (!owns(request, allocation)) return no(ErrorCode::wrong_credentials);
   if (request.ticket == Request::Ticket::replaced) {
     // Good for one thing: the answer to the Refresh that replaced it was lost.
     if (mobility.transaction_id != request.message.transaction_id() || !(mobility.came_from == request.five_tuple))

@@ -31,6 +31,7 @@ void Server::Impl::refresh(Request& request, Actions& out) {
     const auto most = static_cast<std::uint32_t>(settings->max_lifetime.count());
     lifetime = *asked == 0 ? 0 : std::max(lifetime, std::min(*asked, most));
   }
+  lifetime = std::min(lifetime, request.longest_lifetime);  // RFC 7635, 9
 
   if (request.ticket != Request::Ticket::none && (lifetime != 0 || !(ipv4 && ipv6))) {  // what ends needs no new ticket
     begin_move(request, lifetime, out);

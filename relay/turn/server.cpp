@@ -29,7 +29,8 @@ Server::Impl::Impl(std::shared_ptr<Shared> shared_state, std::shared_ptr<const S
       table(hash_key),
       error_limit(random_key(random), first->limits.error_answers_per_second),
       binding_limit(random_key(random), first->limits.binding_answers_per_second),
-      shortcuts(by) {
+      shortcuts(by),
+      redirect_key(random_key(random)) {
   adopt(std::move(first));
 }
 
@@ -44,11 +45,7 @@ void Server::Impl::adopt(std::shared_ptr<const Settings> next) {
   settings = std::move(next);
   error_limit.set_rate(settings->limits.error_answers_per_second);
   binding_limit.set_rate(settings->limits.binding_answers_per_second);
-  password_algorithms.clear();
-  for (const auto algorithm : settings->directory->algorithms()) {  // RFC 8489, 14.11: number, length of parameters (0)
-    const auto number = static_cast<std::uint16_t>(algorithm);
-    password_algorithms.insert(password_algorithms.end(), {static_cast<std::uint8_t>(number >> 8), static_cast<std::uint8_t>(number), 0, 0});
-  }
+  adopt_realms();
 }
 
 /// A source that cannot be answered, or whose answer would come back to us (H19).
@@ -99,7 +96,10 @@ void Server::Impl::on_stun(const net::FiveTuple& five_tuple, SocketHandle via, M
 void Server::Impl::on_request(Request& request, Actions& out) {
   const Method method = request.message.method();
   switch (method) {
-    case Method::binding: ++counters.stun_requests; return binding(request, out);
+    case Method::binding:
+      ++counters.stun_requests;
+      if (settings->authenticated_binding && !authenticate(request, out)) return;
+      return binding(request, out);
     case Method::allocate:
     case Method::refresh:
     case Method::create_permission:
@@ -128,7 +128,7 @@ void Server::Impl::on_request(Request& request, Actions& out) {
 
   // RFC 8656, 5: every other request needs an allocation, and its user. One that is still being opened is not there yet.
   if (!request.allocation || !request.allocation->any_open()) return refuse(request, ErrorCode::allocation_mismatch, out);
-  if (request.allocation->username != request.username) return refuse(request, ErrorCode::wrong_credentials, out);
+  if (!owns(request, *request.allocation)) return refuse(request, ErrorCode::wrong_credentials, out);
   switch (method) {
     case Method::refresh: return refresh(request, out);
     case Method::create_permission: return create_permission(request, out);
@@ -145,6 +145,7 @@ Event Server::Impl::event(Event::Kind kind, const Allocation& allocation) const 
   Event e;
   e.kind = kind;
   e.user = allocation.username;
+  if (allocation.account->realm() != settings->realm) e.realm = allocation.account->realm();
   e.five_tuple = allocation.five_tuple;
   for (const auto& relay : allocation.relays) {
     if (relay.state == Relay::State::none) continue;
@@ -250,7 +251,7 @@ Time Server::next_expiry() const { return impl_->expiries.empty() ? never : impl
 
 void Server::apply(std::shared_ptr<const Settings> settings, Now now, Actions& out) {
   impl_->adopt(std::move(settings));
-  impl_->shared->apply_limits(impl_->settings->limits);
+  for (const RealmState& realm : impl_->realms) impl_->shared->apply_limits(realm.limits, realm.name);
   // Live calls stay; what the new rules deny stops at once (P36), and what they allow again goes on. A client that is denied has
   // nothing left: refreshes would keep its allocation for as long as it likes.
   std::vector<std::uint32_t> denied;

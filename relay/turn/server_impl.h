@@ -20,6 +20,18 @@
 
 namespace radiotower::turn {
 
+/// What the requests of one realm are judged by, made once a reload.
+struct RealmState {
+  std::string name;
+  std::shared_ptr<const Directory> directory;  // never null
+  Limits limits;                // `allocations`: of the whole relay
+  std::uint32_t allocations = 0;  // of this realm; 0: no limit of its own
+  bool retired = false;         // a reload has taken it away: only allocations that it made before know their keys
+  std::vector<std::uint8_t> password_algorithms = {};  // value of PASSWORD-ALGORITHMS
+
+  SecurityFeatures features() const { return {true, directory->offers_userhash()}; }
+};
+
 /// A request and what authentication has found out about it.
 struct Request {
   Request(const stun::Message& m, const net::FiveTuple& tuple, SocketHandle socket, Now time, Allocation* held)
@@ -34,11 +46,14 @@ struct Request {
   Ticket ticket = Ticket::none;
   Allocation* held_already = nullptr;  // of this 5-tuple, when a ticket names another
 
+  const RealmState* realm = nullptr;  // set by authenticate()
   bool authenticated = false;
   bool sha256 = false;  // checked by, and so answered with, MESSAGE-INTEGRITY-SHA256 (RFC 8489, 9.2.4)
   std::string_view username;
   stun::PasswordAlgorithm algorithm = stun::PasswordAlgorithm::md5;
   Credential credential;  // its key protects the answer
+  std::uint32_t longest_lifetime = 0xFFFFFFFF;  // of an allocation: what is left of an access token (RFC 7635, 9)
+  UnixSeconds token_expiry = 0;                 // likewise, as a time; 0: no token
 };
 
 struct Server::Impl {
@@ -61,6 +76,7 @@ struct Server::Impl {
   bool is_stun_only(const net::TransportAddress& listener) const;
   void client_gone(const net::FiveTuple& five_tuple, Now now, Actions& out);
   void adopt(std::shared_ptr<const Settings> settings);
+  void adopt_realms();
   void end(std::uint32_t index, EndReason reason, Now now, Actions& out);
   void close_relay(Allocation& allocation, Relay& relay, Now now, Actions& out);
   void schedule(Allocation& allocation, std::uint32_t index);
@@ -69,6 +85,13 @@ struct Server::Impl {
   // authentication.cpp: true when the request may go on; otherwise it has been answered or dropped.
   bool authenticate(Request& request, Actions& out);
   bool password_algorithms_agree(Request& request, Actions& out);
+  void choose_realm(Request& request) const;
+  const RealmState& realm_of(const Allocation& allocation) const;
+  const RealmState* realm_named(std::string_view name) const;  // nullptr: there is none
+  /// Whether it was the same user, in the same realm, who made the allocation. Whoever has a token owns what tokens made on his 5-tuple.
+  bool owns(const Request& request, const Allocation& allocation) const;
+  bool open_token(Request& request, Bytes token);  // adds to candidates; false: it is worth nothing
+  void adopt_token(Request& request);
 
   // answers.cpp
   void binding(const Request& request, Actions& out);
@@ -80,6 +103,9 @@ struct Server::Impl {
   void finish_success(const Request& request, stun::Writer& writer, Actions& out);
   void send_answer(const Request& request, stun::Writer& writer, Actions& out);
   void protect(const Request& request, stun::Writer& writer);
+  /// The server that this client is sent to; nullptr: none of its address family.
+  const net::TransportAddress* alternate_for(const Request& request) const;
+  bool redirects(const Request& request, Redirect::When reason) const;  // whether a 300 is the answer to that
 
   // The methods, one file each.
   void allocate(Request& request, Actions& out);
@@ -168,7 +194,6 @@ struct Server::Impl {
   /// Installs or refreshes; false when the allocation holds as many as it may (508).
   bool install_permission(Allocation& allocation, const net::IpAddress& ip, Now now);
   bool may_add_peers(Allocation& allocation, std::size_t count, Now now);
-  SecurityFeatures features() const { return {true, settings->directory->offers_userhash()}; }
   RelayId relay_id(std::uint32_t index, const Allocation& allocation, net::Family family) const {
     return {index, allocation.generation, family};
   }
@@ -183,12 +208,15 @@ struct Server::Impl {
   AnswerLimit error_limit;
   AnswerLimit binding_limit;
   std::vector<Credential> candidates;  // scratch of authenticate()
+  std::string token_account;           // likewise: what the name of a token's account is a view of
   Shortcuts* const shortcuts;
   Place place;
   std::vector<Alternates> alternates;  // of the listeners in `place`; empty: there are no two addresses
   std::uint32_t last_serial = 0;  // of a ticket
   std::size_t shortcuts_given = 0;  // channels that have one now
-  std::vector<std::uint8_t> password_algorithms;  // value of PASSWORD-ALGORITHMS, made once a reload
+  std::vector<RealmState> realms;  // the default one, the others of the settings, then the retired ones
+  std::unordered_map<std::string, std::uint32_t> realm_by_origin;
+  HashKey redirect_key;  // which client goes to which server
   Counters counters;
   struct Whose {
     std::uint32_t index;

@@ -21,13 +21,17 @@ bool take(std::atomic<std::int64_t>& whole_at, std::int64_t amount, std::uint64_
   }
 }
 
-/// A name of the users file and a REST user of the same name are two people, with two quotas.
-std::string account_key(bool rest, std::string_view name) { return (rest ? "rest " : "user ") + std::string(name); }
+/// A name of the users file and a REST user of the same name are two people, with two quotas; so are two of one name in two realms.
+std::string account_key(bool rest, bool token, std::string_view name, std::string_view realm) {
+  std::string key = token ? "token " : rest ? "rest " : "user ";
+  key.append(std::to_string(realm.size())).append(" ").append(realm).append(name);
+  return key;
+}
 
 }  // namespace
 
-Account::Account(std::string name, BucketSource* buckets)
-    : name_(std::move(name)), buckets_(buckets), bucket_([&] {
+Account::Account(std::string name, BucketSource* buckets, std::string realm)
+    : name_(std::move(name)), realm_(std::move(realm)), buckets_(buckets), bucket_([&] {
         Bucket* taken = buckets ? buckets->take() : nullptr;
         return taken ? taken : &own_;
       }()) {}
@@ -70,7 +74,7 @@ bool Account::lease(std::size_t need, Time now, Lease& lease) {
 }
 
 Shared::Shared(const Settings& settings, const RandomSource& random, const HashKey& key, BucketSource* buckets)
-    : relay_addresses_(settings.relay_addresses), accounts_(16, Hash{key}), random_(random), buckets_(buckets) {
+    : relay_addresses_(settings.relay_addresses), accounts_(16, Hash{key}), by_realm_(4, Hash{key}), random_(random), buckets_(buckets) {
   for (const RelayAddress& address : relay_addresses_) {
     pools_.emplace_back(settings.first_port, settings.last_port, random);
     live_.push_back(std::make_unique<PortSet>());
@@ -81,20 +85,28 @@ Shared::Shared(const Settings& settings, const RandomSource& random, const HashK
 
 std::shared_ptr<Account> Shared::admit(std::string_view name, std::optional<std::uint32_t> own_allocations,
                                        std::optional<std::uint64_t> own_bytes_per_second, bool rest, const Limits& limits,
-                                       std::uint32_t count, bool& over_total) {
+                                       std::uint32_t count, bool& over_total, std::string_view realm, std::uint32_t realm_allocations,
+                                       bool token) {
   const std::lock_guard lock(mutex_);
-  over_total = limits.allocations != 0 && allocations_ + count > limits.allocations;
+  const auto of_realm = by_realm_.find(realm);
+  over_total = (limits.allocations != 0 && allocations_ + count > limits.allocations) ||
+               (realm_allocations != 0 && (of_realm == by_realm_.end() ? 0 : of_realm->second) + count > realm_allocations);
   if (over_total) return nullptr;
-  const std::string key = account_key(rest, name);
+  const std::string key = account_key(rest, token, name, realm);
   auto found = accounts_.find(key);
   if (found == accounts_.end()) {
-    if (count == 0) return std::make_shared<Account>(std::string(name));  // holds nothing, so there is nothing to keep
+    if (count == 0) {  // holds nothing, so there is nothing to keep
+      auto account = std::make_shared<Account>(std::string(name), nullptr, std::string(realm));
+      account->token_ = token;
+      return account;
+    }
     // A name of the users file without a limit never gets one; a REST user may, with a reload.
     const bool may_be_limited = rest || own_bytes_per_second.has_value();
-    auto account = std::make_shared<Account>(std::string(name), may_be_limited ? buckets_ : nullptr);
+    auto account = std::make_shared<Account>(std::string(name), may_be_limited ? buckets_ : nullptr, std::string(realm));
     found = accounts_.emplace(key, std::move(account)).first;
     Account& fresh = *found->second;
     fresh.rest_ = rest;
+    fresh.token_ = token;
     fresh.own_rates_ = own_bytes_per_second.has_value();
     if (fresh.own_rates_) fresh.set_rates(*own_bytes_per_second, 0);
     else if (rest) fresh.set_rates(limits.bytes_per_second_per_user, limits.packets_per_second_per_user);
@@ -107,6 +119,7 @@ std::shared_ptr<Account> Shared::admit(std::string_view name, std::optional<std:
   }
   account.allocations_ += count;
   allocations_ += count;
+  if (count != 0) (of_realm == by_realm_.end() ? by_realm_.emplace(std::string(realm), 0).first : of_realm)->second += count;
   return found->second;
 }
 
@@ -114,8 +127,9 @@ void Shared::leave_locked(Account& account, std::uint32_t count) {
   assert(account.allocations_ >= count && allocations_ >= count);
   account.allocations_ -= count;
   allocations_ -= count;
+  if (const auto of_realm = by_realm_.find(account.realm()); of_realm != by_realm_.end() && (of_realm->second -= count) == 0) by_realm_.erase(of_realm);
   if (account.allocations_ == 0) {
-    const auto found = accounts_.find(account_key(account.rest_, account.name()));
+    const auto found = accounts_.find(account_key(account.rest_, account.token_, account.name(), account.realm()));
     if (found != accounts_.end() && found->second.get() == &account) accounts_.erase(found);
   }
 }
@@ -150,15 +164,17 @@ std::optional<Shared::Port> Shared::take_port(net::Family family, const net::IpA
   return std::nullopt;
 }
 
-std::optional<Shared::Port> Shared::claim(Bytes token, const Account& account, Time now) {
+std::optional<Shared::Port> Shared::claim(Bytes token, const Account& account, Time now, std::shared_ptr<Account>* holder) {
   const std::lock_guard lock(mutex_);
   expire_locked(now);
   const auto found = std::find_if(reservations_.begin(), reservations_.end(), [&](const Reservation& r) {
-    return r.account.get() == &account && equal_in_constant_time(r.token, token);
+    const bool bearers = holder && account.token_ && r.account->token_ && account.realm() == r.account->realm();
+    return (r.account.get() == &account || bearers) && equal_in_constant_time(r.token, token);
   });
   if (found == reservations_.end()) return std::nullopt;
   const Port port = found->port;
   pools_[port.address_index].claim(port.port);
+  if (holder) *holder = found->account;
   reservations_.erase(found);
   return port;
 }
@@ -191,10 +207,12 @@ void Shared::expire(Time now) {
   expire_locked(now);
 }
 
-void Shared::apply_limits(const Limits& limits) {
+void Shared::apply_limits(const Limits& limits, std::string_view realm) {
   const std::lock_guard lock(mutex_);
-  for (auto& [name, account] : accounts_)
-    if (account->rest_ && !account->own_rates_) account->set_rates(limits.bytes_per_second_per_user, limits.packets_per_second_per_user);
+  for (auto& [name, account] : accounts_) {
+    if (!account->rest_ || account->own_rates_ || account->realm() != realm) continue;
+    account->set_rates(limits.bytes_per_second_per_user, limits.packets_per_second_per_user);
+  }
 }
 
 bool Shared::has_family(net::Family family) const {

@@ -128,7 +128,7 @@ void Server::Impl::connect(Request& request, Actions& out) {
 }
 
 bool Server::Impl::has_room_for_connection(const Allocation& allocation) const {
-  const std::uint32_t most = settings->limits.channels_per_allocation;  // a connection is to TCP what a channel is to UDP
+  const std::uint32_t most = realm_of(allocation).limits.channels_per_allocation;  // a connection is to TCP what a channel is to UDP
   return most == 0 || allocation.connections.size() < most;
 }
 
@@ -214,7 +214,7 @@ void Server::Impl::connection_bind(Request& request, Actions& out) {
   Allocation* allocation = nullptr;
   PeerConnection* connection = id ? find_connection(*id, allocation) : nullptr;
   if (!connection) return refuse(request, ErrorCode::bad_request, out);
-  if (allocation->username != request.username) return refuse(request, ErrorCode::wrong_credentials, out);  // C06
+  if (!owns(request, *allocation)) return refuse(request, ErrorCode::wrong_credentials, out);  // C06
   if (connection->state != PeerConnection::State::waiting) return refuse(request, ErrorCode::bad_request, out);
 
   connection->state = PeerConnection::State::joined;

@@ -46,6 +46,9 @@ struct Folder {
     write("byte-order-mark", "\xEF\xBB\xBFnorth-of-the-wall\n");
     write("binary", std::string("north\x01of-the-wall\n"));
     write("bad-users", "alice:in-wonderland\n# three mistakes a user makes\nbob\nbob:0x1234\ncarol:cheese allocations=many\nalice:again\n:nameless\ndave:correct horse\n");
+    write("oauth-keys", "north MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEK\nsouth MTIzNDU2Nzg5MDEyMzQ1Ngo= A128GCM timestamp=1767225600 lifetime=3600\n");
+    write("bad-oauth-keys", "north\nnorth not-base64\nnorth MTIzNDU2Nzg5MDEyMzQ1Ngo=\nsouth MTIzNDU2Nzg5MDEyMzQ1Ngo= A128GCM\nsouth MTIzNDU2Nzg5MDEyMzQ1Ngo= A128GCM\n"
+                            "east MTIzNDU2Nzg5MDEyMzQ1Ngo= A128CBC\neast MTIzNDU2Nzg5MDEyMzQ1Ngo= A128GCM lifetime=60\neast MTIzNDU2Nzg5MDEyMzQ1Ngo= A128GCM lifetime=-1\n");
     std::filesystem::create_directory(path / "folder");
     REQUIRE(mkfifo((path / "pipe").c_str(), 0600) == 0);
   }

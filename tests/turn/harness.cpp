@@ -60,6 +60,7 @@ Client::Client(Tower& tower, net::TransportAddress address, std::string u, std::
 }
 
 stun::Key Client::key() const {
+  if (mac_key) return *mac_key;
   return stun::long_term_key(sha256 ? stun::PasswordAlgorithm::sha256 : stun::PasswordAlgorithm::md5, user, realm, password);
 }
 
@@ -70,7 +71,9 @@ std::vector<std::uint8_t> Client::request(Method method, const More& more, bool 
   if (fixed_transaction_id) id = *fixed_transaction_id;
   stun::Writer writer(space, Class::request, method, id);
   if (more) more(writer);
+  if (!origin.empty()) writer.add(Attribute::origin, origin);
   if (with_integrity) {
+    if (!access_token.empty() && (method == Method::allocate || method == Method::refresh)) writer.add(Attribute::access_token, Bytes(access_token));
     if (userhash) writer.add(Attribute::userhash, Bytes(stun::userhash(user, realm)));
     else writer.add(Attribute::username, user);
     writer.add(Attribute::realm, realm);
@@ -223,7 +226,7 @@ std::shared_ptr<const turn::Settings> Tower::make_settings() {
   settings->tcp_relay = options.tcp_relay;
   settings->authentication = options.authentication;
   settings->mobility = options.mobility;
-  if (options.alternate_server) settings->alternate_server = at(*options.alternate_server);
+  if (options.alternate_server) settings->redirect.servers = {at(*options.alternate_server)};
   settings->listeners = {at("198.18.0.1:3478"), at("[2001:db8:1::1]:3478")};
   std::string why;
   for (const auto& text : options.denied_clients) settings->denied_clients.push_back(*net::AddressRange::parse(text, why));
@@ -256,6 +259,7 @@ std::shared_ptr<const turn::Settings> Tower::make_settings() {
   input.users = options.users;
   input.rest_secrets = options.secrets;
   settings->directory = std::make_shared<turn::Directory>(std::move(input));
+  if (options.also) options.also(*settings);
   return settings;
 }
 

@@ -87,6 +87,9 @@ class Client {
   bool sha256 = false;       // authenticate with PASSWORD-ALGORITHM SHA-256 and MESSAGE-INTEGRITY-SHA256
   bool fingerprint = true;
   bool userhash = false;
+  std::string origin;                      // in every request, unless empty
+  std::vector<std::uint8_t> access_token;  // likewise, in Allocate and Refresh (RFC 7635, 9)
+  std::optional<stun::Key> mac_key;        // what such a token brings; else the key is made of the password
   std::vector<std::uint8_t> algorithms;  // PASSWORD-ALGORITHMS as the challenge had them
   std::optional<stun::TransactionId> fixed_transaction_id;  // else a fresh one each time
   std::optional<Packet> last;  // the last answer to a request
@@ -117,6 +120,7 @@ struct TowerOptions {
   bool tcp_relay = false;
   turn::Shortcuts* shortcuts = nullptr;
   BucketSource* buckets = nullptr;
+  std::function<void(turn::Settings&)> also = {};  // what has no option of its own
 };
 
 /// A relay: turn::Server and everything outside it. The listener is 198.18.0.1:3478 and [2001:db8:1::1]:3478.

@@ -37,6 +37,11 @@ struct Field {
     field.omit = n == 0;
     return field;
   }
+  static Field if_any(std::string_view k, std::string_view t) {  // likewise, when it is empty
+    Field field(k, t);
+    field.omit = t.empty();
+    return field;
+  }
 
   std::string_view key;  // our own: a lower-case word
   std::string_view text;

@@ -30,6 +30,7 @@ class Key {
   Key() = default;
   explicit Key(const Md5& k);
   explicit Key(const Sha256& k);
+  explicit Key(Bytes k);  // at most 32 bytes: the key that an access token brings (RFC 7635, 6.2)
   Bytes bytes() const { return {bytes_.data(), size_}; }
   bool empty() const { return size_ == 0; }
 

@@ -107,6 +107,7 @@ std::string_view name(EndReason reason);
 struct Event {
   enum class Kind : std::uint8_t { allocation_made, allocation_ended, allocation_moved, peer_refused, quota_reached, ports_exhausted } kind{};
   std::string user;  // raw, as it came: the log escapes
+  std::string realm;  // empty: the default one
   net::FiveTuple five_tuple;
   net::TransportAddress relayed;   // as the client knows it; made, ended, moved
   net::TransportAddress relayed2;  // of a dual allocation; port 0: none

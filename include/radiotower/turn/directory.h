@@ -29,6 +29,7 @@ struct Credential {
   stun::Key key;
   std::string_view account;  // lives as long as the user name that was asked for
   bool rest = false;
+  bool token = false;  // the key of an access token (RFC 7635), or of an allocation that one has made
   std::optional<std::uint32_t> allocations;
   std::optional<std::uint64_t> bytes_per_second;
 };

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,9 +33,34 @@ struct RelayAddress {
   net::IpAddress external;
 };
 
+/// A realm beside the default one: its own users and secrets, and its own limits (RFC 8656, 5; draft-ietf-tram-stun-origin, 3).
+/// A request is of the realm of the listener it came to, else of that of its first ORIGIN that is known, else of the default one.
+struct Realm {
+  std::string name;
+  std::shared_ptr<const Directory> directory;  // never null; of the same name
+  Limits limits;  // of its users and their allocations; `allocations`: of this realm; the rates of answers are those of the relay
+  std::vector<std::string> origins;  // "https://call.example.org", in small letters; each in one realm alone
+  std::vector<net::TransportAddress> listeners;  // concrete; likewise
+};
+
+/// Sending clients to other relays: 300 with ALTERNATE-SERVER (RFC 8489, 10; RFC 8656, 7.2), to authenticated Allocate requests alone.
+/// A client gets one of the servers of its own address family, always the same one; without any it is served, or refused with 508.
+struct Redirect {
+  enum class When : std::uint8_t {
+    draining,  // while `Settings::draining`
+    full,      // then too, and when limits.allocations is reached or no relay port is left
+    always,    // a relay that only spreads load
+  };
+  When when = When::draining;
+  std::vector<net::TransportAddress> servers;         // without our own listeners
+  std::vector<net::TransportAddress> secure_servers;  // for clients over TLS and DTLS, whose port is another; empty: `servers`
+  std::string domain;  // ALTERNATE-DOMAIN beside it, for the same clients (RFC 8489, 14.16); empty: none
+};
+
 struct Settings {
-  std::string realm = "radiotower";
+  std::string realm = "radiotower";  // the default realm, with its `limits` and `directory`
   Limits limits;
+  std::vector<Realm> realms;  // the others
   std::vector<RelayAddress> relay_addresses;  // in order of preference; fixed for the life of the process
   std::uint16_t first_port = 32768;           // fixed for the life of the process
   std::uint16_t last_port = 65535;
@@ -47,10 +71,9 @@ struct Settings {
   bool strict_expiry = false;   // true: a Refresh after the REST credential's expiry is refused (401)
   bool dont_fragment = true;    // DF can be set on a relayed datagram; false: DONT-FRAGMENT is answered 420 (RFC 8656, 7.2)
   bool rfc5766_channel_numbers = false;  // 0x5000-0x7FFF too, as RFC 5766 had them; off, since RFC 7983 gave them to others
-  bool draining = false;        // no new allocations: 300 with `alternate_server` when one is set, else 508
-  std::optional<net::TransportAddress> alternate_server;
+  bool draining = false;        // no new allocations: 300 where `redirect` has a server, else 508
+  Redirect redirect;
   std::vector<net::AddressRange> denied_clients;  // Allocate from there: 403
-  std::string alternate_domain;  // ALTERNATE-DOMAIN beside it, for clients over TLS and DTLS (RFC 8489, 14.16)
   bool tcp_relay = false;        // RFC 6062
   bool mobility = false;         // RFC 8016
   bool nat_discovery = false;    // RFC 5780

@@ -28,11 +28,12 @@ class Account {
  public:
   /// `buckets`: where the limit is to be kept; nullptr, or none left there: in the account itself. Outlives the
   /// account.
-  explicit Account(std::string name, BucketSource* buckets = nullptr);
+  explicit Account(std::string name, BucketSource* buckets = nullptr, std::string realm = {});
   ~Account();
   Account(const Account&) = delete;
   Account& operator=(const Account&) = delete;
   const std::string& name() const { return name_; }
+  const std::string& realm() const { return realm_; }
 
   /// Takes up to a hundredth of a second's budget (at least `need`) out of the user's bucket, which holds one second's worth.
   /// False: the user is over the limit, drop the packet. Unlimited kinds are granted amply. Thread-safe, lock-free.
@@ -50,10 +51,12 @@ class Account {
  private:
   friend class Shared;
   const std::string name_;
+  const std::string realm_;
   std::uint32_t allocations_ = 0;  // under Shared's lock; an unclaimed reservation counts as one
   std::uint32_t allocations_limit_ = 0;
   bool own_rates_ = false;  // rates come from the user's own line: a reload of the limits leaves them
   bool rest_ = false;
+  bool token_ = false;
   std::atomic<bool> limited_{false};
   BucketSource* const buckets_;
   Bucket own_;
@@ -76,24 +79,28 @@ class Shared {
   };
 
   /// Quota first: counts one allocation of this user (two for even_pair: a reservation counts, X06). Creates the account.
-  /// nullptr: the user's quota (`over_total` false) or the relay's total (`over_total` true) is reached.
+  /// nullptr: the user's quota (`over_total` false), or the total of the relay or of `realm` (`over_total` true), is reached. Accounts are
+  /// of one realm; `realm_allocations`: what that may have in all, 0: no limit of its own. `token`: the account of an access token (RFC 7635).
   std::shared_ptr<Account> admit(std::string_view account, std::optional<std::uint32_t> own_allocations,
                                  std::optional<std::uint64_t> own_bytes_per_second, bool rest, const Limits& limits,
-                                 std::uint32_t count, bool& over_total);
+                                 std::uint32_t count, bool& over_total, std::string_view realm = {}, std::uint32_t realm_allocations = 0,
+                                 bool token = false);
   void leave(const std::shared_ptr<Account>& account, std::uint32_t count = 1);
 
   /// A port of that family; `preferred`: the address the client reached us on, used when it is one of ours.
   std::optional<Port> take_port(net::Family family, const net::IpAddress& preferred, Want want,
                                 const std::shared_ptr<Account>& account, Time now);
   /// The port of a live reservation of the same account; the reservation is spent, its quota passes to the allocation. nullopt: 508.
-  std::optional<Port> claim(Bytes token, const Account& account, Time now);
+  /// With `holder`, accounts of access tokens may claim for each other, since a client may have a fresh token for every allocation:
+  /// *holder is then the account that goes on counting for the port.
+  std::optional<Port> claim(Bytes token, const Account& account, Time now, std::shared_ptr<Account>* holder = nullptr);
   /// Bound: from here on peers may be told apart as "own relayed, live".
   void set_live(const Port& port, bool live, net::Transport transport = net::Transport::udp);
   /// Not live any more, into quarantine. Also for a port that another program has (it rests 30 s and is tried again).
   void release(const Port& port, Time now);
   /// Reservations that nobody claimed in 30 s go back (port to quarantine, quota to the user). Called on every control operation too.
   void expire(Time now);
-  void apply_limits(const Limits& limits);  // after a reload
+  void apply_limits(const Limits& limits, std::string_view realm = {});  // of one realm, after a reload
 
   bool has_family(net::Family family) const;
   const std::vector<RelayAddress>& relay_addresses() const { return relay_addresses_; }
@@ -144,6 +151,7 @@ class Shared {
   };
   std::unordered_map<std::string, std::shared_ptr<Account>, Hash, std::equal_to<>> accounts_;
   std::uint32_t allocations_ = 0;
+  std::unordered_map<std::string, std::uint32_t, Hash, std::equal_to<>> by_realm_;  // of those, how many are whose; no zeros
   RandomSource random_;
   BucketSource* buckets_;
   bool maps_addresses_ = false;
