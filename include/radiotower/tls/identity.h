@@ -29,7 +29,9 @@ struct CertificateFacts {
 class Identity {
  public:
   /// The first is for clients that name no server or one that none of these is for; the others are chosen by the name that a client asks for (SNI).
-  /// Null: `why` is a sentence for the operator, which names the file. Not null: `warnings` may have grown (expired, not valid yet).
+  /// Two of the same names and different types of key (RSA, EC) stand side by side, and each client gets the one that it can check.
+  /// Null: `why` is a sentence for the operator, which names the file. `warnings` may have grown in either case: expired, not valid yet, a certificate
+  /// without a name, a key that every user may read.
   static std::shared_ptr<const Identity> load(const std::vector<CertificateFiles>& files, std::string& why, std::vector<std::string>& warnings);
   ~Identity();
   Identity(const Identity&) = delete;
@@ -46,8 +48,7 @@ class Identity {
   SSL_CTX* streams_ = nullptr;
   SSL_CTX* datagrams_ = nullptr;
   std::vector<CertificateFacts> facts_;
-  struct Names;
-  std::unique_ptr<Names> names_;  // by name: the contexts of the others
+  struct Names;  // by name: the contexts of the others
 };
 
 }  // namespace radiotower::tls

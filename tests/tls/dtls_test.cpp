@@ -1,0 +1,531 @@
+// DTLS of clients over memory: RFC 6347, RFC 7350. Rows in brackets are of tests/data/hostile-inputs.tsv.
+#include <malloc.h>
+
+#include <algorithm>
+
+#include "dtls_station.h"
+
+namespace radiotower::tls::test {
+Time clock_now{std::chrono::hours(24 * 365 * 50)};
+}  // namespace radiotower::tls::test
+
+/// OpenSSL's retransmission timers ask this one instead of the C library's, so that a test may say how late it is.
+extern "C" int gettimeofday(timeval* tv, void*) noexcept {
+  const auto t = radiotower::tls::test::clock_now.time_since_epoch().count();
+  tv->tv_sec = static_cast<time_t>(t / 1'000'000'000);
+  tv->tv_usec = static_cast<suseconds_t>(t / 1000 % 1'000'000);
+  return 0;
+}
+
+using namespace radiotower;
+using namespace radiotower::tls;
+using namespace radiotower::tls::test;
+
+TEST_CASE("RFC 6347, 4.2: a client gets its cookie, then a session, and both sides understand each other") {
+  Station station;
+  Client client(path());
+  REQUIRE(station.opens(client));
+  CHECK(station.endpoint.counters().dtls_handshakes == 1);
+  CHECK(station.endpoint.counters().dtls_cookies_sent == 1);
+  CHECK(station.endpoint.half_open() == 0);
+  CHECK(std::string_view(SSL_get_version(client.ssl())) == "DTLSv1.2");
+
+  CHECK(station.gets(client.path, client.says("to the relay")).empty());
+  REQUIRE(station.messages.size() == 1);
+  CHECK(as_text(station.messages[0].second) == "to the relay");
+  CHECK(station.messages[0].first == client.path);
+
+  std::vector<Packet> datagrams;
+  REQUIRE(station.says(client.path, as_bytes("to the client"), datagrams));
+  REQUIRE(datagrams.size() == 1);
+  client.takes(Bytes(datagrams[0]));
+  REQUIRE(client.messages.size() == 1);
+  CHECK(as_text(client.messages[0]) == "to the client");
+}
+
+TEST_CASE("one message is one record in one datagram, up to 16 KiB; a longer one is counted and dropped") {
+  Station station;
+  Client client(path());
+  REQUIRE(station.opens(client));
+  for (const std::size_t size : {1u, 2u, 100u, 1200u, 1400u, 9000u, 16384u}) {
+    const Packet message(size, 0x5A);
+    const auto up = client.says(Bytes(message));
+    CHECK(up.size() == 1);
+    station.messages.clear();
+    station.gets(client.path, up);
+    REQUIRE(station.messages.size() == 1);
+    CHECK(station.messages[0].second == message);
+    std::vector<Packet> down;
+    CHECK(station.says(client.path, message, down));
+    REQUIRE(down.size() == 1);
+    client.messages.clear();
+    client.takes(Bytes(down[0]));
+    REQUIRE(client.messages.size() == 1);
+    CHECK(client.messages[0] == message);
+  }
+  std::vector<Packet> down;
+  CHECK_FALSE(station.says(client.path, Packet(16385), down));
+  CHECK(down.empty());
+  CHECK(station.endpoint.counters().dtls_dropped_too_large == 1);
+}
+
+TEST_CASE("a train of records becomes a train of messages, with room in front and behind") {
+  Station station;
+  Client client(path());
+  REQUIRE(station.opens(client));
+  for (const std::vector<std::size_t>& sizes : {std::vector<std::size_t>{160, 160, 160, 160}, {160, 160, 40}, {160}, {1000, 1000, 1000, 7}}) {
+    Packet train;
+    std::vector<Packet> sent;
+    std::uint16_t segment = 0;
+    for (const std::size_t size : sizes) {
+      sent.emplace_back(size, static_cast<std::uint8_t>(sent.size()));
+      const auto datagram = client.says(Bytes(sent.back()))[0];
+      if (segment == 0) segment = static_cast<std::uint16_t>(datagram.size());
+      train.insert(train.end(), datagram.begin(), datagram.end());
+    }
+    station.messages.clear();
+    station.trains = 0;
+    station.gets(client.path, Bytes(train), sizes.size() > 1 ? segment : 0);
+    REQUIRE(station.messages.size() == sent.size());
+    for (std::size_t i = 0; i < sent.size(); ++i) CHECK(station.messages[i].second == sent[i]);
+    CHECK(station.trains == (sizes.size() > 1 ? 1 : 0));
+  }
+  // Records of different lengths in one datagram: a client may do that.
+  Packet both;
+  for (const char* text : {"short", "and a longer one", "x"}) {
+    const auto one = client.says(text)[0];
+    both.insert(both.end(), one.begin(), one.end());
+  }
+  station.messages.clear();
+  station.gets(client.path, Bytes(both));
+  REQUIRE(station.messages.size() == 3);
+  CHECK(as_text(station.messages[0].second) == "short");
+  CHECK(as_text(station.messages[1].second) == "and a longer one");
+  CHECK(as_text(station.messages[2].second) == "x");
+}
+
+TEST_CASE("[K01] [K07] a ClientHello from 100,000 sources is answered with less than it brought, and leaves nothing") {
+  Station station;
+  Client client(path());
+  const Packet hello = first_hello(client);
+  const std::size_t kept = station.endpoint.bytes_kept();
+  DtlsOutput out;
+  std::size_t answers = 0, bytes = 0;
+  const struct mallinfo2 before = mallinfo2();
+  for (std::uint32_t i = 0; i < 100'000; ++i) {
+    const DtlsPath from{{net::IpAddress::v4(0x0A000000 + i), static_cast<std::uint16_t>(1024 + i % 60000), 0}, 7};
+    station.endpoint.from_client(from, hello, 0, clock_now, out);
+    if (i % 100 == 0) clock_now += 1ms;
+    for (const auto& d : out.datagrams) {
+      ++answers;
+      bytes = std::max(bytes, d.bytes.size());
+      CHECK(d.path == from);
+    }
+    out.clear();
+  }
+  const struct mallinfo2 after = mallinfo2();
+  CHECK(answers == 100'000);
+  CHECK(bytes < hello.size());
+  CHECK(station.endpoint.bytes_kept() == kept);
+  CHECK(station.endpoint.bytes_kept() == 0);
+  CHECK(after.uordblks <= before.uordblks + DtlsOutput().bytes_kept() + (512 << 10));  // `out`'s own chunk
+  CHECK(station.endpoint.next_expiry() == never);
+  CHECK(station.endpoint.counters().dtls_sessions == 0);
+}
+
+TEST_CASE("[K07] one address gets a bounded number of answers a second, others do not suffer") {
+  Station station;
+  Client client(path());
+  const Packet hello = first_hello(client);
+  std::size_t answers = 0;
+  for (unsigned i = 0; i < 20'000; ++i) answers += station.gets(path(static_cast<std::uint16_t>(i % 50000 + 1)), Bytes(hello)).size();
+  CHECK(answers >= 500);
+  CHECK(answers <= 1002);  // two slots
+  CHECK(station.endpoint.counters().dtls_dropped_limit == 20'000 - answers);
+  CHECK(station.gets(path(5000, "192.0.2.2"), Bytes(hello)).size() == 1);
+  clock_now += 1s;
+  CHECK(station.gets(path(), Bytes(hello)).size() == 1);
+}
+
+TEST_CASE("[K02] a 35-byte fragment that announces a huge ClientHello is dropped, and nothing kept") {
+  Station station;
+  Packet fragment(35, 0);
+  fragment[0] = 22;
+  fragment[1] = 0xFE;
+  fragment[2] = 0xFD;
+  store_be16(fragment.data() + 11, 22);
+  fragment[13] = 1;
+  fragment[14] = 9;  // 650,000 bytes
+  store_be16(fragment.data() + 15, 60176);
+  fragment[24] = 10;  // ten of them here
+  for (std::uint16_t port = 1; port < 2000; ++port) CHECK(station.gets(path(port), Bytes(fragment)).empty());
+  CHECK(station.endpoint.bytes_kept() == 0);
+  CHECK(station.endpoint.counters().dtls_dropped_stranger == 1999);
+
+  // Nor does it disturb a session of that address.
+  Client client(path());
+  REQUIRE(station.opens(client));
+  CHECK(station.gets(client.path, Bytes(fragment)).empty());
+  station.gets(client.path, client.says("still here"));
+  CHECK(station.messages.size() == 1);
+}
+
+TEST_CASE("[K03] ApplicationData, Alert, ChangeCipherSpec and other handshake messages of unknown sources are dropped") {
+  Station station;
+  Client client(path());
+  REQUIRE(station.opens(client));
+  const Packet data = client.says("hello")[0];
+  const Packet notice = client.closes()[0];
+  const DtlsPath other = path(6000);
+  CHECK(station.gets(other, Bytes(data)).empty());
+  CHECK(station.gets(other, Bytes(notice)).empty());
+  for (const std::uint8_t type : {20, 21, 22, 23, 24, 25, 63}) {
+    for (const std::size_t size : {1u, 2u, 13u, 14u, 15u, 40u, 1200u}) {
+      Packet packet(size, 1);
+      packet[0] = type;
+      if (size >= 13) {
+        packet[1] = 0xFE;
+        packet[2] = 0xFD;
+        store_be16(packet.data() + 3, 0);
+        store_be16(packet.data() + 11, static_cast<std::uint16_t>(size - 13));
+        if (size > 13) packet[13] = 2;
+      }
+      CHECK(station.gets(other, Bytes(packet)).empty());
+    }
+  }
+  CHECK(station.endpoint.counters().dtls_sessions == 1);
+  CHECK(station.endpoint.half_open() == 0);
+  CHECK(station.messages.empty());
+}
+
+TEST_CASE("[K04] a cookie of another address, another client or another time gets a new HelloVerifyRequest, never a session") {
+  Station station;
+  Client client(path());
+  const Packet hello = first_hello(client);
+  const auto answer = station.gets(client.path, Bytes(hello));
+  REQUIRE(answer.size() == 1);
+  const Packet good = second_hello(client, answer[0]);
+
+  const auto is_verify_request = [](const std::vector<Packet>& packets) { return packets.size() == 1 && packets[0].size() == hello_verify_request_size && packets[0][13] == 3; };
+  CHECK(is_verify_request(station.gets(path(5001), Bytes(good))));
+  CHECK(is_verify_request(station.gets(path(5000, "192.0.2.2"), Bytes(good))));
+  CHECK(is_verify_request(station.gets({client.path.client, 8}, Bytes(good))));
+  const auto read = read_client_hello(good);
+  REQUIRE(read);
+  REQUIRE(read->cookie.size() == cookie_size);
+  Packet wrong = good;
+  wrong[static_cast<std::size_t>(read->cookie.data() - good.data())] ^= 1;
+  CHECK(is_verify_request(station.gets(client.path, Bytes(wrong))));
+  Packet other_random = good;
+  other_random[static_cast<std::size_t>(read->random.data() - good.data())] ^= 1;
+  CHECK(is_verify_request(station.gets(client.path, Bytes(other_random))));
+  CHECK(station.endpoint.half_open() == 0);
+  CHECK(station.endpoint.bytes_kept() == 0);
+  CHECK(station.endpoint.counters().dtls_cookies_wrong == 5);
+
+  SUBCASE("the secret before is good") {
+    clock_now += DtlsEndpoint::cookie_period + 1s;
+    CHECK_FALSE(station.gets(client.path, Bytes(good)).empty());
+    CHECK(station.endpoint.half_open() == 1);
+  }
+  SUBCASE("and no older one") {
+    clock_now += DtlsEndpoint::cookie_period + 1s;
+    station.gets(path(9, "192.0.2.9"), Bytes(hello));
+    clock_now += DtlsEndpoint::cookie_period + 1s;
+    CHECK(is_verify_request(station.gets(client.path, Bytes(good))));
+    CHECK(station.endpoint.half_open() == 0);
+  }
+}
+
+TEST_CASE("[K05] a handshake that stalls after a good cookie ends at the deadline") {
+  Station station;
+  Client client(path());
+  station.gets(client.path, Bytes(second_hello(client, station.gets(client.path, Bytes(first_hello(client)))[0])));
+  REQUIRE(station.endpoint.half_open() == 1);
+  CHECK(station.endpoint.bytes_kept() > 0);
+  const Time began = clock_now;
+  std::size_t flights = 0;
+  while (station.endpoint.half_open() == 1 && clock_now < began + 20s) {
+    clock_now = std::max(clock_now, station.endpoint.next_expiry());
+    flights += !station.expires().empty();
+  }
+  CHECK(clock_now - began == DtlsEndpoint::handshake_deadline);
+  CHECK(flights == 2);  // after one second, and two more
+  CHECK(station.endpoint.counters().dtls_timed_out == 1);
+  CHECK(station.endpoint.bytes_kept() == 0);
+  CHECK(station.endpoint.next_expiry() == never);
+  CHECK(station.ended.empty());  // it had never been open
+}
+
+TEST_CASE("[K05] half-open handshakes are capped for an address and for the worker, and calls that are up stay") {
+  Station station;
+  Client live(path(1, "203.0.113.1"));
+  REQUIRE(station.opens(live));
+  Client client(path());
+  const auto begins = [&](const DtlsPath& from) {
+    client.path = from;
+    client.starts();
+    const auto answer = station.gets(from, Bytes(first_hello(client)));
+    REQUIRE(answer.size() == 1);
+    station.gets(from, Bytes(second_hello(client, answer[0])));
+  };
+  for (std::uint16_t port = 1; port <= 20; ++port) begins(path(port));
+  CHECK(station.endpoint.half_open() == DtlsEndpoint::most_half_open_of_a_source);
+  CHECK(station.endpoint.counters().dtls_refused == 4);
+  for (std::uint32_t i = 0; i < DtlsEndpoint::most_half_open + 20; ++i) begins({{net::IpAddress::v4(0x0A000000 + i), 99, 0}, 7});
+  CHECK(station.endpoint.half_open() == DtlsEndpoint::most_half_open);
+  CHECK(station.endpoint.counters().dtls_refused == 4 + 36);
+  Client late(path(7, "203.0.113.7"));
+  CHECK(station.opens(late));  // the oldest has made room
+  station.gets(live.path, live.says("still here"));
+  CHECK(station.messages.size() == 1);
+}
+
+TEST_CASE("[K06] a client that knows DTLS 1.0 alone is told so, and nothing kept") {
+  Station station;
+  Client client(path(), DTLS1_VERSION);
+  const Packet hello = first_hello(client);
+  const auto answer = station.gets(client.path, Bytes(hello));
+  REQUIRE(answer.size() == 1);
+  CHECK(answer[0].size() == 15);
+  client.takes(Bytes(answer[0]));
+  CHECK(client.failed);
+  CHECK(station.endpoint.bytes_kept() == 0);
+  CHECK(station.endpoint.counters().dtls_dropped_version == 1);
+}
+
+TEST_CASE("[K06] a replayed record, a wrong epoch, a wrong length and a broken record are dropped, and the session stays") {
+  Station station;
+  Client client(path());
+  REQUIRE(station.opens(client));
+  const Packet good = client.says("once")[0];
+  CHECK(station.gets(client.path, Bytes(good)).empty());
+  CHECK(station.messages.size() == 1);
+  CHECK(station.gets(client.path, Bytes(good)).empty());  // replayed
+  const Packet next = client.says("twice")[0];
+  for (const std::size_t where : {1u, 3u, 4u, 10u, 11u, 12u, 20u, 40u}) {
+    Packet broken = next;
+    broken[std::min(where, broken.size() - 1)] ^= 0x55;
+    CHECK(station.gets(client.path, Bytes(broken)).empty());
+  }
+  for (std::size_t size = 1; size < next.size(); ++size) CHECK(station.gets(client.path, Bytes(next).first(size)).empty());
+  CHECK(station.messages.size() == 1);
+  CHECK(station.ended.empty());
+  station.gets(client.path, Bytes(next));
+  REQUIRE(station.messages.size() == 2);
+  CHECK(as_text(station.messages[1].second) == "twice");
+}
+
+TEST_CASE("RFC 6347, 4.2.4: handshakes survive loss, doubling and reordering") {
+  for (unsigned seed = 0; seed < 60; ++seed) {
+    CAPTURE(seed);
+    std::mt19937 dice(seed);
+    Station station;
+    Client client(path(static_cast<std::uint16_t>(5000 + seed)));
+    const unsigned lost = seed % 3 * 15;  // per cent
+    unsigned handshakes = 0;
+    const auto network = [&](std::vector<Packet> packets) {
+      std::vector<Packet> through;
+      for (auto& packet : packets) {
+        if (dice() % 100 < lost) continue;
+        if (dice() % 4 == 0) through.push_back(packet);
+        through.push_back(std::move(packet));
+      }
+      if (dice() % 2) std::shuffle(through.begin(), through.end(), dice);
+      return through;
+    };
+    // One that meets our deadline begins anew, as a client does.
+    while (++handshakes < 20 && !station.opens(client, network)) client.starts();
+    REQUIRE(client.is_open());
+    // Ours may still wait for the client's last flight.
+    for (int i = 0; i < 10 && station.endpoint.counters().dtls_sessions == 0; ++i) {
+      clock_now += 1s;
+      for (const auto& packet : station.expires()) station.gets(client.path, client.takes(Bytes(packet)));
+    }
+    if (station.endpoint.counters().dtls_sessions == 0) {
+      CHECK(lost > 0);
+      continue;
+    }
+    station.messages.clear();
+    station.gets(client.path, client.says("through"));
+    CHECK(station.messages.size() == 1);
+  }
+}
+
+TEST_CASE("flights of the handshake leave in datagrams of 1,200 bytes at most") {
+  Station station;
+  Client client(path());
+  std::size_t largest = 0;
+  REQUIRE(station.opens(client, [&](std::vector<Packet> packets) {
+    for (const auto& packet : packets) largest = std::max(largest, packet.size());
+    return packets;
+  }));
+  CHECK(largest <= 1200);
+}
+
+TEST_CASE("RFC 6347, 4.2.8: a client that has started anew replaces its session once its cookie has come back, not before") {
+  Station station;
+  Client client(path());
+  REQUIRE(station.opens(client));
+  Client again(path());
+  const auto answer = station.gets(again.path, Bytes(first_hello(again)));
+  REQUIRE(answer.size() == 1);
+  CHECK(station.ended.empty());
+  station.gets(client.path, client.says("still here"));
+  CHECK(station.messages.size() == 1);
+
+  station.gets(again.path, Bytes(second_hello(again, answer[0])));
+  REQUIRE(station.ended.size() == 1);
+  CHECK(station.ended[0] == client.path);
+  CHECK(station.endpoint.half_open() == 1);
+  again.starts();
+  REQUIRE(station.opens(again));
+  station.gets(again.path, again.says("anew"));
+  CHECK(station.messages.size() == 2);
+}
+
+TEST_CASE("a ClientHello that comes again late does not disturb the session that it made") {
+  Station station;
+  Client client(path());
+  std::vector<Packet> seen;
+  REQUIRE(station.opens(client, [&](std::vector<Packet> packets) {
+    for (const auto& packet : packets)
+      if (begins_client_hello(packet)) seen.push_back(packet);
+    return packets;
+  }));
+  REQUIRE(seen.size() == 2);
+  CHECK(station.gets(client.path, Bytes(seen[1])).empty());
+  CHECK(station.ended.empty());
+  station.gets(client.path, client.says("still here"));
+  CHECK(station.messages.size() == 1);
+}
+
+TEST_CASE("a session ends with the client's close_notify, and is answered with ours") {
+  Station station;
+  Client client(path());
+  REQUIRE(station.opens(client));
+  const auto answer = station.gets(client.path, client.closes());
+  CHECK(answer.size() == 1);
+  REQUIRE(station.ended.size() == 1);
+  CHECK(station.ended[0] == client.path);
+  CHECK(station.endpoint.counters().dtls_sessions == 0);
+  CHECK(station.endpoint.bytes_kept() == 0);
+}
+
+TEST_CASE("an idle session ends after a minute, one with an allocation does not, and gives its buffers back meanwhile") {
+  Station station;
+  Client idle(path(1)), kept(path(2));
+  REQUIRE(station.opens(idle));
+  REQUIRE(station.opens(kept));
+  station.endpoint.keep(kept.path, true, clock_now);
+  const std::size_t busy = station.endpoint.bytes_kept();
+  for (int i = 0; i < 59; ++i) station.passes(1s);
+  CHECK(station.ended.empty());
+  CHECK(station.endpoint.bytes_kept() < busy / 2);
+  station.passes(2s);
+  REQUIRE(station.ended.size() == 1);
+  CHECK(station.ended[0] == idle.path);
+  for (int i = 0; i < 600; ++i) station.passes(1s);
+  // Its buffers come back with the first packet, in either direction.
+  std::vector<Packet> down;
+  REQUIRE(station.says(kept.path, as_bytes("are you there"), down));
+  kept.takes(Bytes(down[0]));
+  CHECK(kept.messages.size() == 1);
+  for (int i = 0; i < 5; ++i) station.passes(1s);
+  station.gets(kept.path, kept.says("yes"));
+  CHECK(station.messages.size() == 1);
+  station.endpoint.keep(kept.path, false, clock_now);
+  for (int i = 0; i < 61; ++i) station.passes(1s);
+  CHECK(station.ended.size() == 2);
+  CHECK(station.endpoint.bytes_kept() == 0);
+  CHECK(station.endpoint.next_expiry() == never);
+}
+
+TEST_CASE("a reload's certificate is that of new handshakes, and sessions that are up go on") {
+  Station station;
+  Client before(path(1)), after(path(2));
+  REQUIRE(station.opens(before));
+  const auto next = make_identity();
+  station.endpoint.set_identity(next);
+  REQUIRE(station.opens(after));
+  const auto fingerprint = [](Client& client) {
+    X509* x = SSL_get1_peer_certificate(client.ssl());
+    std::array<std::uint8_t, EVP_MAX_MD_SIZE> digest;
+    unsigned size = 0;
+    X509_digest(x, EVP_sha256(), digest.data(), &size);
+    X509_free(x);
+    return std::string(as_text(Bytes(digest).first(size)));
+  };
+  CHECK(fingerprint(before) != fingerprint(after));
+  station.gets(before.path, before.says("still here"));
+  CHECK(station.messages.size() == 1);
+}
+
+TEST_CASE("at shutdown every client is told") {
+  Station station;
+  Client client(path());
+  REQUIRE(station.opens(client));
+  station.endpoint.close_all(station.out);
+  const auto notice = station.taken();
+  REQUIRE(notice.size() == 1);
+  client.takes(Bytes(notice[0]));
+  CHECK(client.closed);
+  CHECK(station.endpoint.counters().dtls_sessions == 0);
+}
+
+TEST_CASE("whatever bytes come, of strangers, in handshakes and in sessions, nothing breaks and no stranger leaves anything") {
+  std::mt19937 dice(1);
+  Station station;
+  Client shape(path(1, "198.51.100.1"));
+  const Packet hello = first_hello(shape);
+  const Packet proved = second_hello(shape, station.gets(shape.path, Bytes(hello))[0]);
+  for (int i = 0; i < 30'000; ++i) {
+    Packet packet = i % 2 ? hello : proved;
+    const unsigned changes = 1 + dice() % 4;
+    for (unsigned c = 0; c < changes; ++c) packet[dice() % packet.size()] = static_cast<std::uint8_t>(dice());
+    if (dice() % 3 == 0) packet.resize(1 + dice() % packet.size());
+    const auto answers = station.gets(path(static_cast<std::uint16_t>(1 + dice() % 60000)), Bytes(packet));
+    for (const auto& answer : answers) CHECK(answer.size() < 3 * packet.size());
+    clock_now += 5ms;
+  }
+  CHECK(station.endpoint.bytes_kept() == 0);
+
+  for (int i = 0; i < 400; ++i) {  // what a client sends, broken on its way
+    Client client(path(static_cast<std::uint16_t>(2000 + i)));
+    station.opens(client, [&](std::vector<Packet> packets) {
+      for (auto& packet : packets)
+        if (dice() % 4 == 0) packet[dice() % packet.size()] ^= static_cast<std::uint8_t>(1 + dice() % 255);
+      return packets;
+    });
+    if (!client.is_open() || client.failed) continue;
+    for (int k = 0; k < 10; ++k) {
+      Packet packet = client.says("a message of no importance")[0];
+      packet[dice() % packet.size()] = static_cast<std::uint8_t>(dice());
+      station.gets(client.path, Bytes(packet));
+    }
+  }
+  for (int i = 0; i < 70; ++i) station.passes(1s);
+  CHECK(station.endpoint.bytes_kept() == 0);
+  CHECK(station.endpoint.next_expiry() == never);
+}
+
+TEST_CASE("what a session costs") {
+  Station station;
+  std::vector<std::unique_ptr<Client>> clients;
+  constexpr std::size_t count = 200;
+  for (std::size_t i = 0; i < count; ++i) clients.push_back(std::make_unique<Client>(path(static_cast<std::uint16_t>(1000 + i), i % 2 ? "192.0.2.1" : "192.0.2.2")));
+  const auto in_use = [] {
+    const struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+  };
+  // The clients' own share is what they take when their sessions are there a second time.
+  for (auto& client : clients) REQUIRE(station.opens(*client));
+  const std::size_t full = in_use();
+  for (int i = 0; i < 4; ++i) station.passes(1s);
+  const std::size_t idle = in_use();
+  for (auto& client : clients) station.gets(client->path, client->closes());
+  const std::size_t none = in_use();
+  MESSAGE("bytes of a session: ", (full - none) / count, ", idle: ", (idle - none) / count);
+  CHECK((idle - none) / count < 20'000);
+  CHECK(station.endpoint.bytes_kept() == 0);
+}
