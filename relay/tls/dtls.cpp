@@ -25,7 +25,7 @@ constexpr nanoseconds sweep_interval = 1s;
 constexpr nanoseconds quiet = 2s;  // after which a session's record buffers are given back
 
 // As measured with OpenSSL 3.0 (tests/tls/dtls_test.cpp prints it): an open session without its record buffers, those, and what a handshake keeps.
-constexpr std::size_t bytes_of_session = 14 << 10, bytes_of_buffers = 34 << 10, bytes_of_handshake = 12 << 10;
+constexpr std::size_t bytes_of_session = 36 << 10, bytes_of_buffers = 34 << 10, bytes_of_handshake = 12 << 10;
 
 /// Where a context's SSL objects find the cookie that our own code has found good: OpenSSL must have read the same one.
 int cookie_slot() {
@@ -51,8 +51,11 @@ void prepare(SSL_CTX* context) {
   SSL_CTX_set_ex_data(context, done_slot, &done);
 }
 
-bool same_source(const net::IpAddress& a, const net::IpAddress& b) {
-  return a.is_v4() || b.is_v4() ? a == b : std::equal(a.bytes.begin(), a.bytes.begin() + 8, b.bytes.begin());
+/// Whoever has one address of a /64 has all.
+net::IpAddress source_of(const DtlsPath& path) {
+  net::IpAddress ip = path.client.ip;
+  if (!ip.is_v4()) std::fill(ip.bytes.begin() + 8, ip.bytes.end(), std::uint8_t{0});
+  return ip;
 }
 
 HashKey drawn(const RandomSource& random) {
@@ -77,8 +80,13 @@ struct Session {
   ~Session() { SSL_free(ssl); }
 };
 
+struct Source {
+  std::size_t sessions = 0, half_open = 0;  // the first counts both
+};
+
 struct PathHash {
   HashKey key;
+  std::size_t operator()(const net::IpAddress& ip) const { return siphash13(key, ip.bytes); }
   std::size_t operator()(const DtlsPath& path) const {
     std::array<std::uint8_t, 24> bytes;
     std::copy(path.client.ip.bytes.begin(), path.client.ip.bytes.end(), bytes.begin());
@@ -92,7 +100,7 @@ struct PathHash {
 
 struct DtlsEndpoint::Impl {
   Impl(std::shared_ptr<const Identity> its_identity, const RandomSource& random)
-      : cookies(random, cookie_period), limit(drawn(random), answers_per_second), sessions(0, PathHash{drawn(random)}), peer(BIO_ADDR_new()) {
+      : cookies(random, cookie_period), limit(drawn(random), answers_per_second), sessions(0, PathHash{drawn(random)}), sources(0, sessions.hash_function()), peer(BIO_ADDR_new()) {
     if (!peer) throw std::bad_alloc();
     set_identity(std::move(its_identity));
   }
@@ -120,6 +128,7 @@ struct DtlsEndpoint::Impl {
   AddressLimit limit;
   DtlsWire wire;
   std::unordered_map<DtlsPath, std::unique_ptr<Session>, PathHash> sessions;
+  std::unordered_map<net::IpAddress, Source, PathHash> sources;  // of sessions
   std::vector<Session*> half_open;  // in the order in which they began, so of their deadlines
   BIO_ADDR* peer;                   // of no use, but DTLSv1_listen wants one
   Time half_open_due = never, swept_at{};
@@ -209,6 +218,9 @@ void DtlsEndpoint::Impl::on_proved_hello(const DtlsPath& path, Bytes datagram, c
   Session& made = *session;
   sessions.emplace(path, std::move(session));
   half_open.push_back(&made);
+  Source& source = sources[source_of(path)];
+  ++source.sessions;
+  ++source.half_open;
   ++with_buffers;
   work(made, {}, now, out);
   // The cookie is asked for once more while its ClientHello is read, and never again.
@@ -216,8 +228,8 @@ void DtlsEndpoint::Impl::on_proved_hello(const DtlsPath& path, Bytes datagram, c
 }
 
 bool DtlsEndpoint::Impl::make_room(const DtlsPath& path, DtlsOutput& out) {
-  const auto of_source = std::count_if(half_open.begin(), half_open.end(), [&](const Session* s) { return same_source(s->path.client.ip, path.client.ip); });
-  if (static_cast<std::size_t>(of_source) >= most_half_open_of_a_source) return false;
+  const auto source = sources.find(source_of(path));
+  if (source != sources.end() && (source->second.half_open >= most_half_open_of_a_source || source->second.sessions >= most_sessions_of_a_source)) return false;
   if (half_open.size() >= most_half_open) {
     // The oldest: a good client is done within two round trips, so whoever fills this up evicts its own.
     ++counters.dtls_refused;
@@ -268,6 +280,7 @@ void DtlsEndpoint::Impl::opened(Session& session, Time now) {
   session.heard = now;
   session.send_again_at = never;
   half_open.erase(std::find(half_open.begin(), half_open.end(), &session));
+  --sources[source_of(session.path)].half_open;
   ++counters.dtls_handshakes;
   ++counters.dtls_sessions;
 }
@@ -291,6 +304,9 @@ void DtlsEndpoint::Impl::end(Session& session, bool with_notice, DtlsOutput& out
   }
   wire.out = nullptr;
   wire.in = {};
+  const auto source = sources.find(source_of(session.path));
+  if (!session.open) --source->second.half_open;
+  if (--source->second.sessions == 0) sources.erase(source);
   if (session.open) {
     out.ended.push_back(session.path);
     --counters.dtls_sessions;

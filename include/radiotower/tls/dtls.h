@@ -104,7 +104,8 @@ class DtlsEndpoint {
  public:
   static constexpr std::size_t most_half_open = 1000;           // beyond it the oldest goes
   static constexpr std::size_t most_half_open_of_a_source = 16;  // an IP address, or an IPv6 /64; beyond it the new one is dropped
-  static constexpr std::size_t most_sessions = 10'000;          // beyond it the one goes that has been quiet longest without being kept; if none, the new one
+  static constexpr std::size_t most_sessions = 5'000;  // beyond it the one goes that has been quiet longest without being kept; if none, the new one
+  static constexpr std::size_t most_sessions_of_a_source = 256;  // beyond it the new one is dropped
   static constexpr nanoseconds handshake_deadline = seconds(5);
   static constexpr nanoseconds idle_limit = seconds(60);        // of sessions that keep() does not hold
   static constexpr nanoseconds cookie_period = seconds(60);     // a cookie is good for one to two of these
