@@ -84,9 +84,10 @@ Worker::Started Worker::start() {
   return started_;
 }
 
-void Worker::apply(std::shared_ptr<const turn::Settings> settings) {
+void Worker::apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections) {
   const std::lock_guard lock(mutex_);
   next_ = std::move(settings);
+  if (connections) next_connections_ = std::move(connections);
   mail_.store(true, std::memory_order_release);
   if (wakeable_) wakeable_->wake();
 }
@@ -133,6 +134,8 @@ bool Worker::start_on_this_thread(Started& started) {
   const RandomSource random = system_random();
   server_ = std::make_unique<turn::Server>(world_.shared, world_.settings, nonces_, random_key(random), random,
                                            world_.shortcuts);
+  if (world_.dtls && world_.connections && world_.connections->identity)
+    dtls_ = std::make_unique<DtlsClients>(world_.connections->identity, random, *loop_, static_cast<DtlsClients::Above&>(*this));
   random({reinterpret_cast<std::uint8_t*>(&gate_key_), sizeof gate_key_});
   gate_bits_ = io::Gate::most_bits;
   started.backend = loop_->name();
@@ -172,6 +175,7 @@ void Worker::run() {
       carry_out(actions());
       note_refused_train();
     }
+    if (dtls_ && dtls_->next_expiry() <= now.steady) dtls_->expire(now.steady);
     if (now.steady - counted_ >= 1s) {
       counted_ = now.steady;
       server_->count_shortcuts(now.steady);
@@ -190,16 +194,20 @@ void Worker::run() {
 
 void Worker::obey() {
   std::shared_ptr<const turn::Settings> next;
+  std::shared_ptr<const ConnectionSettings> next_connections;
   std::uint64_t wanted = 0;
   bool asked = false;
   {
     const std::lock_guard lock(mutex_);
     next = std::exchange(next_, nullptr);
+    next_connections = std::exchange(next_connections_, nullptr);
     wanted = reports_wanted_;
     asked = reports_made_ != wanted;
   }
   if (next) {
     world_.settings = next;
+    if (next_connections) world_.connections = std::move(next_connections);
+    if (dtls_ && world_.connections->identity) dtls_->set_identity(world_.connections->identity);
     server_->apply(std::move(next), this_turn(), actions());
     carry_out(actions());
   }
@@ -209,6 +217,10 @@ void Worker::obey() {
   loop_->count_kernel_drops();
   WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept(), flood_.is_up(), {}};
   for (const io::SocketId id : listener_ids_) report.drops_of_listeners.push_back(loop_->kernel_drops(id));
+  if (dtls_) {
+    report.dtls = dtls_->counters();
+    report.bytes_kept += dtls_->bytes_kept();
+  }
   {
     const std::lock_guard lock(mutex_);
     report_ = report;
@@ -221,16 +233,18 @@ void Worker::watch_for_floods() {
   const Now now = this_turn();
   if (flood_.wants_drops(now.steady))
     for (const io::SocketId id : listener_ids_) loop_->kernel_drops(id);
-  carry_out(flood_.after_turn(now.steady, server_->counters().strangers(), loop_->counters().kernel_drops));
+  carry_out(flood_.after_turn(now.steady, strangers(), loop_->counters().kernel_drops));
 }
+
+std::uint64_t Worker::strangers() const { return server_->counters().strangers() + (dtls_ ? dtls_->counters().strangers() : 0); }
 
 void Worker::note_strangers(const net::IpAddress& source, std::uint64_t datagrams) {
   if (datagrams == 0) return;
   flood_.saw(source, datagrams);
-  const std::uint64_t strangers = server_->counters().strangers();
-  if (!flood_.is_sudden(strangers)) return;
+  const std::uint64_t all = strangers();
+  if (!flood_.is_sudden(all)) return;
   // The turn keeps its one time; how long it has taken so far is this question's alone.
-  carry_out(flood_.amid_turn(steady_now(), now_.steady, strangers, loop_->counters().kernel_drops));
+  carry_out(flood_.amid_turn(steady_now(), now_.steady, all, loop_->counters().kernel_drops));
 }
 
 void Worker::carry_out(FloodWatch::Change change) {
@@ -277,6 +291,7 @@ void Worker::set_gate(bool up) {
       if (up) {
         io::Gate gate(family, gate_key_, gate_bits_);
         server_->for_each_client([&](const net::FiveTuple& five_tuple) { gate.know(five_tuple.client); });
+        if (dtls_) dtls_->for_each_client([&](const net::TransportAddress& client) { gate.know(client); });
         for (const auto& ip : flood_.suspects()) gate.suspect(ip);
         program = gate.program(flood_.share());
       }
@@ -314,6 +329,7 @@ void Worker::finish(bool loop_works) {
     while (!world_.log.has_room(16) && std::chrono::steady_clock::now() < patience) std::this_thread::sleep_for(1ms);
     note(event);
   }
+  if (dtls_) dtls_->close_all();
   // Answers that were queued in the last turn leave; what arrives is not looked at any more. The sockets end with the loop.
   finished_ = true;
   if (loop_works) loop_->turn(nanoseconds(0), *this);
@@ -327,6 +343,7 @@ void Worker::end(State state) {
   state_ = state;
   answered_.notify_all();
   world_.ended();
+  dtls_.reset();
   loop_.reset();  // on the thread that made it; with many sockets this takes longer than anybody should wait for the news
   server_.reset();
 }
@@ -337,7 +354,7 @@ void Worker::read_clock() {
 }
 
 nanoseconds Worker::time_to_wait() const {
-  const Time next = server_->next_expiry();
+  const Time next = std::min(server_->next_expiry(), dtls_ ? dtls_->next_expiry() : never);
   if (next <= now_.steady) return nanoseconds(0);
   return next - now_.steady < longest_turn ? next - now_.steady : longest_turn;
 }
@@ -347,6 +364,7 @@ void Worker::begin_arena() {
   Arena& arena = arenas_[arena_];
   for (std::size_t i = 0; i <= arena.in_use; ++i) arena.actions[i]->clear();
   arena.in_use = 0;
+  if (dtls_) dtls_->begin_turn();
 }
 
 turn::Actions& Worker::actions(std::size_t datagrams) {
@@ -366,15 +384,40 @@ void Worker::on_datagram(const io::Datagram& datagram) {
   turn::Actions& out = actions(datagram.segment == 0 ? 1 : 1 + datagram.bytes.size() / datagram.segment);
   const turn::Train train{datagram.bytes, datagram.segment};
   if (datagram.cookie & listener_bit) {
-    const net::FiveTuple five_tuple{datagram.from, listeners_[datagram.cookie & ~listener_bit].address, net::Transport::udp};
+    const Listener& listener = listeners_[datagram.cookie & ~listener_bit];
     const bool look = flood_.listening() || datagram.segment != 0;
-    const std::uint64_t strangers = look ? server_->counters().strangers() : 0;
-    server_->from_client(five_tuple, datagram.socket, train, this_turn(), out);
-    if (look) note_strangers(datagram.from.ip, server_->counters().strangers() - strangers);
+    const std::uint64_t before = look ? strangers() : 0;
+    if (dtls_ && (listener.transport == net::Transport::dtls || DtlsClients::takes(datagram.bytes))) dtls_->on_datagram(datagram, this_turn().steady);
+    else server_->from_client({datagram.from, listener.address, net::Transport::udp}, datagram.socket, train, this_turn(), out);
+    if (look) note_strangers(datagram.from.ip, strangers() - before);
   } else {
     server_->from_peer(turn::RelayId::from_u64(datagram.cookie), datagram.from, train, this_turn(), out);
   }
   carry_out(out);
+}
+
+void Worker::dtls_message(const net::TransportAddress& client, io::SocketId listener, turn::Train train) {
+  turn::Actions& out = actions(train.segment == 0 ? 1 : 1 + train.bytes.size() / train.segment);
+  server_->from_client({client, address_of(listener), net::Transport::dtls}, listener, train, this_turn(), out);
+  carry_out(out);
+}
+
+/// L32: all that it carried is given back at once.
+void Worker::dtls_gone(const net::TransportAddress& client, io::SocketId listener) {
+  turn::Actions& out = actions();
+  server_->client_gone({client, address_of(listener), net::Transport::dtls}, this_turn(), out);
+  carry_out(out);
+}
+
+const net::TransportAddress& Worker::address_of(io::SocketId listener) const {
+  const auto found = std::find(listener_ids_.begin(), listener_ids_.end(), listener);
+  assert(found != listener_ids_.end());
+  return listeners_[static_cast<std::size_t>(found - listener_ids_.begin())].address;
+}
+
+io::SocketId Worker::listener_at(const net::TransportAddress& address) const {
+  const auto found = std::find_if(listeners_.begin(), listeners_.end(), [&](const Listener& l) { return l.address == address; });
+  return found == listeners_.end() ? io::no_socket : listener_ids_[static_cast<std::size_t>(found - listeners_.begin())];
 }
 
 void Worker::on_socket_error(const io::SocketError& error) {
@@ -393,8 +436,10 @@ void Worker::on_socket_error(const io::SocketError& error) {
 /// by Actions::clear(), since the bytes of what was sent must stay.
 void Worker::carry_out(turn::Actions& out) {
   for (;;) {
-    for (const auto& send : out.sends)
-      loop_->send({send.socket, send.to, send.bytes, send.stride, send.skip, send.trim, send.prefix_size, send.prefix, send.dont_fragment});
+    for (const auto& send : out.sends) {
+      if (send.transport == net::Transport::dtls) dtls_->send(send);
+      else loop_->send({send.socket, send.to, send.bytes, send.stride, send.skip, send.trim, send.prefix_size, send.prefix, send.dont_fragment});
+    }
     out.sends.clear();
     for (const auto socket : out.closes) loop_->remove(socket);
     out.closes.clear();
@@ -431,6 +476,7 @@ void Worker::note(const Event& event) {
   Log& log = world_.log;
   const Time now = now_.steady;
   std::uint64_t suppressed = 0;
+  if (dtls_ && event.five_tuple.transport == net::Transport::dtls) dtls_->note(event, listener_at(event.five_tuple.server), now);
   const std::string client = event.five_tuple.client.text();
   switch (event.kind) {
     case Event::Kind::allocation_made: {

@@ -17,6 +17,8 @@
 #include <thread>
 #include <vector>
 
+#include "connection_settings.h"
+#include "dtls_clients.h"
 #include "flood.h"
 #include "radiotower/io/loop.h"
 #include "radiotower/io/socket.h"
@@ -30,6 +32,7 @@ enum class Backend : std::uint8_t { automatic, io_uring, epoll };
 struct Listener {
   io::Socket socket;  // bound
   net::TransportAddress address;
+  net::Transport transport = net::Transport::udp;  // dtls: that alone
 };
 
 struct WorkerOptions {
@@ -49,6 +52,8 @@ struct WorkerWorld {
   /// Called from the worker's thread when it ends, for whatever reason. Must only wake somebody.
   std::function<void()> ended;
   turn::Shortcuts* shortcuts = nullptr;  // thread-safe; nullptr: every packet is relayed here
+  std::shared_ptr<const ConnectionSettings> connections = nullptr;  // null: the defaults
+  bool dtls = false;  // on every listener, by the first byte; needs an identity
 };
 
 struct WorkerReport {
@@ -60,9 +65,10 @@ struct WorkerReport {
   std::size_t bytes_kept = 0;
   bool gate_is_up = false;
   std::vector<std::uint64_t> drops_of_listeners;  // by the kernel, in the order of the listeners
+  tls::DtlsCounters dtls = {};
 };
 
-class Worker final : private io::Receiver {
+class Worker final : private io::Receiver, private DtlsClients::Above {
  public:
   /// How the start went. `backend` is empty when the worker could not start; `why` then says it, and otherwise why not io_uring.
   struct Started {
@@ -79,7 +85,8 @@ class Worker final : private io::Receiver {
   Started start();
 
   // From the control thread. Each is done between two turns of the loop.
-  void apply(std::shared_ptr<const turn::Settings> settings);  // a later one replaces one not yet taken
+  /// A later one replaces one not yet taken. No `connections`: they stay as they are.
+  void apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections = nullptr);
   void stop();                                                 // ends the allocations, then the thread
   /// The counters as they stand between two turns; nullopt when the worker does not answer within `patience`.
   std::optional<WorkerReport> report(milliseconds patience);
@@ -106,12 +113,17 @@ class Worker final : private io::Receiver {
   void on_datagram(const io::Datagram& datagram) override;
   void on_socket_error(const io::SocketError& error) override;
   void on_wake() override {}
+  void dtls_message(const net::TransportAddress& client, io::SocketId listener, turn::Train train) override;
+  void dtls_gone(const net::TransportAddress& client, io::SocketId listener) override;
+  const net::TransportAddress& address_of(io::SocketId listener) const;
+  io::SocketId listener_at(const net::TransportAddress& address) const;
 
   void carry_out(turn::Actions& actions);
   void open_relay(const turn::OpenRelay& request, turn::Actions& actions);
   void note(const turn::Event& event);
   void note_refused_train();
   void watch_for_floods();
+  std::uint64_t strangers() const;  // datagrams of theirs since the start
   void note_strangers(const net::IpAddress& source, std::uint64_t datagrams);
   void carry_out(FloodWatch::Change change);
   void set_gate(bool up);
@@ -133,6 +145,7 @@ class Worker final : private io::Receiver {
   // The thread's own from here on.
   std::unique_ptr<io::Loop> loop_;
   std::unique_ptr<turn::Server> server_;
+  std::unique_ptr<DtlsClients> dtls_;  // null: off
   Now now_;
   bool stale_ = true;
   bool finished_ = false;  // what arrives is not looked at any more
@@ -163,6 +176,7 @@ class Worker final : private io::Receiver {
   bool start_done_ = false;                          // under mutex_
   io::Loop* wakeable_ = nullptr;                     // under mutex_; null before the start and after the end
   std::shared_ptr<const turn::Settings> next_;       // under mutex_
+  std::shared_ptr<const ConnectionSettings> next_connections_;  // under mutex_
   bool stop_ = false;                                // under mutex_
   std::uint64_t reports_wanted_ = 0, reports_made_ = 0;  // under mutex_
   WorkerReport report_;                              // under mutex_
