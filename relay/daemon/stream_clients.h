@@ -7,6 +7,8 @@
 // One thread; allocates on the way of a packet only until its buffers are warm.
 #pragma once
 
+#include <sys/uio.h>
+
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -24,8 +26,6 @@
 #include "radiotower/turn/actions.h"
 #include "radiotower/turn/settings.h"
 #include "stream_connection.h"
-
-struct iovec;
 
 namespace radiotower::daemon {
 
@@ -106,7 +106,8 @@ class StreamClients {
     // Joined connections (RFC 6062).
     virtual void joined_bytes(turn::SocketHandle /*client*/, MutableBytes /*bytes*/) {}  // valid as a chunk is
     virtual void joined_room(turn::SocketHandle /*client*/) {}                           // after write_joined() has said false
-    virtual void joined_ended(turn::SocketHandle /*client*/) {}                          // nothing more will come; close() is still to be called
+    /// Nothing more will come. True: close() will be called; false: it closes, when what is queued has left.
+    virtual bool joined_ended(turn::SocketHandle /*client*/) { return false; }
     virtual void joined_gone(turn::SocketHandle /*client*/) {}                           // closed; the handle is not used any more
 
    protected:
@@ -143,6 +144,8 @@ class StreamClients {
   void close(turn::SocketHandle client) { hang_up(client); }  // what is queued leaves first
 
   void begin_turn() { arena_.begin_turn(); }
+  /// A copy that lives until the end of the next turn, with room round it as a received datagram has.
+  MutableBytes keep_message(Bytes message);
   /// Writes what the turn has gathered, closes what is to be closed.
   void end_of_turn();
   Time next_deadline() const;  // `never`: none
@@ -154,14 +157,17 @@ class StreamClients {
  private:
   using Stage = Connection::Stage;
   using End = Connection::End;
+  // A handle is a generation and a place: one that has gone is recognised.
+  static constexpr unsigned index_bits = 20;
+  static constexpr std::uint32_t index_mask = (1u << index_bits) - 1, most_generations = (1u << (32 - index_bits)) - 1;
   /// One turn::Send of this turn, in the list of its connection.
   struct Node {
-    const std::uint8_t* bytes = nullptr;
+    std::uint8_t* bytes = nullptr;
     std::uint32_t size = 0;
     std::uint32_t next = Connection::none;
     std::uint16_t stride = 0, skip = 0, trim = 0;
     std::uint8_t prefix_size = 0;
-    bool media = false;
+    bool media = false, padded = false;
     std::array<std::uint8_t, 4> prefix{};
   };
   /// A message on its way out.
@@ -179,6 +185,7 @@ class StreamClients {
   bool open(Connection& connection);  // who it is is known now
   void put_down(Connection& connection, End reason);  // to be ended at the end of the turn
   void finish(Connection& connection);
+  void say_goodbye(Connection& connection);
   void free(Connection& connection);
   void count(End reason);
   void note(const Connection& connection);
@@ -196,12 +203,13 @@ class StreamClients {
 
   // stream_output.cpp
   void touch(Connection& connection);  // it has something to write
+  void append(Connection& connection, const Node& node);
   void gather(Connection& connection);
   void flush(Connection& connection);
-  bool flush_plain(Connection& connection);
-  bool flush_tls(Connection& connection);
-  bool write_wire(Connection& connection, Bytes wire);
-  std::ptrdiff_t write(Connection& connection, const iovec* pieces, std::size_t count);
+  void flush_plain(Connection& connection, std::size_t& done, std::size_t& part);
+  void flush_tls(Connection& connection, std::size_t& done);
+  std::size_t write(Connection& connection, const iovec* pieces, std::size_t count, std::size_t size);
+  void drop_output(Connection& connection);
   void enqueue(Connection& connection, std::size_t from, std::size_t skip);
   void trim(Connection& connection);
   bool has_output(const Connection& connection) const;
@@ -241,7 +249,7 @@ class StreamClients {
   };
   std::unordered_map<Ends, turn::SocketHandle, Hash> by_ends_;
 
-  std::vector<turn::SocketHandle> dirty_, ending_, looking_;
+  std::vector<turn::SocketHandle> dirty_, ending_, looking_, rooms_;
   std::vector<Node> nodes_;        // of this turn
   std::vector<Piece> pieces_;      // scratch of one connection
   std::vector<iovec> iovecs_;      // likewise

@@ -45,7 +45,11 @@ struct StreamConnection {
   bool blocked = false;       // on_writable() will come
   bool dirty = false;         // in the list of those with something to write
   bool paused = false;
-  bool wants_room_note = false;  // joined: the peer's side waits for room
+  bool broken = false;        // takes nothing any more
+  bool said_goodbye = false;  // TLS: close_notify
+  bool joined = false;        // or was
+  bool wants_room = false;    // joined: the peer's side waits for room
+  std::size_t pending = 0;    // joined: bytes of this turn
   std::uint32_t first_node = none, last_node = none;  // what this turn has for it
   std::uint32_t worker = 0;   // leaving: for that one
 

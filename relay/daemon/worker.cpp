@@ -58,10 +58,11 @@ std::string relayed_text(const Event& event) {
 
 }  // namespace
 
-Worker::Worker(WorkerOptions options, std::vector<Listener> listeners, WorkerWorld world)
+Worker::Worker(WorkerOptions options, std::vector<Listener> listeners, WorkerWorld world, std::vector<Listener> acceptors)
     : options_(std::move(options)),
       world_(std::move(world)),
       listeners_(std::move(listeners)),
+      acceptors_(std::move(acceptors)),
       nonces_(world_.nonces),
       refused_(world_.hash_key, log_window, 30),
       quota_(world_.hash_key, log_window, 30),
@@ -73,6 +74,10 @@ Worker::Worker(WorkerOptions options, std::vector<Listener> listeners, WorkerWor
 
 Worker::~Worker() {
   stop();
+  join();
+}
+
+void Worker::join() {
   if (thread_.joinable()) thread_.join();
 }
 
@@ -97,6 +102,14 @@ void Worker::stop() {
   stop_ = true;
   mail_.store(true, std::memory_order_release);
   if (wakeable_) wakeable_->wake();
+}
+
+void Worker::hand_over(Parcel parcel) {
+  const std::lock_guard lock(mutex_);
+  if (!wakeable_) return;  // at the end of the process: the connection closes with the parcel
+  parcels_.push_back(std::move(parcel));
+  mail_.store(true, std::memory_order_release);
+  wakeable_->wake();
 }
 
 std::optional<WorkerReport> Worker::report(milliseconds patience) {
@@ -131,9 +144,26 @@ bool Worker::start_on_this_thread(Started& started) {
       return false;
     }
   }
+  for (std::size_t i = 0; i < acceptors_.size(); ++i) {
+    if (loop_->add_acceptor(std::move(acceptors_[i].socket), client_acceptor_bit | i) != io::no_socket) continue;
+    started.why = fmt::format("no room in the {} loop for listener {} ({})", loop_->name(), acceptors_[i].address.text(), net::name(acceptors_[i].transport));
+    return false;
+  }
   const RandomSource random = system_random();
   server_ = std::make_unique<turn::Server>(world_.shared, world_.settings, nonces_, random_key(random), random,
                                            world_.shortcuts);
+  turn::Place place;
+  place.worker = options_.number;
+  for (std::size_t i = 0; i < listeners_.size(); ++i) {
+    const net::Transport transport = listeners_[i].transport;
+    place.listeners.push_back({listeners_[i].address, transport, transport == net::Transport::udp ? listener_ids_[i] : turn::no_socket});
+  }
+  for (const Listener& acceptor : acceptors_) place.listeners.push_back({acceptor.address, acceptor.transport, turn::no_socket});
+  server_->set_place(std::move(place));
+  if (!world_.connections) world_.connections = std::make_shared<ConnectionSettings>();
+  if (!world_.connection_counts) world_.connection_counts = std::make_shared<ConnectionCounts>(world_.hash_key);
+  StreamClients::Above& self = *this;
+  streams_ = std::make_unique<StreamClients>(*loop_, self, world_.log, random_key(random), world_.connection_counts, world_.connections, world_.settings);
   if (world_.dtls && world_.connections && world_.connections->identity)
     dtls_ = std::make_unique<DtlsClients>(world_.connections->identity, random, *loop_, static_cast<DtlsClients::Above&>(*this));
   random({reinterpret_cast<std::uint8_t*>(&gate_key_), sizeof gate_key_});
@@ -185,6 +215,7 @@ void Worker::run() {
       const std::lock_guard lock(mutex_);
       stopping = stop_;
     }
+    streams_->end_of_turn();
   }
   if (!good && server_)
     world_.log.write(Priority::error, "worker broken", "the loop cannot go on", {{"worker", options_.number}, {"backend", started.backend}});
@@ -195,12 +226,14 @@ void Worker::run() {
 void Worker::obey() {
   std::shared_ptr<const turn::Settings> next;
   std::shared_ptr<const ConnectionSettings> next_connections;
+  std::vector<Parcel> parcels;
   std::uint64_t wanted = 0;
   bool asked = false;
   {
     const std::lock_guard lock(mutex_);
     next = std::exchange(next_, nullptr);
     next_connections = std::exchange(next_connections_, nullptr);
+    parcels.swap(parcels_);
     wanted = reports_wanted_;
     asked = reports_made_ != wanted;
   }
@@ -208,14 +241,17 @@ void Worker::obey() {
     world_.settings = next;
     if (next_connections) world_.connections = std::move(next_connections);
     if (dtls_ && world_.connections->identity) dtls_->set_identity(world_.connections->identity);
-    server_->apply(std::move(next), this_turn(), actions());
-    carry_out(actions());
+    streams_->apply(world_.connections, next);
+    turn::Actions& out = actions();
+    server_->apply(std::move(next), this_turn(), out);
+    carry_out(out);
   }
+  for (Parcel& parcel : parcels) take_in(std::move(parcel));
   if (!asked) return;
   server_->count_shortcuts(this_turn().steady);
   // Made here rather than read by the other thread, so that the counters stay plain integers.
   loop_->count_kernel_drops();
-  WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept(), flood_.is_up(), {}};
+  WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept(), flood_.is_up(), {}, streams_->counters()};
   for (const io::SocketId id : listener_ids_) report.drops_of_listeners.push_back(loop_->kernel_drops(id));
   if (dtls_) {
     report.dtls = dtls_->counters();
@@ -236,7 +272,7 @@ void Worker::watch_for_floods() {
   carry_out(flood_.after_turn(now.steady, strangers(), loop_->counters().kernel_drops));
 }
 
-std::uint64_t Worker::strangers() const { return server_->counters().strangers() + (dtls_ ? dtls_->counters().strangers() : 0); }
+std::uint64_t Worker::strangers() const { return server_->counters().strangers() - stream_strangers_ + (dtls_ ? dtls_->counters().strangers() : 0); }
 
 void Worker::note_strangers(const net::IpAddress& source, std::uint64_t datagrams) {
   if (datagrams == 0) return;
@@ -343,6 +379,7 @@ void Worker::end(State state) {
   state_ = state;
   answered_.notify_all();
   world_.ended();
+  streams_.reset();
   dtls_.reset();
   loop_.reset();  // on the thread that made it; with many sockets this takes longer than anybody should wait for the news
   server_.reset();
@@ -354,7 +391,7 @@ void Worker::read_clock() {
 }
 
 nanoseconds Worker::time_to_wait() const {
-  const Time next = std::min(server_->next_expiry(), dtls_ ? dtls_->next_expiry() : never);
+  const Time next = std::min({server_->next_expiry(), streams_->next_deadline(), dtls_ ? dtls_->next_expiry() : never});
   if (next <= now_.steady) return nanoseconds(0);
   return next - now_.steady < longest_turn ? next - now_.steady : longest_turn;
 }
@@ -364,6 +401,7 @@ void Worker::begin_arena() {
   Arena& arena = arenas_[arena_];
   for (std::size_t i = 0; i <= arena.in_use; ++i) arena.actions[i]->clear();
   arena.in_use = 0;
+  if (streams_) streams_->begin_turn();
   if (dtls_) dtls_->begin_turn();
 }
 
@@ -429,6 +467,65 @@ void Worker::on_socket_error(const io::SocketError& error) {
   carry_out(out);
 }
 
+// Streams. Of clients alone as yet; see client_stream_bit.
+
+void Worker::on_accept(io::SocketId, std::uint64_t cookie, io::Socket socket, const net::TransportAddress& from) {
+  if (finished_ || (cookie & client_acceptor_bit) == 0) return;
+  const Listener& acceptor = acceptors_[cookie & ~client_acceptor_bit];
+  streams_->on_accept(acceptor.address, acceptor.transport == net::Transport::tls, std::move(socket), from);
+}
+
+void Worker::on_chunk(const io::Chunk& chunk) {
+  if (!finished_ && chunk.cookie & client_stream_bit) streams_->on_chunk(chunk);
+}
+
+void Worker::on_end(io::SocketId, std::uint64_t cookie, int error) {
+  if (!finished_ && cookie & client_stream_bit) streams_->on_end(cookie, error);
+}
+
+void Worker::on_writable(io::SocketId, std::uint64_t cookie) {
+  if (!finished_ && cookie & client_stream_bit) streams_->on_writable(cookie);
+}
+
+void Worker::on_released(std::uint64_t cookie, io::Socket socket) {
+  if (!finished_ && cookie & client_stream_bit) streams_->on_released(cookie, std::move(socket));
+}
+
+/// A train from a stream is ChannelData alone, which is not answered: room for one message is enough for all of it.
+void Worker::stream_message(const net::FiveTuple& five_tuple, turn::SocketHandle via, turn::Train train) {
+  turn::Actions& out = actions();
+  const std::uint64_t strangers = server_->counters().strangers();
+  server_->from_client(five_tuple, via, train, this_turn(), out);
+  // Whom TCP has let in is no flood of datagrams: the gate could do nothing about him, and would keep others out.
+  stream_strangers_ += server_->counters().strangers() - strangers;
+  carry_out(out);
+}
+
+void Worker::stream_gone(const net::FiveTuple& five_tuple) {
+  turn::Actions& out = actions();
+  server_->client_gone(five_tuple, this_turn(), out);
+  carry_out(out);
+}
+
+bool Worker::has_allocation(const net::FiveTuple& five_tuple) { return server_->has_allocation(five_tuple); }
+
+void Worker::hand_over(unsigned worker, Parcel parcel) {
+  if (world_.hand_over) world_.hand_over(worker, std::move(parcel));
+}
+
+/// What another worker has given up: see hand_over.h.
+void Worker::take_in(Parcel parcel) {
+  if (parcel.connection) return streams_->receive(std::move(parcel));
+  if (parcel.five_tuple.transport != net::Transport::udp) return;
+  const auto listener = std::find_if(listeners_.begin(), listeners_.end(), [&](const Listener& l) { return l.address == parcel.five_tuple.server; });
+  if (listener == listeners_.end()) return;
+  // As if it had been received: with room round it, and alive until the end of the next turn.
+  const MutableBytes room = streams_->keep_message(parcel.message);
+  turn::Actions& out = actions();
+  server_->from_client(parcel.five_tuple, listener_ids_[static_cast<std::size_t>(listener - listeners_.begin())], {room, 0}, this_turn(), out);
+  carry_out(out);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // What the server asks for.
 
@@ -437,10 +534,24 @@ void Worker::on_socket_error(const io::SocketError& error) {
 void Worker::carry_out(turn::Actions& out) {
   for (;;) {
     for (const auto& send : out.sends) {
-      if (send.transport == net::Transport::dtls) dtls_->send(send);
+      if (net::is_stream(send.transport)) streams_->send(send);
+      else if (send.transport == net::Transport::dtls) dtls_->send(send);
       else loop_->send({send.socket, send.to, send.bytes, send.stride, send.skip, send.trim, send.prefix_size, send.prefix, send.dont_fragment});
     }
     out.sends.clear();
+    for (const auto client : out.hang_ups) streams_->hang_up(client);
+    out.hang_ups.clear();
+    for (const auto& order : out.hand_overs) {
+      if (net::is_stream(order.five_tuple.transport)) {
+        streams_->hand_over(order.via, order.worker, order.message);
+        continue;
+      }
+      Parcel parcel;
+      parcel.five_tuple = order.five_tuple;
+      parcel.message.assign(order.message.begin(), order.message.end());
+      hand_over(order.worker, std::move(parcel));
+    }
+    out.hand_overs.clear();
     for (const auto socket : out.closes) loop_->remove(socket);
     out.closes.clear();
     for (const auto& event : out.events) note(event);

@@ -20,19 +20,21 @@
 #include "connection_settings.h"
 #include "dtls_clients.h"
 #include "flood.h"
+#include "hand_over.h"
 #include "radiotower/io/loop.h"
 #include "radiotower/io/socket.h"
 #include "radiotower/service/log.h"
 #include "radiotower/turn/server.h"
+#include "stream_clients.h"
 
 namespace radiotower::daemon {
 
 enum class Backend : std::uint8_t { automatic, io_uring, epoll };
 
 struct Listener {
-  io::Socket socket;  // bound
+  io::Socket socket;  // bound, and listening where it is for streams
   net::TransportAddress address;
-  net::Transport transport = net::Transport::udp;  // dtls: that alone
+  net::Transport transport = net::Transport::udp;  // tcp: TLS too, where there is a certificate; tls, dtls: that alone
 };
 
 struct WorkerOptions {
@@ -53,6 +55,9 @@ struct WorkerWorld {
   std::function<void()> ended;
   turn::Shortcuts* shortcuts = nullptr;  // thread-safe; nullptr: every packet is relayed here
   std::shared_ptr<const ConnectionSettings> connections = nullptr;  // null: the defaults
+  std::shared_ptr<ConnectionCounts> connection_counts = nullptr;    // null: the worker's own
+  /// Gives a client to the worker of that number. Thread-safe.
+  std::function<void(unsigned worker, Parcel parcel)> hand_over = nullptr;
   bool dtls = false;  // on every listener, by the first byte; needs an identity
 };
 
@@ -65,10 +70,11 @@ struct WorkerReport {
   std::size_t bytes_kept = 0;
   bool gate_is_up = false;
   std::vector<std::uint64_t> drops_of_listeners;  // by the kernel, in the order of the listeners
+  StreamCounters streams;
   tls::DtlsCounters dtls = {};
 };
 
-class Worker final : private io::Receiver, private DtlsClients::Above {
+class Worker final : private io::Receiver, private StreamClients::Above, private DtlsClients::Above {
  public:
   /// How the start went. `backend` is empty when the worker could not start; `why` then says it, and otherwise why not io_uring.
   struct Started {
@@ -76,8 +82,9 @@ class Worker final : private io::Receiver, private DtlsClients::Above {
     std::string why;
   };
 
-  Worker(WorkerOptions options, std::vector<Listener> listeners, WorkerWorld world);
-  ~Worker();  // stop(), then waits without limit
+  /// `listeners`: of UDP; `acceptors`: of TCP and TLS.
+  Worker(WorkerOptions options, std::vector<Listener> listeners, WorkerWorld world, std::vector<Listener> acceptors = {});
+  ~Worker();  // stop() and join()
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
@@ -87,9 +94,13 @@ class Worker final : private io::Receiver, private DtlsClients::Above {
   // From the control thread. Each is done between two turns of the loop.
   /// A later one replaces one not yet taken. No `connections`: they stay as they are.
   void apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections = nullptr);
-  void stop();                                                 // ends the allocations, then the thread
+  void stop();  // ends the allocations, then the thread
+  void join();  // waits for its end, without limit
   /// The counters as they stand between two turns; nullopt when the worker does not answer within `patience`.
   std::optional<WorkerReport> report(milliseconds patience);
+
+  /// From another worker's thread: a client that is to be served here from now on.
+  void hand_over(Parcel parcel);
 
   /// Grows with every turn, and a turn takes no longer than a second.
   std::uint64_t heartbeat() const { return heartbeat_.load(std::memory_order_relaxed); }
@@ -113,6 +124,20 @@ class Worker final : private io::Receiver, private DtlsClients::Above {
   void on_datagram(const io::Datagram& datagram) override;
   void on_socket_error(const io::SocketError& error) override;
   void on_wake() override {}
+  void on_accept(io::SocketId acceptor, std::uint64_t cookie, io::Socket socket, const net::TransportAddress& from) override;
+  void on_chunk(const io::Chunk& chunk) override;
+  void on_end(io::SocketId socket, std::uint64_t cookie, int error) override;
+  void on_writable(io::SocketId socket, std::uint64_t cookie) override;
+  void on_released(std::uint64_t cookie, io::Socket socket) override;
+
+  const Now& this_turn() override {
+    if (stale_) read_clock();
+    return now_;
+  }
+  void stream_message(const net::FiveTuple& five_tuple, turn::SocketHandle via, turn::Train train) override;
+  void stream_gone(const net::FiveTuple& five_tuple) override;
+  bool has_allocation(const net::FiveTuple& five_tuple) override;
+  void hand_over(unsigned worker, Parcel parcel) override;
   void dtls_message(const net::TransportAddress& client, io::SocketId listener, turn::Train train) override;
   void dtls_gone(const net::TransportAddress& client, io::SocketId listener) override;
   const net::TransportAddress& address_of(io::SocketId listener) const;
@@ -127,10 +152,7 @@ class Worker final : private io::Receiver, private DtlsClients::Above {
   void note_strangers(const net::IpAddress& source, std::uint64_t datagrams);
   void carry_out(FloodWatch::Change change);
   void set_gate(bool up);
-  const Now& this_turn() {
-    if (stale_) read_clock();
-    return now_;
-  }
+  void take_in(Parcel parcel);
   void read_clock();
   turn::Actions& actions(std::size_t datagrams = 1);  // with room for an answer to each
   void begin_arena();
@@ -139,12 +161,14 @@ class Worker final : private io::Receiver, private DtlsClients::Above {
   WorkerOptions options_;
   WorkerWorld world_;
   std::vector<Listener> listeners_;  // sockets move into the loop; addresses stay
+  std::vector<Listener> acceptors_;  // likewise
   std::vector<io::SocketId> listener_ids_;
   turn::NonceMint nonces_;
 
   // The thread's own from here on.
   std::unique_ptr<io::Loop> loop_;
   std::unique_ptr<turn::Server> server_;
+  std::unique_ptr<StreamClients> streams_;
   std::unique_ptr<DtlsClients> dtls_;  // null: off
   Now now_;
   bool stale_ = true;
@@ -157,6 +181,7 @@ class Worker final : private io::Receiver, private DtlsClients::Above {
   std::size_t arena_ = 0;
   std::vector<turn::OpenRelay> opening_;  // scratch of carry_out()
   FloodWatch flood_;
+  std::uint64_t stream_strangers_ = 0;
   std::uint64_t gate_key_ = 0;
   unsigned gate_bits_ = 0;  // 0: the kernel takes no filter
   std::uint64_t kept_out_ = 0;  // at the moment the gate went up
@@ -177,6 +202,7 @@ class Worker final : private io::Receiver, private DtlsClients::Above {
   io::Loop* wakeable_ = nullptr;                     // under mutex_; null before the start and after the end
   std::shared_ptr<const turn::Settings> next_;       // under mutex_
   std::shared_ptr<const ConnectionSettings> next_connections_;  // under mutex_
+  std::vector<Parcel> parcels_;                      // under mutex_
   bool stop_ = false;                                // under mutex_
   std::uint64_t reports_wanted_ = 0, reports_made_ = 0;  // under mutex_
   WorkerReport report_;                              // under mutex_

@@ -281,6 +281,7 @@ void Server::for_each_client(const std::function<void(const net::FiveTuple&)>& v
   impl_->table.for_each([&](std::uint32_t, Allocation& allocation) { visit(allocation.five_tuple); });
 }
 
+bool Server::has_allocation(const net::FiveTuple& five_tuple) const { return impl_->table.find(five_tuple) != nullptr; }
 void Server::set_place(Place place) { impl_->place = std::move(place); }
 void Server::client_gone(const net::FiveTuple& five_tuple, Now now, Actions& out) { impl_->client_gone(five_tuple, now, out); }
 std::optional<ConnectionId> Server::peer_accepted(RelayId relay, const net::TransportAddress& peer, Now now, Actions& out) {

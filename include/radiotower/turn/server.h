@@ -63,6 +63,7 @@ class Server {
   void relay_opened(RelayId relay, SocketHandle socket, Now now, Actions& out);
   void relay_failed(RelayId relay, RelayFailure failure, Now now, Actions& out);
 
+  bool has_allocation(const net::FiveTuple& five_tuple) const;
   /// The client's connection (TCP, TLS, DTLS) has ended; its SocketHandle is not used any more.
   void client_gone(const net::FiveTuple& five_tuple, Now now, Actions& out);
 
