@@ -436,7 +436,9 @@ void Worker::on_datagram(const io::Datagram& datagram) {
 
 void Worker::dtls_message(const net::TransportAddress& client, io::SocketId listener, turn::Train train) {
   turn::Actions& out = actions(train.segment == 0 ? 1 : 1 + train.bytes.size() / train.segment);
+  const std::uint64_t strangers = server_->counters().strangers();
   server_->from_client({client, address_of(listener), net::Transport::dtls}, listener, train, this_turn(), out);
+  stream_strangers_ += server_->counters().strangers() - strangers;  // the gate lets in who has a session
   carry_out(out);
 }
 

@@ -262,6 +262,8 @@ void DtlsEndpoint::Impl::work(Session& session, Bytes datagram, Time now, DtlsOu
     if (result == 1) {
       session.heard = now;
       out.add_message(session.path, room.first(size));
+      // As a rule that was all of the datagram, and to hear so from another read costs as much as this one did.
+      if (wire.in.empty() && SSL_has_pending(session.ssl) == 0) break;
       continue;
     }
     const int why = SSL_get_error(session.ssl, result);
