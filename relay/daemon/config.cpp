@@ -288,8 +288,6 @@ bool set_text(const Key& key, const std::string& value, const std::filesystem::p
 
 bool set_list(const Key& key, const std::vector<Text>& values, const Slot& slot, const Place& place) {
   if (values.size() > 1000) return place.wrong(fmt::format("{} entries are more than 1000", values.size()), "CIDR blocks and ranges say it in fewer");
-  if (values.empty() && key.name == "listen.udp")
-    return place.wrong("the relay would listen nowhere", "leave the key out for [\"0.0.0.0:3478\", \"[::]:3478\"]");
   if (values.empty() && std::holds_alternative<Xdp*>(slot))
     return place.wrong("no interface is named", "\"off\", or leave the key out");
   bool good = true;

@@ -16,6 +16,7 @@
 #include <thread>
 #include <utility>
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include "clock.h"
@@ -32,6 +33,7 @@ constexpr nanoseconds look_interval = 500ms;
 constexpr unsigned looks_until_stalled = 10;
 constexpr nanoseconds reload_interval = 250ms;  // a storm of SIGHUP makes four reloads a second, and the last one counts
 constexpr nanoseconds drops_interval = 60s;
+constexpr std::size_t many_connections = 100'000;  // of clients, to have room for in a loop where limits.connections says none
 
 HashKey make_hash_key() {
   HashKey key;
@@ -46,11 +48,11 @@ sigset_t our_signals() {
   return set;
 }
 
-std::string bind_failure(const net::TransportAddress& address, int error) {
+std::string bind_failure(const net::TransportAddress& address, int error, bool is_tcp = false) {
   const std::string text = address.text();
   switch (error) {
     case EADDRINUSE:
-      return fmt::format("cannot listen on {}: another program has it; `ss -ulpn 'sport = :{}'` says which", text, address.port);
+      return fmt::format("cannot listen on {}: another program has it; `ss -{}lpn 'sport = :{}'` says which", text, is_tcp ? 't' : 'u', address.port);
     case EADDRNOTAVAIL:
       return fmt::format("cannot listen on {}: this host has no such address (yet); `ip address` shows what it has", text);
     case EACCES:
@@ -90,6 +92,16 @@ std::string joined(const std::vector<turn::RelayAddress>& addresses) {
     if (!text.empty()) text += ' ';
     text += address.local.text();
     if (address.external != address.local) text.append(1, '/').append(address.external.text());
+  }
+  return text;
+}
+
+/// "turn.example.org until 2027-01-01" of each.
+std::string certificates_text(const ConnectionSettings& connections) {
+  std::string text;
+  if (!connections.identity) return text;
+  for (const auto& facts : connections.identity->facts()) {
+    text.append(text.empty() ? "" : ", ").append(fmt::format("{} until {:%Y-%m-%d}", fmt::join(facts.names, " "), fmt::gmtime(static_cast<std::time_t>(facts.not_after))));
   }
   return text;
 }
@@ -143,18 +155,28 @@ std::uint64_t relay_ports_that_fit(std::uint64_t limit, std::size_t workers, std
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-Relay::Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log& log, std::function<void()> wake)
+Relay::Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log& log, std::function<void()> wake,
+             std::shared_ptr<const ConnectionSettings> connections)
     : plan_(std::move(plan)),
       first_(settings),
       settings_(std::move(settings)),
       log_(log),
       wake_(std::move(wake)),
       hash_key_(make_hash_key()),
-      nonces_(system_random()) {
+      nonces_(system_random()),
+      connections_(connections ? std::move(connections) : std::make_shared<ConnectionSettings>()),
+      connection_counts_(std::make_shared<ConnectionCounts>(hash_key_)) {
   if (plan_.workers == 0) plan_.workers = usable_cores();
 }
 
-Relay::~Relay() { stop(); }  // the workers' own destructors wait
+Relay::~Relay() {
+  stop();
+  wait();
+}
+
+void Relay::wait() {
+  for (const auto& worker : workers_) worker->join();
+}
 
 bool Relay::bind(std::vector<std::vector<Listener>>& listeners, std::string& why) {
   listeners.clear();
@@ -185,6 +207,35 @@ bool Relay::bind(std::vector<std::vector<Listener>>& listeners, std::string& why
     }
   }
   return true;
+}
+
+bool Relay::bind_acceptors(std::vector<std::vector<Listener>>& acceptors, std::string& why) {
+  acceptors.clear();
+  acceptors.resize(plan_.workers);
+  const auto bind_all = [&](const std::vector<net::TransportAddress>& addresses, net::Transport transport) {
+    int error = 0;
+    for (const auto& address : addresses) {
+      // Without SO_REUSEPORT first, and more than once: see bind(). That socket hears nobody, since none is queued in so short a time.
+      bool is_free = false;
+      for (int i = 0; i < 10 && !is_free; ++i) {
+        is_free = static_cast<bool>(io::open_tcp_listener(address, {}, error));
+        if (is_free || error != EADDRINUSE) break;
+        std::this_thread::sleep_for(50ms);
+      }
+      for (std::size_t i = 0; i < acceptors.size() && is_free; ++i) {
+        io::TcpOptions options;
+        options.reuse_port = true;
+        io::Socket socket = io::open_tcp_listener(address, options, error);
+        is_free = static_cast<bool>(socket);
+        acceptors[i].push_back({std::move(socket), address, transport});
+      }
+      if (is_free) continue;
+      why = bind_failure(address, error, true);
+      return false;
+    }
+    return true;
+  };
+  return bind_all(plan_.tcp, net::Transport::tcp) && bind_all(plan_.tls, net::Transport::tls);
 }
 
 /// False: an interface was asked for by name, and there is no offload on it. `auto` takes what it gets, and says why
@@ -219,8 +270,8 @@ bool Relay::start_fast_path(std::string& why) {
 }
 
 bool Relay::start(std::string& why) {
-  std::vector<std::vector<Listener>> listeners;
-  if (!bind(listeners, why) || !start_fast_path(why)) return false;
+  std::vector<std::vector<Listener>> listeners, acceptors;
+  if (!bind(listeners, why) || !bind_acceptors(acceptors, why) || !start_fast_path(why)) return false;
   BucketSource* buckets = fast_path_ ? &fast_path_->offload().buckets() : nullptr;
   shared_ = std::make_shared<turn::Shared>(*settings_, system_random(), hash_key_, buckets);
   WorkerOptions options;
@@ -229,12 +280,20 @@ bool Relay::start(std::string& why) {
   options.relay_receive_buffer = plan_.relay_receive_buffer;
   const std::size_t ports = std::size_t{settings_->last_port} - settings_->first_port + 1;
   // Never more than there can be descriptors: the kernel refuses a larger table to io_uring.
-  options.loop.max_sockets = std::min<std::size_t>(ports * settings_->relay_addresses.size() + plan_.listeners.size() + 16, raise_descriptor_limit());
+  const std::size_t streams = plan_.tcp.size() + plan_.tls.size();
+  const std::size_t connections = streams == 0 ? 0 : connections_->total != 0 ? connections_->total : many_connections;
+  options.loop.max_sockets = std::min<std::size_t>(ports * settings_->relay_addresses.size() + plan_.listeners.size() + streams + connections + 16, raise_descriptor_limit());
+  by_number_ = std::make_unique<std::atomic<Worker*>[]>(plan_.workers);
+  const auto hand_over = [this](unsigned number, Parcel parcel) {
+    Worker* const worker = number < plan_.workers ? by_number_[number].load(std::memory_order_acquire) : nullptr;
+    if (worker) worker->hand_over(std::move(parcel));
+  };
   for (unsigned i = 0; i < plan_.workers; ++i) {
     options.number = i;
     workers_.push_back(std::make_unique<Worker>(options, std::move(listeners[i]),
-                                                WorkerWorld{shared_, settings_, nonces_, hash_key_, log_, wake_,
-                                                            fast_path_.get()}));
+                                                WorkerWorld{shared_, settings_, nonces_, hash_key_, log_, wake_, fast_path_.get(), connections_,
+                                                            connection_counts_, hand_over},
+                                                std::move(acceptors[i])));
     Worker::Started started;
     try {
       started = workers_.back()->start();
@@ -243,26 +302,30 @@ bool Relay::start(std::string& why) {
     }
     if (started.backend.empty()) {
       why = fmt::format("worker {} cannot start: {}", i, started.why);
+      stop();
+      wait();
       workers_.clear();
       return false;
     }
+    by_number_[i].store(workers_.back().get(), std::memory_order_release);
     if (i == 0) started_ = started;
   }
   return true;
 }
 
-std::string Relay::apply(std::shared_ptr<const turn::Settings> settings) {
+std::string Relay::apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections) {
   // Live allocations hold these addresses and ports, and the listeners are bound. A reload is not refused for them: an interface that comes
   // or goes changes what "every address of the host" means, and must not keep a new secret out.
   std::string waits;
   const auto differs = [&](bool different, std::string_view what) {
     if (different) waits.append(waits.empty() ? "" : ", ").append(what);
   };
-  differs(settings->listeners != first_->listeners, "listeners");
+  differs(settings->listeners != first_->listeners || settings->peers->settings().own_endpoints != first_->peers->settings().own_endpoints, "listeners");
   differs(!same_addresses(settings->relay_addresses, first_->relay_addresses), "relay addresses");
   differs(settings->first_port != first_->first_port || settings->last_port != first_->last_port, "relay ports");
   settings_ = waits.empty() ? std::move(settings) : with_what_is_bound(*settings, *first_);
-  for (const auto& worker : workers_) worker->apply(settings_);
+  if (connections) connections_ = std::move(connections);
+  for (const auto& worker : workers_) worker->apply(settings_, connections_);
   return waits;
 }
 
@@ -300,7 +363,8 @@ void Control::block_signals() {
   signal(SIGPIPE, SIG_IGN);  // a closed log is an error of write(2), not our end
 }
 
-Control::Control(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Reload reload, Log& log)
+Control::Control(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Reload reload, Log& log,
+                 std::shared_ptr<const ConnectionSettings> connections)
     : log_(log),
       reload_(std::move(reload)),
       signals_([] {
@@ -311,14 +375,15 @@ Control::Control(RelayPlan plan, std::shared_ptr<const turn::Settings> settings,
       relay_(std::move(plan), std::move(settings), log, [this] {
         const std::uint64_t one = 1;
         [[maybe_unused]] const ssize_t n = ::write(wake_.number(), &one, sizeof one);
-      }) {
+      }, std::move(connections)) {
   if (signals_.number() < 0 || wake_.number() < 0) throw std::system_error(errno, std::generic_category(), "signalfd");
 }
 
 bool Control::start() {
   const turn::Settings& settings = relay_.settings();
   const std::uint64_t limit = raise_descriptor_limit();
-  const std::uint64_t fit = relay_ports_that_fit(limit, relay_.plan().workers, relay_.plan().listeners.size());
+  const RelayPlan& plan = relay_.plan();
+  const std::uint64_t fit = relay_ports_that_fit(limit, plan.workers, plan.listeners.size() + plan.tcp.size() + plan.tls.size());
   const std::uint64_t ports =
       (std::uint64_t{settings.last_port} - settings.first_port + 1) * std::max<std::size_t>(1, settings.relay_addresses.size());
   // A warning where calls of a busy office would meet the limit; elsewhere a fact for those who look for it.
@@ -345,6 +410,11 @@ bool Control::start() {
   const std::string listeners = joined(relay_.plan().listeners), relays = joined(settings.relay_addresses);
   fields.emplace_back("workers", relay_.plan().workers);
   fields.emplace_back("listeners", listeners);
+  const std::string tcp = joined(plan.tcp), tls = joined(plan.tls);
+  if (!tcp.empty()) fields.emplace_back("tcp", tcp);
+  if (!tls.empty()) fields.emplace_back("tls", tls);
+  const std::string certificates = certificates_text(relay_.connections());
+  if (!certificates.empty()) fields.emplace_back("certificates", certificates);
   fields.emplace_back("relay", relays);
   fields.emplace_back("ports", range);
   const std::string offload = relay_.fast_path() ? relay_.fast_path()->interfaces() : "off";
@@ -422,11 +492,12 @@ void Control::beat() {
 void Control::reload() {
   notify::reloading();
   std::string why;
-  auto settings = reload_(why);
+  std::shared_ptr<const ConnectionSettings> connections;
+  auto settings = reload_(why, connections);
   const bool good = settings != nullptr;
   if (!good) {
     log_.write(Priority::error, "reload refused", fmt::format("{}; nothing was changed", why));
-  } else if (const std::string waits = relay_.apply(std::move(settings)); !waits.empty()) {
+  } else if (const std::string waits = relay_.apply(std::move(settings), std::move(connections)); !waits.empty()) {
     log_.write(Priority::warning, "reloaded", fmt::format("all but what needs a restart: {}", waits));
   } else {
     log_.write(Priority::notice, "reloaded", "");
@@ -452,6 +523,11 @@ void Control::print_counters() {
     fields.resize(1, Field("worker", number));
     report->loop.for_each([&](std::string_view name, std::uint64_t value) { fields.emplace_back(name, value); });
     log_.write(Priority::notice, "counters of loop", "", fields);
+    if (!relay_.plan().tcp.empty() || !relay_.plan().tls.empty()) {
+      fields.resize(1, Field("worker", number));
+      report->streams.for_each([&](std::string_view name, std::uint64_t value) { fields.emplace_back(name, value); });
+      log_.write(Priority::notice, "counters of streams", "", fields);
+    }
     for (std::size_t i = 0; i < report->drops_of_listeners.size(); ++i)
       log_.write(Priority::notice, "counters of listener", "",
                  {{"worker", number}, {"listener", relay_.plan().listeners[i].text()}, {"kernel_drops", report->drops_of_listeners[i]}});

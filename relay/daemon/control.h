@@ -27,7 +27,8 @@ struct RelayPlan {
   Backend backend = Backend::automatic;
   nanoseconds gather{0};  // see io::LoopSettings
   unsigned workers = 0;                          // 0: one a core we may run on
-  std::vector<net::TransportAddress> listeners;  // each is opened once a worker (SO_REUSEPORT)
+  std::vector<net::TransportAddress> listeners;  // of UDP; each is opened once a worker (SO_REUSEPORT)
+  std::vector<net::TransportAddress> tcp, tls;   // likewise; `tcp` takes TLS too, where there is a certificate
   int listener_receive_buffer = 8 << 20;
   int relay_receive_buffer = 1 << 20;
   std::optional<offload::OffloadSettings> offload;  // nullopt: off; its addresses are filled in at the start
@@ -38,15 +39,16 @@ struct RelayPlan {
 /// The workers and what they share. Knows no signals, so that tests can run one.
 class Relay {
  public:
-  /// `wake` is called from any thread: a worker has ended, or the fast path wants to beat.
-  Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log& log, std::function<void()> wake);
+  /// `wake` is called from any thread: a worker has ended, or the fast path wants to beat. No `connections`: the defaults.
+  Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log& log, std::function<void()> wake,
+        std::shared_ptr<const ConnectionSettings> connections = nullptr);
   ~Relay();  // stops; waits without limit
 
   /// Binds, attaches the offload, gives up what that needed, then starts the workers. False with a sentence for the
   /// operator in `why`; nothing runs then.
   bool start(std::string& why);
   /// Hands settings to every worker. Returns what of them takes effect with a restart only; empty when all of it has been taken over.
-  std::string apply(std::shared_ptr<const turn::Settings> settings);
+  std::string apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections = nullptr);
   void stop();
   /// True when every worker has ended.
   bool ended() const;
@@ -56,6 +58,7 @@ class Relay {
   const Worker::Started& started() const { return started_; }  // of the first worker
   const RelayPlan& plan() const { return plan_; }
   const turn::Settings& settings() const { return *settings_; }
+  const ConnectionSettings& connections() const { return *connections_; }
   const turn::Shared& shared() const { return *shared_; }  // once started
   FastPath* fast_path() { return fast_path_.get(); }       // nullptr: there is none
   /// The smallest that a listener got, in bytes: those of the start may be granted more than sockets of later.
@@ -63,6 +66,8 @@ class Relay {
 
  private:
   bool bind(std::vector<std::vector<Listener>>& listeners, std::string& why);
+  bool bind_acceptors(std::vector<std::vector<Listener>>& acceptors, std::string& why);
+  void wait();  // for all workers, before the first of them goes: they hand clients to each other
   bool start_fast_path(std::string& why);
 
   RelayPlan plan_;
@@ -74,6 +79,9 @@ class Relay {
   turn::NonceMint nonces_;
   std::unique_ptr<FastPath> fast_path_;  // outlives the buckets of shared_ and what the workers have given
   std::shared_ptr<turn::Shared> shared_;
+  std::shared_ptr<const ConnectionSettings> connections_;
+  std::shared_ptr<ConnectionCounts> connection_counts_;
+  std::unique_ptr<std::atomic<Worker*>[]> by_number_;  // null where a worker has not started yet
   std::vector<std::unique_ptr<Worker>> workers_;
   Worker::Started started_;
   int listener_receive_buffer_ = 0;
@@ -117,13 +125,14 @@ class Descriptor {
 
 class Control {
  public:
-  /// New settings, or null and a sentence in `why`.
-  using Reload = std::function<std::shared_ptr<const turn::Settings>(std::string& why)>;
+  /// New settings, or null and a sentence in `why`. No `connections`: they stay as they are.
+  using Reload = std::function<std::shared_ptr<const turn::Settings>(std::string& why, std::shared_ptr<const ConnectionSettings>& connections)>;
 
   /// To be called before any thread exists: they all inherit it, and only run() takes signals, from a descriptor.
   static void block_signals();
 
-  Control(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Reload reload, Log& log);
+  Control(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Reload reload, Log& log,
+          std::shared_ptr<const ConnectionSettings> connections = nullptr);
 
   /// Runs the relay until a signal ends it. 0; 1 when it could not start or a worker broke.
   int run();

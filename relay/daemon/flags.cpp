@@ -16,6 +16,11 @@ struct FlagKey {
 constexpr FlagKey flag_keys[] = {
     {"--realm", "realm", "the realm of the credentials", "NAME"},
     {"--listen", "listen.udp", "listen here, UDP; may be repeated", "ADDRESS:PORT", true},
+    {"--listen-tcp", "listen.tcp", "listen here, TCP; may be repeated", "ADDRESS:PORT", true},
+    {"--listen-tls", "listen.tls", "listen here, TLS; may be repeated", "ADDRESS:PORT", true},
+    {"--certificate", "listen.certificate", "of TLS: PEM, the server's own first", "FILE"},
+    {"--private-key", "listen.private_key", "of the certificate: PEM", "FILE"},
+    {"--proxy-protocol-from", "listen.proxy_protocol_from", "a front end that sends PROXY headers; may be repeated", "ADDRESSES", true},
     {"--relay-address", "relay.addresses", "make relayed addresses of this one; may be repeated", "ADDRESS", true},
     {"--external", "relay.external", "tell clients this address instead (NAT); may be repeated", "PUBLIC[/PRIVATE]", true},
     {"--ports", "relay.ports", "the ports of relayed addresses", "FIRST-LAST"},
@@ -36,7 +41,7 @@ constexpr FlagKey flag_keys[] = {
 std::optional<Flags> parse_flags(int argc, const char* const* argv, int& status) {
   CLI::App app("radiotower-relay: a STUN/TURN server. Runs in the foreground and logs to standard error.", "radiotower-relay");
   app.footer("A relay needs credentials: --secrets-file or --users-file, or a configuration that names one.\n"
-             "SIGHUP reloads secrets, users, peers and limits; SIGUSR1 logs counters; SIGTERM ends.");
+             "SIGHUP reloads secrets, users, certificates, peers and limits; SIGUSR1 logs counters; SIGTERM ends.");
   Flags flags;
   bool check = false, print = false, version = false;
   app.add_option("--config", flags.config_file, "read this file (docs/configuration.md)")->type_name("FILE");

@@ -93,7 +93,7 @@ int run(const Flags& flags, const Config& config) {
     return 1;
   }
 
-  const auto reload = [&](std::string& why) -> std::shared_ptr<const turn::Settings> {
+  const auto reload = [&](std::string& why, std::shared_ptr<const ConnectionSettings>& connections) -> std::shared_ptr<const turn::Settings> {
     Config next;
     ConfigErrors errors;
     const bool read = read_config(flags, next, errors);
@@ -107,6 +107,7 @@ int run(const Flags& flags, const Config& config) {
       return nullptr;
     }
     log.set_level(priority_of(next));
+    connections = anew->connections;
     return anew->settings;
   };
   RelayPlan plan;
@@ -115,8 +116,10 @@ int run(const Flags& flags, const Config& config) {
   plan.gather = microseconds(config.gather_microseconds);
   plan.workers = config.workers;
   plan.listeners = built->listeners;
+  plan.tcp = built->tcp;
+  plan.tls = built->tls;
   plan.offload = offload_settings(config);
-  return Control(std::move(plan), built->settings, reload, log).run();
+  return Control(std::move(plan), built->settings, reload, log, built->connections).run();
 }
 
 }  // namespace

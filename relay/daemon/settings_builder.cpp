@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <unordered_set>
 
@@ -23,6 +24,30 @@ bool is_of_host(const net::IpAddress& ip, const std::vector<io::HostAddress>& ho
   return std::any_of(host.begin(), host.end(), [&](const auto& a) { return a.ip == ip; }) || (ip.is_v4() && ip.is_loopback());
 }
 
+/// What LoadCredential= of a unit brought (systemd.exec(5)); empty: nothing of that name.
+std::string loaded_credential(const char* name) {
+  const char* folder = std::getenv("CREDENTIALS_DIRECTORY");
+  if (!folder) return {};
+  const std::string path = fmt::format("{}/{}", folder, name);
+  struct stat status {};
+  return stat(path.c_str(), &status) == 0 ? path : std::string();
+}
+
+/// Those of the configuration, or the credentials "certificate" and "private_key" of a unit; empty where one of a pair is missing.
+std::vector<tls::CertificateFiles> certificate_files(const Config& config) {
+  tls::CertificateFiles first{config.certificate, config.private_key};
+  if (first.certificate.empty() && first.private_key.empty()) first = {loaded_credential("certificate"), loaded_credential("private_key")};
+  if (first.certificate.empty() || first.private_key.empty()) return {};
+  std::vector<tls::CertificateFiles> files{first};
+  const std::filesystem::path folder = std::filesystem::path(config.file).parent_path();
+  for (const Text& text : config.more_certificates) {
+    const std::size_t blank = text.value.find(' ');
+    const auto place = [&](const std::string& name) { return text.source.starts_with("--") ? name : (folder / name).string(); };  // an absolute one stays
+    files.push_back({place(text.value.substr(0, blank)), place(text.value.substr(blank + 1))});
+  }
+  return files;
+}
+
 template <typename Number>
 bool parse_number(std::string_view text, Number& out) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
@@ -30,27 +55,79 @@ bool parse_number(std::string_view text, Number& out) {
 }
 
 /// A wildcard becomes one socket an address: answers then leave from the address that was asked.
-void choose_listeners(const Config& config, const std::vector<io::HostAddress>& host, Built& built, ConfigErrors& errors) {
-  const std::size_t before = errors.size();
-  for (const Text& text : config.listen_udp) {
+std::vector<net::TransportAddress> expand(const std::vector<Text>& texts, std::string_view key, const std::vector<io::HostAddress>& host, Built& built,
+                                          ConfigErrors& errors) {
+  std::vector<net::TransportAddress> listeners;
+  for (const Text& text : texts) {
     const net::TransportAddress address = *net::TransportAddress::parse(text.value);
     if (!address.ip.is_unspecified()) {
-      if (is_of_host(address.ip, host)) built.listeners.push_back(address);
-      else errors.push_back({text.source, "listen.udp", fmt::format("{} is no address of this host", address.ip.text()), "`ip address` shows what it has"});
+      if (is_of_host(address.ip, host)) listeners.push_back(address);
+      else errors.push_back({text.source, std::string(key), fmt::format("{} is no address of this host", address.ip.text()), "`ip address` shows what it has"});
       continue;
     }
     bool any = false;
     for (const auto& a : host) {
       if (a.ip.family() != address.family() || (a.ip.is_link_local() && !a.ip.is_v4()) || a.deprecated_or_temporary) continue;
-      built.listeners.push_back({a.ip, address.port, 0});
+      listeners.push_back({a.ip, address.port, 0});
       any = true;
     }
-    if (!any) built.notes.push_back(fmt::format("this host has no {} address, so {} listens nowhere", address.ip.is_v4() ? "IPv4" : "IPv6", text.value));
+    if (any) continue;
+    const std::string note = fmt::format("this host has no {} address, so {} listens nowhere", address.ip.is_v4() ? "IPv4" : "IPv6", text.value);
+    if (std::find(built.notes.begin(), built.notes.end(), note) == built.notes.end()) built.notes.push_back(note);
   }
-  std::sort(built.listeners.begin(), built.listeners.end());
-  built.listeners.erase(std::unique(built.listeners.begin(), built.listeners.end()), built.listeners.end());
-  if (built.listeners.empty() && errors.size() == before)
+  std::sort(listeners.begin(), listeners.end());
+  listeners.erase(std::unique(listeners.begin(), listeners.end()), listeners.end());
+  return listeners;
+}
+
+bool has_certificate(const Config& config) { return !certificate_files(config).empty(); }
+
+void choose_listeners(const Config& config, const std::vector<io::HostAddress>& host, Built& built, ConfigErrors& errors) {
+  const std::size_t before = errors.size();
+  const bool certificate = has_certificate(config), tls_is_default = config.source("listen.tls") == "default";
+  built.listeners = expand(config.listen_udp, "listen.udp", host, built, errors);
+  built.tcp = expand(config.listen_tcp, "listen.tcp", host, built, errors);
+  if (certificate) built.tls = expand(config.listen_tls, "listen.tls", host, built, errors);
+  if (certificate) built.dtls = expand(config.listen_dtls, "listen.dtls", host, built, errors);
+  const auto needs_certificate = [&](const std::vector<Text>& texts, const char* key, const char* what) {
+    if (!certificate && !texts.empty())
+      errors.push_back({texts.front().source, key, fmt::format("{} needs a certificate, and none is given", what),
+                        "certificate = \"chain.pem\" and private_key = \"key.pem\" in [listen]"});
+  };
+  if (!tls_is_default) needs_certificate(config.listen_tls, "listen.tls", "TLS");
+  needs_certificate(config.listen_dtls, "listen.dtls", "DTLS");
+  // One address cannot be of both. What only the default asks for gives way.
+  for (const auto& address : built.tcp) {
+    if (std::find(built.tls.begin(), built.tls.end(), address) == built.tls.end()) continue;
+    std::erase(built.tls, address);
+    if (tls_is_default) continue;
+    errors.push_back({std::string(config.source("listen.tls")), "listen.tls", fmt::format("{} stands in listen.tcp too", address.text()),
+                      "listen.tcp takes TLS as well, where there is a certificate; leave it there or here"});
+  }
+  if (!built.listeners.empty() || !built.tcp.empty() || !built.tls.empty() || !built.dtls.empty() || errors.size() != before) return;
+  if (config.listen_udp.empty() && config.listen_tcp.empty())
+    errors.push_back({std::string(config.source("listen.udp")), "listen.udp", "the relay would listen nowhere",
+                      "leave the key out for [\"0.0.0.0:3478\", \"[::]:3478\"]"});
+  else
     errors.push_back({std::string(config.source("listen.udp")), "listen.udp", "no address is left to listen on", "`ip address` shows what this host has"});
+}
+
+/// Read anew at every reload: what has been renewed on the disk is used from then on.
+void read_certificates(const Config& config, Built& built, ConfigErrors& errors) {
+  const std::size_t before = errors.size();
+  const auto wrong = [&](std::string_view key, std::string what, std::string hint) {
+    errors.push_back({std::string(config.source(key)), std::string(key), std::move(what), std::move(hint)});
+  };
+  if (!config.certificate.empty() && config.private_key.empty()) wrong("listen.certificate", "a certificate needs its key", "private_key = \"key.pem\"");
+  if (config.certificate.empty() && !config.private_key.empty()) wrong("listen.private_key", "a key needs its certificate", "certificate = \"chain.pem\", with those of the CAs below it");
+  const auto files = certificate_files(config);
+  if (files.empty() && !config.more_certificates.empty())
+    errors.push_back({config.more_certificates.front().source, "listen.more_certificates", "there is no first one that these could be beside",
+                      "certificate = \"chain.pem\" and private_key = \"key.pem\"; they are for clients that name no server"});
+  if (files.empty() || errors.size() != before) return;
+  std::string why;
+  built.identity = tls::Identity::load(files, why, built.notes);
+  if (!built.identity) wrong("listen.certificate", why, "PEM files that the user of the relay may read, the server's own certificate first");
 }
 
 /// Those of the configuration, or every usable one; loopback only when there is nothing else.
@@ -102,15 +179,8 @@ void map_external(const Config& config, std::vector<turn::RelayAddress>& address
 /// The files of the configuration, or what LoadCredential= of a unit brought (systemd.exec(5)).
 std::shared_ptr<const turn::Directory> read_credentials(const Config& config, Built& built, ConfigErrors& errors) {
   std::string secrets_file = config.secrets_file, users_file = config.users_file;
-  if (const char* folder = std::getenv("CREDENTIALS_DIRECTORY")) {
-    const auto loaded = [&](const char* name) {
-      const std::string path = fmt::format("{}/{}", folder, name);
-      struct stat status {};
-      return stat(path.c_str(), &status) == 0 ? path : std::string();
-    };
-    if (secrets_file.empty()) secrets_file = loaded("secrets");
-    if (users_file.empty()) users_file = loaded("users");
-  }
+  if (secrets_file.empty()) secrets_file = loaded_credential("secrets");
+  if (users_file.empty()) users_file = loaded_credential("users");
   turn::Directory::Input input;
   input.realm = config.realm;
   input.rest_separator = config.rest_separator;
@@ -159,6 +229,9 @@ std::shared_ptr<const net::PeerPolicy> make_policy(const Config& config, const s
     if (a.external != a.local) peers.relay_addresses.push_back(a.external);
   }
   peers.own_endpoints = built.listeners;
+  for (const auto* more : {&built.tcp, &built.tls, &built.dtls})
+    for (const auto& address : *more)
+      if (std::find(peers.own_endpoints.begin(), peers.own_endpoints.end(), address) == peers.own_endpoints.end()) peers.own_endpoints.push_back(address);
   return std::make_shared<net::PeerPolicy>(std::move(peers));
 }
 
@@ -253,11 +326,21 @@ std::optional<Built> build_settings(const Config& config, const std::vector<io::
   }
   choose_listeners(config, host, built, errors);
   settings->listeners = built.listeners;
+  read_certificates(config, built, errors);
   settings->relay_addresses = choose_relay_addresses(config, host, built, errors);
   map_external(config, settings->relay_addresses, errors);
   settings->directory = read_credentials(config, built, errors);
   settings->peers = make_policy(config, host, settings->relay_addresses, built, errors);
+  auto connections = std::make_shared<ConnectionSettings>();
+  connections->identity = built.identity;
+  connections->per_source = config.connections_per_source;
+  connections->total = config.connections;
+  for (const Text& text : config.proxy_protocol_from) {
+    std::string why;
+    connections->proxy_protocol_from.push_back(*net::AddressRange::parse(text.value, why));
+  }
   if (errors.size() != before) return std::nullopt;
+  built.connections = std::move(connections);
   built.settings = std::move(settings);
   return built;
 }
@@ -281,6 +364,9 @@ std::string print_on_host(const Config& config, const std::vector<io::HostAddres
   map_external(config, addresses, errors);
   std::string out = "\n# On this host that means:\n";
   for (const auto& listener : built.listeners) out += fmt::format("#   listens on {}\n", listener.text());
+  for (const auto& listener : built.tcp) out += fmt::format("#   listens on {} (TCP{})\n", listener.text(), has_certificate(config) ? " and TLS" : "");
+  for (const auto& listener : built.tls) out += fmt::format("#   listens on {} (TLS)\n", listener.text());
+  for (const auto& listener : built.dtls) out += fmt::format("#   listens on {} (DTLS)\n", listener.text());
   for (const auto& a : addresses)
     out += a.external == a.local ? fmt::format("#   relays from {}\n", a.local.text())
                                  : fmt::format("#   relays from {}, which clients are told as {}\n", a.local.text(), a.external.text());

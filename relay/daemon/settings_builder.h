@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "config.h"
+#include "connection_settings.h"
 #include "radiotower/io/socket.h"
 #include "radiotower/offload/offload.h"
 #include "radiotower/turn/settings.h"
@@ -16,7 +17,10 @@ namespace radiotower::daemon {
 
 struct Built {
   std::shared_ptr<const turn::Settings> settings;
-  std::vector<net::TransportAddress> listeners;  // wildcards expanded: one a usable address of the host
+  std::shared_ptr<const ConnectionSettings> connections;
+  std::shared_ptr<const tls::Identity> identity;  // of `connections`; null: no certificate is given
+  std::vector<net::TransportAddress> listeners;  // of UDP. Wildcards expanded: one a usable address of the host
+  std::vector<net::TransportAddress> tcp, tls, dtls;  // likewise; an address is in one of tcp and tls alone
   std::vector<std::string> notes;                // what an operator should know: sentences for the log
 };
 

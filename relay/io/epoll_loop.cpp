@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "buffers.h"
+#include "epoll_streams.h"
 #include "gather.h"
 #include "loop_common.h"
 
@@ -77,18 +78,20 @@ class EpollLoop final : public Loop {
     SocketTable::Slot* slot = sockets_.find(id);
     if (!slot) return;
     count_drops(*slot, counters_);
-    epoll_ctl(epoll_, EPOLL_CTL_DEL, slot->descriptor, nullptr);
+    if (slot->kind == SocketKind::datagrams || slot->registered) epoll_ctl(epoll_, EPOLL_CTL_DEL, slot->descriptor, nullptr);
     closing_.push_back(sockets_.remove(id));
   }
 
-  SocketId add_acceptor(Socket, std::uint64_t) override { return no_socket; }
-  SocketId add_stream(Socket, std::uint64_t) override { return no_socket; }
-  std::ptrdiff_t write(SocketId, const iovec*, std::size_t) override { return -EBADF; }
-  void want_writable(SocketId) override {}
-  void pause(SocketId) override {}
-  void resume(SocketId) override {}
-  void release(SocketId) override {}
-  int stream_error(SocketId) override { return EBADF; }
+  SocketId add_acceptor(Socket socket, std::uint64_t cookie) override { return streams_.add(std::move(socket), cookie, SocketKind::acceptor); }
+  SocketId add_stream(Socket socket, std::uint64_t cookie) override { return streams_.add(std::move(socket), cookie, SocketKind::stream); }
+  std::ptrdiff_t write(SocketId id, const iovec* pieces, std::size_t count) override {
+    return write_stream(sockets_, id, pieces, count, counters_);
+  }
+  void want_writable(SocketId id) override { streams_.want_writable(id); }
+  void pause(SocketId id) override { streams_.pause(id); }
+  void resume(SocketId id) override { streams_.resume(id); }
+  void release(SocketId id) override { streams_.release(id); }
+  int stream_error(SocketId id) override { return error_of_stream(sockets_, id); }
 
   int set_filter(SocketId id, const std::vector<FilterInstruction>& program) override {
     const SocketTable::Slot* slot = sockets_.find(id);
@@ -116,6 +119,7 @@ class EpollLoop final : public Loop {
     half_ ^= 1;  // what was handed over in the last turn lies in the other half, and stays until the end of this one
     std::size_t used = 0;
 
+    timeout = streams_.begin_turn(timeout);
     std::array<epoll_event, 256> events;
     if (const nanoseconds time = std::min(gather_.wait(), timeout); time.count() > 0) {
       ++counters_.gathered;
@@ -126,8 +130,10 @@ class EpollLoop final : public Loop {
     if (timeout.count() > 0) arm_timer(timeout);
     const int ready = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), timeout.count() == 0 ? 0 : -1);
     if (ready < 0) return errno == EINTR;
-    for (int i = 0; i < ready; ++i) {
-      const epoll_event& event = events[static_cast<std::size_t>(i)];
+    // The kernel reports sockets that stay ready in the same order each time: after a turn that could not serve all, another one comes first.
+    const std::size_t first = std::exchange(ran_full_, false) && ready > 0 ? counters_.turns % static_cast<std::size_t>(ready) : 0;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(ready); ++i) {
+      const epoll_event& event = events[(first + i) % static_cast<std::size_t>(ready)];
       if (event.data.u64 == timer_mark) {
         std::uint64_t times;
         [[maybe_unused]] const ssize_t n = read(timer_, &times, sizeof times);
@@ -142,9 +148,15 @@ class EpollLoop final : public Loop {
       const auto id = static_cast<SocketId>(event.data.u64);
       SocketTable::Slot* slot = sockets_.find(id);
       if (!slot) continue;
+      if (slot->kind != SocketKind::datagrams) {
+        streams_.handle(id, event.events, used < per_turn_ ? buffer(used) : nullptr, used, receiver);
+        continue;
+      }
       if (event.events & EPOLLERR) report_errors(sockets_, id, receiver);  // level-triggered: what is left is heard of again
       if ((event.events & EPOLLIN) && used < per_turn_) receive(id, used, receiver);
     }
+    ran_full_ = used >= per_turn_;
+    streams_.give_up_released(receiver);
     gather_.after_turn(monotonic_ns(), used);
     return true;
   }
@@ -329,9 +341,11 @@ class EpollLoop final : public Loop {
     }
     std::size_t datagrams(std::size_t i) const { return of_entry[i] == whole ? entries[i]->shape.datagrams : 1; }
   } batch_{};
+  bool ran_full_ = false;  // the last turn ended for want of buffers
   std::vector<int> closing_;
   WakeUp wake_;
   LoopCounters counters_;
+  EpollStreams streams_{epoll_, sockets_, counters_};
 };
 
 }  // namespace

@@ -28,15 +28,32 @@
 
 namespace radiotower::io {
 
+enum class SocketKind : std::uint8_t { datagrams, acceptor, stream };
+
+struct StreamState {
+  bool paused : 1 = false;
+  bool ended : 1 = false;           // on_end() has been told
+  bool connecting : 1 = false;      // not asked for bytes yet: that would take the error which stream_error() is to tell
+  bool releasing : 1 = false;
+  bool wants_writable : 1 = false;
+  bool watching : 1 = false;        // io_uring: a poll for it is in the kernel's hands
+  bool greedy : 1 = false;          // io_uring: it filled a whole buffer, and gets one a turn until it says less
+  bool counted : 1 = false;         // io_uring: among armed()
+  bool receives() const { return !paused && !ended && !connecting && !releasing; }
+};
+
 /// Slots by index; a SocketId is index and generation, so that whatever comes late for a socket that is gone meets nobody.
 class SocketTable {
  public:
   struct Slot {
     int descriptor = -1;
     std::uint16_t generation = 0;
+    SocketKind kind = SocketKind::datagrams;
+    StreamState stream;
     bool armed = false;
-    bool registered = false;    // io_uring: it stands in the ring's table of files, at its own index
+    bool registered = false;    // io_uring: it stands in the ring's table of files, at its own index; epoll: a stream is in the set
     bool no_trains = false;     // it, or the device behind it, has refused one
+    int error = 0;              // of a stream: what broke it, as a call has told
     std::uint64_t cookie = 0;
     std::uint64_t dropped = 0;  // by the kernel, its receive buffer being full
   };
@@ -45,7 +62,7 @@ class SocketTable {
 
   explicit SocketTable(std::size_t most) : most_(std::min<std::size_t>(most, index_mask)) {}
 
-  SocketId add(int descriptor, std::uint64_t cookie) {
+  SocketId add(int descriptor, std::uint64_t cookie, SocketKind kind = SocketKind::datagrams) {
     std::uint32_t index;
     if (!free_.empty()) {
       index = free_.back();
@@ -58,6 +75,9 @@ class SocketTable {
     Slot& slot = slots_[index];
     slot.descriptor = descriptor;
     slot.cookie = cookie;
+    slot.kind = kind;
+    slot.stream = {};
+    slot.error = 0;
     slot.armed = slot.registered = slot.no_trains = false;
     slot.dropped = 0;
     ++size_;
@@ -133,6 +153,7 @@ inline void take_segment(std::uint16_t segment, Datagram& datagram, LoopCounters
 /// Adds what the kernel has dropped on a socket since it was asked last, and returns the whole. Asked for (SO_MEMINFO) rather than sent along
 /// with every datagram (SO_RXQ_OVFL), which after a first drop costs each of them 3 %.
 inline std::uint64_t count_drops(SocketTable::Slot& slot, LoopCounters& counters) {
+  if (slot.kind != SocketKind::datagrams) return 0;
   std::uint32_t memory[SK_MEMINFO_VARS]{};
   socklen_t length = sizeof memory;
   if (getsockopt(slot.descriptor, SOL_SOCKET, SO_MEMINFO, memory, &length) == 0 && length > SK_MEMINFO_DROPS * sizeof memory[0]) {

@@ -1,6 +1,7 @@
 #include "radiotower/io/socket.h"
 
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -64,13 +65,59 @@ Socket open_udp(const net::TransportAddress& local, const UdpOptions& options, i
   return ok ? std::move(socket) : Socket();
 }
 
-Socket open_tcp_listener(const net::TransportAddress&, const TcpOptions&, int& error) {
-  error = ENOSYS;
+namespace {
+
+/// What every TCP socket here has; those that a listener accepts inherit it. A client that has silently gone is known after two minutes,
+/// and NATs see a sign of life in time.
+bool set_tcp(int d) {
+  return set(d, SOL_SOCKET, SO_REUSEADDR, 1) && set(d, IPPROTO_TCP, TCP_NODELAY, 1) && set(d, SOL_SOCKET, SO_KEEPALIVE, 1) &&
+         set(d, IPPROTO_TCP, TCP_KEEPIDLE, 60) && set(d, IPPROTO_TCP, TCP_KEEPINTVL, 15) && set(d, IPPROTO_TCP, TCP_KEEPCNT, 4);
+}
+
+Socket tcp(bool v4) {
+  Socket socket(::socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const bool ok = socket && set_tcp(socket.descriptor()) && (v4 || set(socket.descriptor(), IPPROTO_IPV6, IPV6_V6ONLY, 1));
+  if (ok) return socket;
+  const int saved = errno;
+  socket = Socket();
+  errno = saved;
   return {};
 }
-Socket connect_tcp(const net::TransportAddress&, const net::TransportAddress&, int& error) {
-  error = ENOSYS;
-  return {};
+
+bool bind_to(int d, const net::TransportAddress& local) {
+  sockaddr_in6 address;
+  const auto length = static_cast<socklen_t>(local.to_sockaddr(&address));
+  return bind(d, reinterpret_cast<const sockaddr*>(&address), length) == 0;
+}
+
+}  // namespace
+
+Socket open_tcp_listener(const net::TransportAddress& local, const TcpOptions& options, int& error) {
+  Socket socket = tcp(local.ip.is_v4());
+  const int d = socket.descriptor();
+  bool ok = d >= 0;
+  if (ok && options.reuse_port) ok = set(d, SOL_SOCKET, SO_REUSEPORT, 1);
+  ok = ok && bind_to(d, local) && listen(d, options.backlog) == 0;
+  error = ok ? 0 : errno;
+  return ok ? std::move(socket) : Socket();
+}
+
+Socket connect_tcp(const net::TransportAddress& local, const net::TransportAddress& peer, int& error) {
+  Socket socket = tcp(peer.ip.is_v4());
+  const int d = socket.descriptor();
+  bool ok = d >= 0;
+  // A relayed address listens and connects from the same port (RFC 6062, 5.2). Without a port of ours the kernel chooses one when it knows
+  // the peer: then it may be one that is in use towards others.
+  if (ok && local.port != 0) ok = set(d, SOL_SOCKET, SO_REUSEPORT, 1);
+  if (ok && local.port == 0) set(d, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+  ok = ok && bind_to(d, local);
+  if (ok) {
+    sockaddr_in6 address;
+    const auto length = static_cast<socklen_t>(peer.to_sockaddr(&address));
+    ok = connect(d, reinterpret_cast<const sockaddr*>(&address), length) == 0 || errno == EINPROGRESS;
+  }
+  error = ok ? 0 : errno;
+  return ok ? std::move(socket) : Socket();
 }
 
 int receive_buffer(const Socket& socket) {

@@ -22,6 +22,7 @@
 #include "gather.h"
 #include "loop_common.h"
 #include "uring_setup.h"
+#include "uring_streams.h"
 
 namespace radiotower::io {
 
@@ -34,13 +35,9 @@ constexpr std::size_t most_messages = 1024;  // sends in flight that need a msgh
 constexpr std::size_t most_pieces = 8192;
 constexpr std::uint64_t whole = 0xFF;
 
-// What a completion is about stands in its user_data: the kind, then for a receive the SocketId, for a send its epoch (32 bits), which
-// datagram of its entry (8 bits; `whole`: all of them as a train), and the entry (16 bits).
-enum class Kind : std::uint64_t { receive = 1, send = 2, cancel = 3, wake = 4, timer = 5 };
-constexpr std::uint64_t user_data(Kind kind, std::uint64_t rest) { return static_cast<std::uint64_t>(kind) << 56 | rest; }
 constexpr std::uint64_t epoch_mask = 0xFFFFFFFF;
 
-class UringLoop final : public Loop {
+class UringLoop final : public Loop, private Submissions {
  public:
   explicit UringLoop(const LoopSettings& settings)
       : completions_(settings.completions),
@@ -88,23 +85,27 @@ class UringLoop final : public Loop {
     SocketTable::Slot* slot = sockets_.find(id);
     if (!slot) return;
     count_drops(*slot, counters_);
-    if (slot->armed) {
+    if (slot->kind != SocketKind::datagrams) {
+      streams_.forget(id, *slot);
+    } else if (slot->armed) {
       slot->armed = false;
       --armed_;
-      cancels_.push_back(id);
+      cancels_.push_back(user_data(Kind::receive, id));
     }
     if (slot->registered) leaving_files_.push_back(id & SocketTable::index_mask);
     closing_.push_back(sockets_.remove(id));  // closed by the next turn, once what is queued on it has left
   }
 
-  SocketId add_acceptor(Socket, std::uint64_t) override { return no_socket; }
-  SocketId add_stream(Socket, std::uint64_t) override { return no_socket; }
-  std::ptrdiff_t write(SocketId, const iovec*, std::size_t) override { return -EBADF; }
-  void want_writable(SocketId) override {}
-  void pause(SocketId) override {}
-  void resume(SocketId) override {}
-  void release(SocketId) override {}
-  int stream_error(SocketId) override { return EBADF; }
+  SocketId add_acceptor(Socket socket, std::uint64_t cookie) override { return streams_.add(std::move(socket), cookie, SocketKind::acceptor); }
+  SocketId add_stream(Socket socket, std::uint64_t cookie) override { return streams_.add(std::move(socket), cookie, SocketKind::stream); }
+  std::ptrdiff_t write(SocketId id, const iovec* pieces, std::size_t count) override {
+    return write_stream(sockets_, id, pieces, count, counters_);
+  }
+  void want_writable(SocketId id) override { streams_.want_writable(id); }
+  void pause(SocketId id) override { streams_.pause(id); }
+  void resume(SocketId id) override { streams_.resume(id); }
+  void release(SocketId id) override { streams_.release(id); }
+  int stream_error(SocketId id) override { return error_of_stream(sockets_, id); }
 
   int set_filter(SocketId id, const std::vector<FilterInstruction>& program) override {
     const SocketTable::Slot* slot = sockets_.find(id);
@@ -136,12 +137,13 @@ class UringLoop final : public Loop {
       if (!submit()) return false;
     } else {
       rearm();
+      streams_.arm();
       if (!closing_.empty()) {  // a port that was given up must not stay bound for as long as this turn waits
         if (!submit()) return false;
         close_removed();
       }
-      const bool unfinished = !in_error_.empty() || !ended_.empty() || !cancels_.empty() || !wake_armed_;
-      if (!submit_and_wait(unfinished ? nanoseconds(0) : timeout)) return false;
+      const bool unfinished = !in_error_.empty() || !ended_.empty() || !cancels_.empty() || !wake_armed_ || streams_.unfinished();
+      if (!submit_and_wait(unfinished ? nanoseconds(0) : streams_.limit(timeout))) return false;
     }
     // Want of memory may leave sends in the queue: their slots and buffers then stay as they are until a later turn gets them out.
     const bool all_left = io_uring_sq_ready(&ring_) == 0 && flushed_ == queue().size();
@@ -151,6 +153,7 @@ class UringLoop final : public Loop {
       flushed_ = 0;
     }
     complete_all(receiver);
+    if (io_uring_sq_ready(&ring_) == 0) streams_.give_up_released(receiver);  // else an entry not yet seen may name a descriptor
     if (!sends_only) gather_.after_turn(monotonic_ns(), lent_.size() - lent_before);
     if (all_left) give_back(lent_before);
     close_removed();
@@ -177,7 +180,8 @@ class UringLoop final : public Loop {
     SegmentControl control;
   };
 
-  /// Sends a datagram to itself through the very operations the loop lives on: a kernel before 6.1 lacks one or the other.
+  /// Sends a datagram to itself through the very operations the loop lives on: a kernel before 6.1 lacks one or the other. What streams
+  /// need beyond them came with the same kernel (6.0: multishot recv).
   bool probe(std::string& why) {
     struct Ear final : Receiver {
       void on_datagram(const Datagram& d) override { heard = d.bytes.size() == 4; }
@@ -206,7 +210,7 @@ class UringLoop final : public Loop {
   }
 
   /// An entry of the submission queue, which is sent off first if it is full. nullptr when the kernel takes nothing for now.
-  io_uring_sqe* entry() {
+  io_uring_sqe* entry() override {
     for (int i = 0; i < 3; ++i) {
       if (io_uring_sqe* sqe = io_uring_get_sqe(&ring_)) return sqe;
       submit();
@@ -288,7 +292,7 @@ class UringLoop final : public Loop {
     while (!cancels_.empty()) {
       io_uring_sqe* sqe = entry();
       if (!sqe) return;
-      io_uring_prep_cancel64(sqe, user_data(Kind::receive, cancels_.back()), 0);
+      io_uring_prep_cancel64(sqe, cancels_.back(), 0);
       io_uring_sqe_set_data64(sqe, user_data(Kind::cancel, 0));
       sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
       cancels_.pop_back();
@@ -422,7 +426,17 @@ class UringLoop final : public Loop {
     switch (static_cast<Kind>(cqe.user_data >> 56)) {
       case Kind::receive: return received(cqe, receiver);
       case Kind::send: return send_failed(cqe.user_data >> 24 & epoch_mask, cqe.user_data & 0xFFFF, cqe.user_data >> 16 & whole, -cqe.res);
-      case Kind::cancel: return;  // the receive had ended by itself
+      case Kind::cancel: return;  // what it was about had ended by itself
+      case Kind::writable: return streams_.writable(cqe, receiver);
+      case Kind::accept: return streams_.acceptable(cqe, receiver);
+      case Kind::stream: {
+        std::uint8_t* buffer = nullptr;
+        if (cqe.flags & IORING_CQE_F_BUFFER) {
+          lent_.push_back(static_cast<std::uint16_t>(cqe.flags >> IORING_CQE_BUFFER_SHIFT));
+          buffer = buffers_.at(lent_.back());
+        }
+        return streams_.received(cqe, buffer, receiver);
+      }
       case Kind::timer: timer_at_ = 0; return;
       case Kind::wake:
         wake_.clear();
@@ -564,7 +578,7 @@ class UringLoop final : public Loop {
   std::vector<std::uint16_t> lent_;             // buffers in the hands of the receiver, oldest first
   std::vector<SocketId> ended_, to_arm_;        // receives to arm again
   std::vector<SocketId> in_error_, errors_now_;  // sockets whose error queue is to be read
-  std::vector<SocketId> cancels_;               // receives of removed sockets
+  std::vector<std::uint64_t> cancels_;          // user_data of what is to be cancelled, most of it of removed sockets
   std::vector<int> closing_;
   std::vector<std::uint32_t> leaving_files_;    // places of removed sockets in the ring's table of files
   bool wake_armed_ = false;
@@ -573,6 +587,7 @@ class UringLoop final : public Loop {
   std::size_t armed_ = 0;
   WakeUp wake_;
   LoopCounters counters_;
+  UringStreams streams_{*this, sockets_, counters_, cancels_, armed_};
 };
 
 }  // namespace

@@ -93,9 +93,9 @@ bool UringSetup::register_buffers(const Buffers& buffers, std::string& why) {
 
 /// seccomp cannot see what a ring is asked to do, so the ring itself is told what it may do (security.md, "Sandbox").
 void UringSetup::restrict_operations() {
-  std::array<io_uring_restriction, 11> r{};
+  std::array<io_uring_restriction, 12> r{};
   std::size_t n = 0;
-  for (const int op : {IORING_OP_RECVMSG, IORING_OP_SEND, IORING_OP_SENDMSG, IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_ADD, IORING_OP_TIMEOUT}) {
+  for (const int op : {IORING_OP_RECVMSG, IORING_OP_RECV, IORING_OP_SEND, IORING_OP_SENDMSG, IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_ADD, IORING_OP_TIMEOUT}) {
     r[n].opcode = IORING_RESTRICTION_SQE_OP;
     r[n++].sqe_op = static_cast<std::uint8_t>(op);
   }

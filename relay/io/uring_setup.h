@@ -11,6 +11,11 @@
 
 namespace radiotower::io {
 
+// What a completion is about stands in its user_data: the kind, then for a send its epoch (32 bits), which datagram of its entry (8 bits;
+// `whole`: all of them as a train), and the entry (16 bits); for what is of a socket the SocketId.
+enum class Kind : std::uint64_t { receive = 1, send = 2, cancel = 3, wake = 4, timer = 5, stream = 6, writable = 7, accept = 8 };
+constexpr std::uint64_t user_data(Kind kind, std::uint64_t rest) { return static_cast<std::uint64_t>(kind) << 56 | rest; }
+
 struct UringSetup {
   static constexpr unsigned submission_entries = 1024;
   static constexpr std::uint16_t buffer_group = 1;

@@ -253,7 +253,7 @@ TEST_CASE("signals: SIGHUP reloads or changes nothing, SIGUSR1 counts, SIGTERM e
   plan.workers = 2;
   plan.listeners = {listener};
   std::atomic<bool> good{false};
-  const auto reload = [&](std::string& why) -> std::shared_ptr<const turn::Settings> {
+  const auto reload = [&](std::string& why, std::shared_ptr<const ConnectionSettings>&) -> std::shared_ptr<const turn::Settings> {
     if (good) return make_settings(listener);
     why = "relay.toml:3: no such key";
     return nullptr;

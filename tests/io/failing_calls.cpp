@@ -58,4 +58,8 @@ int recvmmsg(int descriptor, mmsghdr* messages, unsigned count, int flags, times
   return fails(Call::recvmmsg) ? -1 : static_cast<int>(syscall(SYS_recvmmsg, descriptor, messages, count, flags, timeout));
 }
 
+int accept4(int descriptor, sockaddr* address, socklen_t* length, int flags) {
+  return fails(Call::accept) ? -1 : static_cast<int>(syscall(SYS_accept4, descriptor, address, length, flags));
+}
+
 }  // extern "C"

@@ -5,7 +5,7 @@
 
 namespace radiotower::io::testing {
 
-enum class Call { socket, bind, setsockopt, sendmsg, sendmmsg, recvmmsg, count };
+enum class Call { socket, bind, setsockopt, sendmsg, sendmmsg, recvmmsg, accept, count };
 
 /// The n-th call from now on (1: the next) fails with `error`, and all `times - 1` that follow it.
 class FailingCall {

@@ -20,10 +20,14 @@ struct Frame {
   FrameKind kind = FrameKind::incomplete;
   std::size_t size = 0;  // on the stream, padding and all
 };
-inline constexpr std::size_t longest_frame = 4 + 65535 + 1;  // of ChannelData; STUN's longest is 20 + 65,532
+inline constexpr std::size_t longest_frame = 20 + 65532;  // of STUN; ChannelData's longest is 4 + 65,535 + 1
 
 /// What stands at the front of `bytes`. `old_channels`: 0x5000-0x7FFF are channels too (RFC 5766).
 Frame next_frame(Bytes bytes, bool old_channels);
+
+/// What stands at the front of a connection that has no allocation: a STUN message, since there is no channel without one. So "GET " is wrong at once,
+/// whose letters would be a channel number and a length (T04).
+inline Frame first_frame(Bytes bytes) { return !bytes.empty() && bytes[0] > 3 ? Frame{FrameKind::wrong, 0} : next_frame(bytes, false); }
 
 /// How many bytes at the front of `bytes`, whole frames of at least `first`, are ChannelData of the channel and length of the first frame, which is whole:
 /// what may be handed on as a train. At least first.size.
