@@ -202,7 +202,8 @@ Session::Read Session::read(MutableBytes into, std::size_t& size) {
 
 bool Session::write(Bytes plain) {
   Impl& self = *impl_;
-  if (self.state != Impl::State::open || self.closing) return false;
+  // The other side's close_notify ends its half alone (RFC 8446, 6.1): what it has asked is still answered.
+  if ((self.state != Impl::State::open && self.state != Impl::State::closed) || self.closing) return false;
   if (plain.empty()) return true;
   clear_errors();
   std::size_t written = 0;

@@ -31,7 +31,7 @@ class Session {
   /// The handshake too: it goes on as far as the bytes take it. `into` holds at least 16,384 bytes, else a record comes in pieces.
   Read read(MutableBytes into, std::size_t& size);
 
-  /// Encrypts into outgoing(). False when the session is not open (yet, or any more). A call is one record or more: many small messages cost less in one call.
+  /// Encrypts into outgoing(), also once the other side has said that it ends. False when the session is not open (yet, or any more). A call is one record or more: many small messages cost less in one call.
   bool write(Bytes plain);
   /// A close_notify into outgoing().
   void close();
