@@ -100,7 +100,7 @@ struct PathHash {
 
 struct DtlsEndpoint::Impl {
   Impl(std::shared_ptr<const Identity> its_identity, const RandomSource& random)
-      : cookies(random, cookie_period), limit(drawn(random), answers_per_second), sessions(0, PathHash{drawn(random)}), sources(0, sessions.hash_function()), peer(BIO_ADDR_new()) {
+      : cookies(random, cookie_period), limit(drawn(random), answers_per_second), handshake_limit(drawn(random), handshakes_per_second), sessions(0, PathHash{drawn(random)}), sources(0, sessions.hash_function()), peer(BIO_ADDR_new()) {
     if (!peer) throw std::bad_alloc();
     set_identity(std::move(its_identity));
   }
@@ -125,7 +125,7 @@ struct DtlsEndpoint::Impl {
 
   std::shared_ptr<const Identity> identity;
   Cookies cookies;
-  AddressLimit limit;
+  AddressLimit limit, handshake_limit;
   DtlsWire wire;
   std::unordered_map<DtlsPath, std::unique_ptr<Session>, PathHash> sessions;
   std::unordered_map<net::IpAddress, Source, PathHash> sources;  // of sessions
@@ -174,9 +174,16 @@ void DtlsEndpoint::Impl::answer_stranger(const DtlsPath& path, const ClientHello
 }
 
 void DtlsEndpoint::Impl::on_proved_hello(const DtlsPath& path, Bytes datagram, const ClientHello& hello, Time now, DtlsOutput& out) {
-  if (const auto found = sessions.find(path); found != sessions.end()) {
+  const auto found = sessions.find(path);
+  if (found != sessions.end()) {
     // The same ClientHello again: OpenSSL knows what to make of it, and an open session drops it. Another one replaces the session.
     if (std::equal(hello.random.begin(), hello.random.end(), found->second->client_random.begin())) return work(*found->second, datagram, now, out);
+  }
+  if (!handshake_limit.allow(path.client.ip, now)) {
+    ++counters.dtls_refused;
+    return;
+  }
+  if (found != sessions.end()) {
     if (!found->second->open) ++counters.dtls_failed;
     end(*found->second, false, out);
   }
@@ -224,7 +231,7 @@ void DtlsEndpoint::Impl::on_proved_hello(const DtlsPath& path, Bytes datagram, c
   ++with_buffers;
   work(made, {}, now, out);
   // The cookie is asked for once more while its ClientHello is read, and never again.
-  if (const auto found = sessions.find(path); found != sessions.end()) SSL_set_ex_data(found->second->ssl, cookie_slot(), nullptr);
+  if (const auto still = sessions.find(path); still != sessions.end()) SSL_set_ex_data(still->second->ssl, cookie_slot(), nullptr);
 }
 
 bool DtlsEndpoint::Impl::make_room(const DtlsPath& path, DtlsOutput& out) {

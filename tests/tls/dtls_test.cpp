@@ -350,6 +350,50 @@ TEST_CASE("RFC 6347, 4.2.4: handshakes survive loss, doubling and reordering") {
   }
 }
 
+TEST_CASE("RFC 6347, 4.2.4: our last flight is sent again when the client repeats its own") {
+  Station station;
+  Client client(path());
+  bool lost = false;
+  REQUIRE(station.opens(client, [&](std::vector<Packet> packets) {
+    if (lost || packets.empty() || station.endpoint.counters().dtls_handshakes == 0) return packets;
+    lost = true;
+    return std::vector<Packet>();
+  }));
+  CHECK(lost);
+  CHECK(station.endpoint.counters().dtls_cookies_sent == 1);
+  station.gets(client.path, client.says("through"));
+  CHECK(station.messages.size() == 1);
+}
+
+TEST_CASE("RFC 9325, 3.5: a second handshake in a session is refused, and the session goes on") {
+  Station station;
+  Client client(path());
+  REQUIRE(station.opens(client));
+  SSL_renegotiate(client.ssl());
+  SSL_do_handshake(client.ssl());
+  for (const auto& packet : client.takes())
+    for (const auto& answer : station.gets(client.path, Bytes(packet))) CHECK(answer.size() < 60);  // an alert
+  CHECK(station.endpoint.counters().dtls_handshakes == 1);
+  CHECK(station.endpoint.half_open() == 0);
+  CHECK(station.ended.size() <= 1);
+}
+
+TEST_CASE("[K05] handshakes of one address are bounded by time too") {
+  Station station;
+  for (std::uint16_t port = 1; port <= 200; ++port) {
+    Client client(path(port));
+    const auto answer = station.gets(client.path, Bytes(first_hello(client)));
+    station.gets(client.path, Bytes(second_hello(client, answer.at(0))));
+    if (station.endpoint.half_open() == 1)  // ends by an alert, as a client in a hurry would do
+      for (const auto& flight : client.closes()) station.gets(client.path, Bytes(flight));
+    station.endpoint.close_all(station.out);
+    station.taken();
+  }
+  CHECK(station.endpoint.counters().dtls_refused >= 200 - 2 * (DtlsEndpoint::handshakes_per_second + 1));
+  Client other(path(1, "192.0.2.2"));
+  CHECK(station.opens(other));
+}
+
 TEST_CASE("flights of the handshake leave in datagrams of 1,200 bytes at most") {
   Station station;
   Client client(path());
@@ -495,6 +539,7 @@ TEST_CASE("whatever bytes come, of strangers, in handshakes and in sessions, not
         if (dice() % 4 == 0) packet[dice() % packet.size()] ^= static_cast<std::uint8_t>(1 + dice() % 255);
       return packets;
     });
+    clock_now += 20ms;
     if (!client.is_open() || client.failed) continue;
     for (int k = 0; k < 10; ++k) {
       Packet packet = client.says("a message of no importance")[0];
@@ -508,10 +553,11 @@ TEST_CASE("whatever bytes come, of strangers, in handshakes and in sessions, not
 }
 
 TEST_CASE("what a session costs") {
+  const auto fmt_address = [](std::size_t n) { return "192.0.2." + std::to_string(1 + n); };
   Station station;
   std::vector<std::unique_ptr<Client>> clients;
   constexpr std::size_t count = 200;
-  for (std::size_t i = 0; i < count; ++i) clients.push_back(std::make_unique<Client>(path(static_cast<std::uint16_t>(1000 + i), i % 2 ? "192.0.2.1" : "192.0.2.2")));
+  for (std::size_t i = 0; i < count; ++i) clients.push_back(std::make_unique<Client>(path(static_cast<std::uint16_t>(1000 + i), fmt_address(i / 50).c_str())));
   const auto in_use = [] {
     const struct mallinfo2 info = mallinfo2();
     return info.uordblks + info.hblkhd;

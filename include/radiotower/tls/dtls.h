@@ -75,7 +75,7 @@ class DtlsOutput {
   X(dtls_handshakes)       /* done */                                                               \
   X(dtls_failed)           /* handshakes that failed, by whosever fault */                          \
   X(dtls_timed_out)        /* not done five seconds after the cookie */                             \
-  X(dtls_refused)          /* for a cap on half-open handshakes or sessions */                      \
+  X(dtls_refused)          /* for a bound on handshakes or sessions */                              \
   X(dtls_closed)           /* sessions that have ended: by close_notify, idle, broken or replaced */ \
   X(dtls_cookies_sent)     /* HelloVerifyRequests */                                                \
   X(dtls_cookies_wrong)    /* of these: for a cookie that is not ours, or not any more */           \
@@ -110,6 +110,7 @@ class DtlsEndpoint {
   static constexpr nanoseconds idle_limit = seconds(60);        // of sessions that keep() does not hold
   static constexpr nanoseconds cookie_period = seconds(60);     // a cookie is good for one to two of these
   static constexpr std::uint32_t answers_per_second = 500;      // to an IP address, or an IPv6 /64, without a session
+  static constexpr std::uint32_t handshakes_per_second = 60;    // of one, likewise: a handshake costs as much as hundreds of packets
   static constexpr std::size_t largest_flight_datagram = 1200;
 
   /// `identity` is not null. std::bad_alloc when there is no memory.
