@@ -121,7 +121,7 @@ struct DtlsEndpoint::Impl {
   void opened(Session& session, Time now);
   void schedule(Session& session, Time now);
   void end(Session& session, bool with_notice, DtlsOutput& out);
-  void give_buffers(Session& session);
+  bool give_buffers(Session& session);
 
   std::shared_ptr<const Identity> identity;
   Cookies cookies;
@@ -256,7 +256,7 @@ bool DtlsEndpoint::Impl::make_room(const DtlsPath& path, DtlsOutput& out) {
 
 /// Everything that this datagram brings. The session may have ended when it returns.
 void DtlsEndpoint::Impl::work(Session& session, Bytes datagram, Time now, DtlsOutput& out) {
-  give_buffers(session);
+  if (!give_buffers(session)) return;
   wire.in = datagram;
   wire.path = &session.path;
   wire.out = &out;
@@ -273,6 +273,7 @@ void DtlsEndpoint::Impl::work(Session& session, Bytes datagram, Time now, DtlsOu
       if (wire.in.empty() && SSL_has_pending(session.ssl) == 0) break;
       continue;
     }
+    out.no_message();
     const int why = SSL_get_error(session.ssl, result);
     wire.in = {};
     if (why == SSL_ERROR_WANT_READ) break;
@@ -303,8 +304,7 @@ void DtlsEndpoint::Impl::schedule(Session& session, Time now) {
 }
 
 void DtlsEndpoint::Impl::end(Session& session, bool with_notice, DtlsOutput& out) {
-  if (with_notice && session.open) {
-    give_buffers(session);
+  if (with_notice && session.open && give_buffers(session)) {
     wire.path = &session.path;
     wire.out = &out;
     ERR_clear_error();
@@ -327,11 +327,13 @@ void DtlsEndpoint::Impl::end(Session& session, bool with_notice, DtlsOutput& out
   sessions.erase(DtlsPath(session.path));
 }
 
-void DtlsEndpoint::Impl::give_buffers(Session& session) {
-  if (session.has_buffers) return;
+/// False: no memory, so the packet is lost and the session is not.
+bool DtlsEndpoint::Impl::give_buffers(Session& session) {
+  if (session.has_buffers) return true;
   session.has_buffers = SSL_alloc_buffers(session.ssl) == 1;
-  if (!session.has_buffers) throw std::bad_alloc();
-  ++with_buffers;
+  if (session.has_buffers) ++with_buffers;
+  else ERR_clear_error();
+  return session.has_buffers;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -359,7 +361,7 @@ bool DtlsEndpoint::to_client(const DtlsPath& path, Bytes message, DtlsOutput& ou
   }
   if (message.empty()) return false;
   Session& session = *found->second;
-  impl_->give_buffers(session);
+  if (!impl_->give_buffers(session)) return false;
   impl_->wire.path = &session.path;
   impl_->wire.out = &out;
   std::size_t written = 0;

@@ -62,10 +62,15 @@ class DtlsOutput {
   void begin_call() { may_grow_ = false; }
   MutableBytes message_room(const DtlsPath& path);     // largest_message bytes
   void add_message(const DtlsPath& path, MutableBytes bytes);  // at the front of what message_room() gave
+  void no_message();
   void add_datagram(const DtlsPath& path, Bytes bytes);
 
   std::vector<std::unique_ptr<std::uint8_t[]>> chunks_;
   std::size_t chunk_ = 0, used_ = 0;
+  struct {
+    std::size_t chunk = 0, start = 0, end = 0;
+  } room_;                   // what message_room() gave
+  bool room_joins_ = false;  // it lies right behind the last message
   bool may_grow_ = false;  // the last message is the last thing there, and another one can join it
 };
 
