@@ -165,7 +165,7 @@ Relay::Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log
       hash_key_(make_hash_key()),
       nonces_(system_random()),
       connections_(connections ? std::move(connections) : std::make_shared<ConnectionSettings>()),
-      connection_counts_(std::make_shared<ConnectionCounts>(hash_key_)) {
+      connection_counts_(std::make_shared<ConnectionCounts>(hash_key_, static_cast<std::size_t>(raise_descriptor_limit() / 2))) {
   if (plan_.workers == 0) plan_.workers = usable_cores();
 }
 
@@ -584,6 +584,7 @@ void Control::print_drops() {
     report->counters.for_each([&](std::string_view name, std::uint64_t value) {
       if (name.substr(0, 8) == "dropped_") add(name, value);
     });
+    add("media_dropped", report->streams.media_dropped);
     add("truncated", report->loop.truncated);
     add("kernel_drops", report->loop.kernel_drops);
     add("send_full", report->loop.send_full);

@@ -142,7 +142,7 @@ bool StreamClients::open(Connection& c) {
 
 void StreamClients::on_end(std::uint64_t cookie, int error) {
   Connection* c = find_cookie(cookie);
-  if (!c) return;
+  if (!c || c->stage == Stage::leaving) return;  // the other worker will be told
   c->input_ended = true;
   if (error == 0 && c->stage == Stage::joined && above_.joined_ended(c->handle)) return;
   put_down(*c, error == 0 ? End::by_client : End::error);
@@ -157,13 +157,13 @@ void StreamClients::put_down(Connection& c, End reason) {
   } else {
     c.end = End::stalled;  // it had its time
   }
+  leave_handshake(c);  // else a flood within one turn would find this one the oldest again and again
   c.stage = Stage::ending;
   ending_.push_back(c.handle);
 }
 
 /// What the server keeps for it goes at once (L32, T12). The connection follows when what is queued has left, where the other side may still take it.
 void StreamClients::finish(Connection& c) {
-  leave_handshake(c);
   drop_partial(c);
   const bool was_draining = c.drained_by != Time{};
   if (std::exchange(c.joined, false)) above_.joined_gone(c.handle);

@@ -219,9 +219,10 @@ void StreamClients::keep_partial(Connection& c, Bytes bytes) {
 
 /// The buffer goes to the next who needs one.
 void StreamClients::drop_partial(Connection& c) {
-  c.partial.clear();
-  if (c.partial.capacity() != 0 && spare_.size() < spares_at_most) spare_.push_back(std::move(c.partial));
-  c.partial = {};
+  std::vector<std::uint8_t> buffer;
+  buffer.swap(c.partial);
+  buffer.clear();
+  if (buffer.capacity() != 0 && spare_.size() < spares_at_most) spare_.push_back(std::move(buffer));
 }
 
 }  // namespace radiotower::daemon

@@ -21,6 +21,10 @@ constexpr std::size_t at_once = 16384;        // plain bytes that are encrypted 
 std::uint8_t padding_of(std::size_t size) { return static_cast<std::uint8_t>((4 - size % 4) % 4); }
 
 bool is_data_indication(Bytes message) { return message.size() >= 2 && message[0] == 0x00 && message[1] == 0x17; }
+void forget_wire(StreamConnection& c) {
+  std::vector<std::uint8_t>().swap(c.wire);
+  c.wire_at = 0;
+}
 /// A success of a request that needs credentials: not Binding.
 bool is_proof(Bytes message) { return message.size() >= 2 && message[0] == 0x01 && message[1] != 0x01 && (message[1] & 0x10) == 0; }
 
@@ -181,7 +185,7 @@ void StreamClients::flush_tls(Connection& c, std::size_t& done) {
   if (!c.blocked && c.wire_at < c.wire.size()) {
     const iovec piece{c.wire.data() + c.wire_at, c.wire.size() - c.wire_at};
     c.wire_at += write(c, &piece, 1, piece.iov_len);
-    if (c.wire_at == c.wire.size()) c.wire = {}, c.wire_at = 0;
+    if (c.wire_at == c.wire.size()) forget_wire(c);
   }
   leave();
   if (!c.encrypts) return;
@@ -280,8 +284,7 @@ void StreamClients::trim(Connection& c) {
 void StreamClients::drop_output(Connection& c) {
   queued_ -= c.queue.bytes();
   c.queue.clear();
-  c.wire = {};
-  c.wire_at = 0;
+  forget_wire(c);
   if (c.session) c.session->outgoing().clear();
 }
 

@@ -80,8 +80,8 @@ void StreamQueue::took(std::size_t size) {
 }
 
 void StreamQueue::clear() {
-  storage_ = {};  // memory for those who wait alone
-  messages_ = {};
+  std::vector<std::uint8_t>().swap(storage_);  // memory for those who wait alone
+  std::vector<Message>().swap(messages_);
   first_ = oldest_media_ = bytes_ = 0;
 }
 

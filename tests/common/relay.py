@@ -205,6 +205,7 @@ class Radiotower(Relay):
             "realm": f'"{REALM}"',
             "listen.udp": f'["127.0.0.1:{self.port}", "[::1]:{self.port}"]',
             "listen.tcp": f'["127.0.0.1:{self.port}", "[::1]:{self.port}"]',
+            "listen.tls": "[]",
             "relay.addresses": '["127.0.0.1", "::1"]',
             "relay.ports": '"32768-65535"',
             "credentials.secrets_file": '"secrets"',

@@ -179,6 +179,7 @@ class StreamClient(Client):
         self.server, self.user, self.password = server, user, password
         self.realm = self.nonce = None
         self.got = b""
+        self.at_once = 1 << 20  # bytes that are read together
         self.socket = socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(5)
@@ -200,7 +201,7 @@ class StreamClient(Client):
         """False: nothing came in time. Raises ConnectionError when the other side has ended."""
         self.socket.settimeout(timeout)
         try:
-            data = self.socket.recv(1 << 20)
+            data = self.socket.recv(self.at_once)
         except socket.timeout:
             return False
         if not data:

@@ -499,3 +499,52 @@ TEST_CASE("reload: a bad file leaves no settings behind; the keys that need a re
   CHECK(keys_that_need_a_restart(running, next) == std::vector<std::string>{"realm", "relay.ports", "workers.count", "log.format"});
   CHECK(keys_that_need_a_restart(running, running).empty());
 }
+
+TEST_CASE("config: listeners for streams, and the certificate they take") {
+  Folder folder;
+  const std::string certificate = (folder.path / "certificate.pem").string(), key = (folder.path / "key.pem").string();
+  REQUIRE(std::system(("umask 077; openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=turn.example.org "
+                       "-addext subjectAltName=DNS:turn.example.org -keyout " + key + " -out " + certificate + " 2>/dev/null").c_str()) == 0);
+  const std::string secrets = "[credentials]\nsecrets_file = \"secrets\"\n", pair = "[listen]\ncertificate = \"certificate.pem\"\nprivate_key = \"key.pem\"\n";
+
+  // Without a certificate: TCP, and no TLS. Every wildcard is an address of the host; listen.tls by default is no mistake.
+  const Built plain = build(config_of(folder, secrets));
+  CHECK(plain.tcp.size() == 5);
+  CHECK(plain.tls.empty());
+  CHECK_FALSE(plain.identity);
+  CHECK(plain.connections->per_source == 256);
+
+  const Built both = build(config_of(folder, secrets + pair));
+  CHECK(both.tls.size() == 5);
+  CHECK(both.tls[0].port == 5349);
+  REQUIRE(both.identity);
+  CHECK(both.connections->identity == both.identity);
+  CHECK(both.identity->facts().at(0).names.at(0) == "turn.example.org");
+  // P25: nobody is relayed to a listener of ours, whatever its transport.
+  const net::PeerPolicy& peers = *both.settings->peers;
+  for (const auto& address : both.tls) CHECK(peers.judge(address, address.family()).verdict != net::PeerVerdict::permitted);
+  CHECK(std::find(peers.settings().own_endpoints.begin(), peers.settings().own_endpoints.end(), both.tls[0]) != peers.settings().own_endpoints.end());
+
+  // An address of both: what only the default asks for gives way, what was written down does not.
+  CHECK(build(config_of(folder, secrets + pair + "tcp = [\"0.0.0.0:5349\"]\n")).tls.size() == 2);
+  ConfigErrors errors;
+  CHECK_FALSE(build_settings(config_of(folder, secrets + pair + "tcp = [\"10.0.0.4:443\"]\ntls = [\"0.0.0.0:443\"]\n"), a_host(), errors));
+  CHECK(all(errors).find("listen.tls: 10.0.0.4:443 stands in listen.tcp too") != std::string::npos);
+
+  // TCP alone, UDP alone.
+  CHECK(build(config_of(folder, secrets + "[listen]\nudp = []\n")).listeners.empty());
+  CHECK(build(config_of(folder, secrets + "[listen]\ntcp = []\n")).tcp.empty());
+
+  const Built front = build(config_of(folder, secrets + "[listen]\nproxy_protocol_from = [\"10.0.0.0/24\"]\n[limits]\nconnections = 7\nconnections_per_source = 3\n"));
+  CHECK(front.connections->is_front_end(ip("10.0.0.9")));
+  CHECK_FALSE(front.connections->is_front_end(ip("10.0.1.9")));
+  CHECK(front.connections->total == 7);
+  CHECK(front.connections->per_source == 3);
+
+  // A reload reads the files anew: a key of another certificate is refused, with the key's name.
+  folder.write("key.pem", "-----BEGIN NOTHING-----\n");
+  errors.clear();
+  CHECK_FALSE(build_settings(config_of(folder, secrets + pair), a_host(), errors));
+  CHECK(all(errors).find("listen.certificate: ") != std::string::npos);
+  CHECK(all(errors).find("key.pem") != std::string::npos);
+}

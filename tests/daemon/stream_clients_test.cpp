@@ -1,0 +1,227 @@
+// Clients over TCP: messages in and out, deadlines, and what waits.
+#include <doctest/doctest.h>
+
+#include "stream_station.h"
+
+using namespace radiotower;
+using namespace radiotower::daemon;
+using namespace radiotower::daemon::streams_test;
+
+TEST_CASE("streams: neighbouring ChannelData of one channel and length is one train, everything else alone") {
+  on_both([](bool uring) {
+    Station station(uring, false);
+    if (!station.loop) return;
+    Client client(station);
+    client.send(binding());
+    station.until([&] { return station.messages.size() == 1; });
+    CHECK(station.five_tuples[0] == net::FiveTuple{client.address, listener, net::Transport::tcp});
+    station.prove(station.last);
+    std::vector<std::uint8_t> all;
+    const auto add = [&](const std::vector<std::uint8_t>& more) { all.insert(all.end(), more.begin(), more.end()); };
+    for (int i = 0; i < 5; ++i) add(channel_data("12345"));
+    add(channel_data("12345", 0x4001));
+    add(binding());
+    add(channel_data(""));
+    client.send(all);
+    station.until([&] { return station.messages.size() == 5; });
+    CHECK(station.segments[1] == 12);
+    CHECK(station.messages[1].size() == 60);
+    CHECK(station.segments[2] == 0);
+    CHECK(station.messages[2] == as_text(channel_data("12345", 0x4001)));
+    CHECK(station.messages[3] == as_text(binding()));
+    CHECK(station.messages[4] == as_text(channel_data("")));
+    CHECK(station.counters().trains == 1);
+  });
+}
+
+TEST_CASE("streams: the core gets the same however a session is cut (RFC 8489, 6.2.2) [T01, T03]") {
+  on_both([](bool uring) {
+    Station station(uring, false);
+    if (!station.loop) return;
+    Client client(station);
+    client.send(binding());
+    station.until([&] { return station.messages.size() == 1; });
+    station.prove(station.last);
+    const auto data = channel_data("seven..");
+    auto all = binding(9);
+    all.insert(all.end(), data.begin(), data.end());
+    std::size_t expected = 1;
+    for (std::size_t offset = 1; offset < all.size(); ++offset) {
+      client.send(Bytes(all).first(offset));
+      const auto chunks = station.loop->counters().chunks_received;
+      station.until([&] { return station.loop->counters().chunks_received != chunks; });
+      client.send(Bytes(all).subspan(offset));
+      expected += 2;
+      station.until([&] { return station.messages.size() == expected; });
+      REQUIRE(station.messages[expected - 2] == as_text(binding(9)));
+      REQUIRE(station.messages[expected - 1] == as_text(data));
+    }
+    CHECK(station.counters().connections == 1);
+  });
+}
+
+TEST_CASE("streams: ChannelData leaves with its padding, in one write a turn (RFC 8656, 12.5)") {
+  on_both([](bool uring) {
+    Station station(uring, false);
+    if (!station.loop) return;
+    Client client(station);
+    client.send(binding());
+    station.until([&] { return station.messages.size() == 1; });
+    const auto writes = station.counters().writes;
+    std::string expected;
+    for (const char* payload : {"1", "12", "123", "1234", "12345", ""}) {
+      station.send(station.last, bytes_of(payload), true);
+      expected += as_text(channel_data(payload));
+    }
+    // A train: two datagrams in one action.
+    std::vector<std::uint8_t> train = bytes_of("abcdeABCDE");
+    turn::Send send;
+    send.socket = station.last;
+    send.transport = net::Transport::tcp;
+    send.bytes = train;
+    send.stride = 5;
+    send.prefix_size = 4;
+    send.prefix = {0x40, 0, 0, 5};
+    station.clients->send(send);
+    expected.append(as_text(channel_data("abcde"))).append(as_text(channel_data("ABCDE")));
+    station.until([&] { return client.reads().size() >= expected.size(); });
+    CHECK(client.got == expected);
+    CHECK(station.counters().writes == writes + 1);
+  });
+}
+
+TEST_CASE("streams: what is no message closes the connection without a reply [T04, T05, T06, T09]") {
+  on_both([](bool uring) {
+    Station station(uring, false);
+    if (!station.loop) return;
+    auto bad_cookie = binding();
+    bad_cookie[5] ^= 1;
+    auto odd_length = binding();
+    odd_length[3] = 2;
+    for (const auto& wrong : {bytes_of("GET / HTTP/1.1\r\n"), bytes_of("SSH-2.0-x"), bytes_of("PROXY TCP4 "), bytes_of("PRI * HTTP/2.0"), bytes_of("\x16\x03\x01"), bad_cookie, odd_length}) {
+      Client client(station);
+      client.send(wrong);
+      station.until([&] { return client.reads(), client.ended; });
+      CHECK(client.got.empty());
+    }
+    CHECK(station.messages.empty());
+    CHECK(station.counters().closed_bad_message == 7);
+    CHECK(station.counters().connections == 0);
+    CHECK(station.counts->total() == 0);
+  });
+}
+
+TEST_CASE("streams: deadlines: silence, a message that is not whole, no allocation [T07, T08, T10, T11]") {
+  on_both([](bool uring) {
+    Station station(uring, false);
+    if (!station.loop) return;
+    const auto lives = [&](Client& client, nanoseconds time) {  // `time` passes in steps of a second
+      for (; time > 0s; time -= 1s) {
+        station.pass(1s);
+        station.turn();
+      }
+      for (int i = 0; i < 5; ++i) station.turn();
+      client.reads();
+      return !client.ended;
+    };
+    {
+      Client silent(station);
+      station.until([&] { return station.clients->size() == 1; });
+      CHECK(lives(silent, 14s));
+      CHECK_FALSE(lives(silent, 2s));
+      CHECK(station.counters().closed_silent == 1);
+    }
+    {
+      Client slow(station);
+      const auto whole = binding();
+      for (std::size_t i = 0; i < 9; ++i) {
+        slow.send(Bytes(whole).subspan(i, 1));
+        REQUIRE(lives(slow, 1s));
+      }
+      CHECK_FALSE(lives(slow, 3s));
+      CHECK(station.counters().closed_slow_message == 1);
+    }
+    {
+      Client idle(station);
+      idle.send(binding());
+      station.until([&] { return station.messages.size() == 1; });
+      station.prove(station.last);
+      CHECK(lives(idle, 59s));
+      station.allocated = true;  // it may be silent for as long as that lives
+      CHECK(lives(idle, 200s));
+      station.allocated = false;
+      CHECK_FALSE(lives(idle, 62s));
+      CHECK(station.counters().closed_idle == 1);
+    }
+    CHECK(station.counts->total() == 0);
+  });
+}
+
+TEST_CASE("streams: a client that takes nothing loses the oldest media, no answer, and after thirty seconds its connection [T13]") {
+  on_both([](bool uring) {
+    Station station(uring, false);
+    if (!station.loop) return;
+    Client client(station);
+    client.send(binding());
+    station.until([&] { return station.messages.size() == 1; });
+    station.allocated = true;
+    const std::string payload(1196, 'x');
+    for (int i = 0; i < 40; ++i) {
+      for (int k = 0; k < 100; ++k) station.send(station.last, bytes_of(payload), true);
+      station.turn();
+      station.space.clear();
+    }
+    CHECK(station.counters().media_dropped > 1000);
+    CHECK(station.counters().bytes_queued <= 512 << 10);
+    CHECK(station.counters().bytes_queued_at_most <= (512 << 10) + 120'000);
+    for (int i = 0; i < 28; ++i) {
+      station.pass(1s);
+      station.turn();
+    }
+    station.send(station.last, bytes_of(payload), true);
+    station.turn();
+    CHECK(station.counters().bytes_queued <= 2 * 1200);  // the rest is too old, but for what has begun to leave
+    CHECK(station.clients->size() == 1);
+    station.pass(3s);
+    station.until([&] { return station.clients->size() == 0; });
+    CHECK(station.counters().closed_stalled == 1);
+    CHECK(station.gone == 1);
+    CHECK(station.counters().bytes_queued == 0);
+  });
+}
+
+TEST_CASE("streams: who asks without end and takes no answer is closed") {
+  Station station(false, false);
+  Client client(station);
+  client.send(binding());
+  station.until([&] { return station.messages.size() == 1; });
+  const std::vector<std::uint8_t> answer(1000, 1);
+  for (int i = 0; i < 100 && station.clients->size() == 1; ++i) {
+    for (int k = 0; k < 100; ++k) station.send(station.last, answer);
+    station.turn();
+    station.space.clear();
+  }
+  CHECK(station.counters().closed_overflow == 1);
+  CHECK(station.gone == 1);
+}
+
+TEST_CASE("streams: FIN and RST end what the client had at once; what was asked before a FIN is answered [T12, L32]") {
+  on_both([](bool uring) {
+    Station station(uring, false);
+    if (!station.loop) return;
+    station.on_message = [&](turn::SocketHandle via, turn::Train) { station.send(via, bytes_of("answer..")); };
+    Client client(station);
+    client.send(binding());
+    client.half_closes();
+    station.until([&] { return client.reads(), client.ended; });
+    CHECK(client.got == "answer..");
+    CHECK(station.gone == 1);
+    Client other(station);
+    other.send(Bytes(binding()).first(7));
+    station.until([&] { return station.clients->size() == 1; });
+    other.resets();
+    station.until([&] { return station.clients->size() == 0; });
+    CHECK(station.counts->total() == 0);
+    CHECK(station.counts->sources() == 0);
+  });
+}
