@@ -190,12 +190,20 @@ void Relay::wait() {
   for (const auto& worker : workers_) worker->join();
 }
 
+std::vector<std::pair<net::TransportAddress, net::Transport>> udp_listeners(const RelayPlan& plan) {
+  std::vector<std::pair<net::TransportAddress, net::Transport>> all;
+  for (const auto& address : plan.listeners) all.emplace_back(address, net::Transport::udp);
+  for (const auto& address : plan.dtls)
+    if (std::find(plan.listeners.begin(), plan.listeners.end(), address) == plan.listeners.end()) all.emplace_back(address, net::Transport::dtls);
+  return all;
+}
+
 bool Relay::bind(std::vector<std::vector<Listener>>& listeners, std::string& why) {
   listeners.clear();
   listener_receive_buffer_ = plan_.listener_receive_buffer;
   listeners.resize(plan_.workers);
   int error = 0;
-  for (const auto& address : plan_.listeners) {
+  for (const auto& [address, transport] : udp_listeners(plan_)) {
     // SO_REUSEPORT would let a second relay of the same user take half of our packets without a word: ask without it first. More than
     // once, since the kernel may hold the sockets of an io_uring for a moment after the relay before us has ended.
     bool is_free = false;
@@ -215,7 +223,7 @@ bool Relay::bind(std::vector<std::vector<Listener>>& listeners, std::string& why
         return false;
       }
       listener_receive_buffer_ = std::min(listener_receive_buffer_, io::receive_buffer(socket));
-      list.push_back({std::move(socket), address});
+      list.push_back({std::move(socket), address, transport});
     }
   }
   return true;
@@ -259,7 +267,7 @@ bool Relay::start_fast_path(std::string& why) {
     auto& all = wanted.addresses;
     if (std::find(all.begin(), all.end(), ip) == all.end()) all.push_back(ip);
   };
-  for (const auto& listener : plan_.listeners) add(listener.ip);
+  for (const auto& [listener, transport] : udp_listeners(plan_)) add(listener.ip);
   for (const auto& address : settings_->relay_addresses) add(address.local);
   auto offload = plan_.start_offload(wanted, why);
   // Also where nothing was attached: they were granted for this alone.
@@ -294,7 +302,9 @@ bool Relay::start(std::string& why) {
   // Never more than there can be descriptors: the kernel refuses a larger table to io_uring.
   const std::size_t streams = plan_.tcp.size() + plan_.tls.size();
   const std::size_t connections = streams == 0 ? 0 : connections_->total != 0 ? connections_->total : many_connections;
-  options.loop.max_sockets = std::min<std::size_t>(ports * settings_->relay_addresses.size() + plan_.listeners.size() + streams + connections + plan_.moved_sockets + 16, raise_descriptor_limit());
+  options.loop.max_sockets = std::min<std::size_t>(ports * settings_->relay_addresses.size() + plan_.listeners.size() + plan_.dtls.size() + streams + connections +
+                                                       plan_.moved_sockets + 16,
+                                                   raise_descriptor_limit());
   by_number_ = std::make_unique<std::atomic<Worker*>[]>(plan_.workers);
   const auto hand_over = [this](unsigned number, Parcel parcel) {
     Worker* const worker = number < plan_.workers ? by_number_[number].load(std::memory_order_acquire) : nullptr;
@@ -309,7 +319,7 @@ bool Relay::start(std::string& why) {
     options.number = i;
     workers_.push_back(std::make_unique<Worker>(options, std::move(listeners[i]),
                                                 WorkerWorld{shared_, settings_, nonces_, hash_key_, log_, wake_, fast_path_.get(), connections_,
-                                                            connection_counts_, hand_over, tickets_, tell, moved_sockets},
+                                                            connection_counts_, hand_over, tickets_, tell, moved_sockets, !plan_.dtls.empty()},
                                                 std::move(acceptors[i])));
     Worker::Started started;
     try {
@@ -400,7 +410,7 @@ bool Control::start() {
   const turn::Settings& settings = relay_.settings();
   const std::uint64_t limit = raise_descriptor_limit();
   const RelayPlan& plan = relay_.plan();
-  const std::uint64_t fit = relay_ports_that_fit(limit, plan.workers, plan.listeners.size() + plan.tcp.size() + plan.tls.size());
+  const std::uint64_t fit = relay_ports_that_fit(limit, plan.workers, udp_listeners(plan).size() + plan.tcp.size() + plan.tls.size());
   const std::uint64_t ports =
       (std::uint64_t{settings.last_port} - settings.first_port + 1) * std::max<std::size_t>(1, settings.relay_addresses.size());
   // A warning where calls of a busy office would meet the limit; elsewhere a fact for those who look for it.
@@ -427,7 +437,8 @@ bool Control::start() {
   const std::string listeners = joined(relay_.plan().listeners), relays = joined(settings.relay_addresses);
   fields.emplace_back("workers", relay_.plan().workers);
   fields.emplace_back("listeners", listeners);
-  const std::string tcp = joined(plan.tcp), tls = joined(plan.tls);
+  const std::string dtls = joined(plan.dtls), tcp = joined(plan.tcp), tls = joined(plan.tls);
+  if (!dtls.empty()) fields.emplace_back("dtls", dtls);
   if (!tcp.empty()) fields.emplace_back("tcp", tcp);
   if (!tls.empty()) fields.emplace_back("tls", tls);
   const std::string certificates = certificates_text(relay_.connections());
@@ -550,9 +561,15 @@ void Control::print_counters() {
       report->moved.for_each([&](std::string_view name, std::uint64_t value) { fields.emplace_back(name, value); });
       log_.write(Priority::notice, "counters of moved clients", "", fields);
     }
+    if (!relay_.plan().dtls.empty()) {
+      fields.resize(1, Field("worker", number));
+      report->dtls.for_each([&](std::string_view name, std::uint64_t value) { fields.emplace_back(name, value); });
+      log_.write(Priority::notice, "counters of dtls", "", fields);
+    }
+    const auto listeners = udp_listeners(relay_.plan());
     for (std::size_t i = 0; i < report->drops_of_listeners.size(); ++i)
       log_.write(Priority::notice, "counters of listener", "",
-                 {{"worker", number}, {"listener", relay_.plan().listeners[i].text()}, {"kernel_drops", report->drops_of_listeners[i]}});
+                 {{"worker", number}, {"listener", listeners[i].first.text()}, {"kernel_drops", report->drops_of_listeners[i]}});
   }
   const auto usage = relay_.shared().usage();
   log_.write(Priority::notice, "counters of ports", "",

@@ -13,6 +13,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "fast_path.h"
@@ -28,6 +29,7 @@ struct RelayPlan {
   nanoseconds gather{0};  // see io::LoopSettings
   unsigned workers = 0;                          // 0: one a core we may run on
   std::vector<net::TransportAddress> listeners;  // of UDP; each is opened once a worker (SO_REUSEPORT)
+  std::vector<net::TransportAddress> dtls;       // of UDP too; one that `listeners` does not name takes DTLS alone. Not empty: all take it
   std::vector<net::TransportAddress> tcp, tls;   // likewise; `tcp` takes TLS too, where there is a certificate
   int listener_receive_buffer = 8 << 20;
   int relay_receive_buffer = 1 << 20;
@@ -36,6 +38,9 @@ struct RelayPlan {
   std::function<std::unique_ptr<offload::Offload>(const offload::OffloadSettings&, std::string&)> start_offload =
       offload::start;
 };
+
+/// The UDP sockets of a worker, in order, and what each takes: udp (DTLS too, where that is on), or dtls alone.
+std::vector<std::pair<net::TransportAddress, net::Transport>> udp_listeners(const RelayPlan& plan);
 
 /// The workers and what they share. Knows no signals, so that tests can run one.
 class Relay {

@@ -18,6 +18,7 @@ constexpr FlagKey flag_keys[] = {
     {"--listen", "listen.udp", "listen here, UDP; may be repeated", "ADDRESS:PORT", true},
     {"--listen-tcp", "listen.tcp", "listen here, TCP; may be repeated", "ADDRESS:PORT", true},
     {"--listen-tls", "listen.tls", "listen here, TLS; may be repeated", "ADDRESS:PORT", true},
+    {"--listen-dtls", "listen.dtls", "listen here, DTLS; may be repeated", "ADDRESS:PORT", true},
     {"--certificate", "listen.certificate", "of TLS: PEM, the server's own first", "FILE"},
     {"--private-key", "listen.private_key", "of the certificate: PEM", "FILE"},
     {"--proxy-protocol-from", "listen.proxy_protocol_from", "a front end that sends PROXY headers; may be repeated", "ADDRESSES", true},

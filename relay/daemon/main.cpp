@@ -116,6 +116,7 @@ int run(const Flags& flags, const Config& config) {
   plan.gather = microseconds(config.gather_microseconds);
   plan.workers = config.workers;
   plan.listeners = built->listeners;
+  plan.dtls = built->dtls;
   plan.tcp = built->tcp;
   plan.tls = built->tls;
   plan.offload = offload_settings(config);

@@ -338,6 +338,8 @@ std::optional<Built> build_settings(const Config& config, const std::vector<io::
   choose_listeners(config, host, built, errors);
   check_nat_discovery(config, built, errors);
   settings->listeners = built.listeners;
+  for (const auto& address : built.dtls)
+    if (std::find(built.listeners.begin(), built.listeners.end(), address) == built.listeners.end()) settings->listeners.push_back(address);
   read_certificates(config, built, errors);
   settings->relay_addresses = choose_relay_addresses(config, host, built, errors);
   map_external(config, settings->relay_addresses, errors);
@@ -377,10 +379,11 @@ std::string print_on_host(const Config& config, const std::vector<io::HostAddres
   auto addresses = choose_relay_addresses(config, host, built, errors);
   map_external(config, addresses, errors);
   std::string out = "\n# On this host that means:\n";
-  for (const auto& listener : built.listeners) out += fmt::format("#   listens on {}\n", listener.text());
+  for (const auto& listener : built.listeners) out += fmt::format("#   listens on {}{}\n", listener.text(), built.dtls.empty() ? "" : " (UDP and DTLS)");
   for (const auto& listener : built.tcp) out += fmt::format("#   listens on {} (TCP{})\n", listener.text(), has_certificate(config) ? " and TLS" : "");
   for (const auto& listener : built.tls) out += fmt::format("#   listens on {} (TLS)\n", listener.text());
-  for (const auto& listener : built.dtls) out += fmt::format("#   listens on {} (DTLS)\n", listener.text());
+  for (const auto& listener : built.dtls)
+    if (std::find(built.listeners.begin(), built.listeners.end(), listener) == built.listeners.end()) out += fmt::format("#   listens on {} (DTLS)\n", listener.text());
   if (config.nat_discovery)
     for (const auto& pair : turn::discovery_pairs(built.listeners))
       out += fmt::format("#   NAT behaviour discovery between {} and {}, ports {} and {}\n", pair.first.text(), pair.second.text(), pair.first_port, pair.second_port);

@@ -165,7 +165,10 @@ bool Worker::start_on_this_thread(Started& started) {
   turn::Place place;
   place.worker = options_.number;
   place.tickets = world_.tickets;
-  for (std::size_t i = 0; i < listeners_.size(); ++i) place.listeners.push_back({listeners_[i].address, net::Transport::udp, listener_ids_[i]});
+  for (std::size_t i = 0; i < listeners_.size(); ++i) {
+    const net::Transport transport = listeners_[i].transport;
+    place.listeners.push_back({listeners_[i].address, transport, transport == net::Transport::udp ? listener_ids_[i] : turn::no_socket});
+  }
   for (const Listener& acceptor : acceptors_) place.listeners.push_back({acceptor.address, acceptor.transport, turn::no_socket});
   server_->set_place(std::move(place));
   if (!world_.connections) world_.connections = std::make_shared<ConnectionSettings>();
@@ -175,6 +178,8 @@ bool Worker::start_on_this_thread(Started& started) {
   streams_ = std::make_unique<StreamClients>(*loop_, self, world_.log, random_key(random), world_.connection_counts, world_.connections, world_.settings);
   PeerStreams::Above& itself = *this;
   peers_ = std::make_unique<PeerStreams>(*loop_, *streams_, itself);
+  if (world_.dtls && world_.connections && world_.connections->identity)
+    dtls_ = std::make_unique<DtlsClients>(world_.connections->identity, random, *loop_, static_cast<DtlsClients::Above&>(*this));
   random({reinterpret_cast<std::uint8_t*>(&gate_key_), sizeof gate_key_});
   gate_bits_ = io::Gate::most_bits;
   started.backend = loop_->name();
@@ -214,6 +219,7 @@ void Worker::run() {
       carry_out(actions());
       note_refused_train();
     }
+    if (dtls_ && dtls_->next_expiry() <= now.steady) dtls_->expire(now.steady);
     if (now.steady - counted_ >= 1s) {
       counted_ = now.steady;
       server_->count_shortcuts(now.steady);
@@ -250,6 +256,7 @@ void Worker::obey() {
   if (next) {
     world_.settings = next;
     if (next_connections) world_.connections = std::move(next_connections);
+    if (dtls_ && world_.connections->identity) dtls_->set_identity(world_.connections->identity);
     streams_->apply(world_.connections, next);
     turn::Actions& out = actions();
     server_->apply(std::move(next), this_turn(), out);
@@ -264,6 +271,10 @@ void Worker::obey() {
   WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept(),
                       flood_.is_up(), {}, streams_->counters(), moved_->counters()};
   for (const io::SocketId id : listener_ids_) report.drops_of_listeners.push_back(loop_->kernel_drops(id));
+  if (dtls_) {
+    report.dtls = dtls_->counters();
+    report.bytes_kept += dtls_->bytes_kept();
+  }
   {
     const std::lock_guard lock(mutex_);
     report_ = report;
@@ -276,16 +287,18 @@ void Worker::watch_for_floods() {
   const Now now = this_turn();
   if (flood_.wants_drops(now.steady))
     for (const io::SocketId id : listener_ids_) loop_->kernel_drops(id);
-  carry_out(flood_.after_turn(now.steady, server_->counters().strangers() - stream_strangers_, loop_->counters().kernel_drops));
+  carry_out(flood_.after_turn(now.steady, strangers(), loop_->counters().kernel_drops));
 }
+
+std::uint64_t Worker::strangers() const { return server_->counters().strangers() - stream_strangers_ + (dtls_ ? dtls_->counters().strangers() : 0); }
 
 void Worker::note_strangers(const net::IpAddress& source, std::uint64_t datagrams) {
   if (datagrams == 0) return;
   flood_.saw(source, datagrams);
-  const std::uint64_t strangers = server_->counters().strangers() - stream_strangers_;
-  if (!flood_.is_sudden(strangers)) return;
+  const std::uint64_t all = strangers();
+  if (!flood_.is_sudden(all)) return;
   // The turn keeps its one time; how long it has taken so far is this question's alone.
-  carry_out(flood_.amid_turn(steady_now(), now_.steady, strangers, loop_->counters().kernel_drops));
+  carry_out(flood_.amid_turn(steady_now(), now_.steady, all, loop_->counters().kernel_drops));
 }
 
 void Worker::carry_out(FloodWatch::Change change) {
@@ -333,6 +346,7 @@ void Worker::set_gate(bool up) {
         io::Gate gate(family, gate_key_, gate_bits_);
         server_->for_each_client([&](const net::FiveTuple& five_tuple) { gate.know(five_tuple.client); });
         moved_->for_each_passed_on([&](const net::FiveTuple& five_tuple) { gate.know(five_tuple.client); });
+        if (dtls_) dtls_->for_each_client([&](const net::TransportAddress& client) { gate.know(client); });
         for (const auto& ip : flood_.suspects()) gate.suspect(ip);
         program = gate.program(flood_.share());
       }
@@ -370,6 +384,7 @@ void Worker::finish(bool loop_works) {
     while (!world_.log.has_room(16) && std::chrono::steady_clock::now() < patience) std::this_thread::sleep_for(1ms);
     note(event);
   }
+  if (dtls_) dtls_->close_all();
   // Answers that were queued in the last turn leave; what arrives is not looked at any more. The sockets end with the loop.
   finished_ = true;
   if (loop_works) loop_->turn(nanoseconds(0), *this);
@@ -386,6 +401,7 @@ void Worker::end(State state) {
   peers_.reset();
   streams_.reset();
   moved_.reset();
+  dtls_.reset();
   loop_.reset();  // on the thread that made it; with many sockets this takes longer than anybody should wait for the news
   server_.reset();
 }
@@ -396,7 +412,7 @@ void Worker::read_clock() {
 }
 
 nanoseconds Worker::time_to_wait() const {
-  const Time next = std::min({server_->next_expiry(), streams_->next_deadline(), peers_->next_deadline()});
+  const Time next = std::min({server_->next_expiry(), streams_->next_deadline(), peers_->next_deadline(), dtls_ ? dtls_->next_expiry() : never});
   if (next <= now_.steady) return nanoseconds(0);
   return next - now_.steady < longest_turn ? next - now_.steady : longest_turn;
 }
@@ -408,6 +424,7 @@ void Worker::begin_arena() {
   arena.in_use = 0;
   if (streams_) streams_->begin_turn();
   mail_at_hand_[arena_].clear();
+  if (dtls_) dtls_->begin_turn();
 }
 
 turn::Actions& Worker::actions(std::size_t datagrams) {
@@ -427,14 +444,21 @@ void Worker::on_datagram(const io::Datagram& datagram) {
   turn::Actions& out = actions(datagram.segment == 0 ? 1 : 1 + datagram.bytes.size() / datagram.segment);
   const turn::Train train{datagram.bytes, datagram.segment};
   if (datagram.cookie & listener_bit) {
-    // By the listener's own name: a socket of a client that has moved (moved_clients.h) goes with that client.
-    const std::size_t listener = datagram.cookie & ~listener_bit;
-    const net::FiveTuple five_tuple{datagram.from, listeners_[listener].address, net::Transport::udp};
-    if (moved_->pass_on(five_tuple, train)) return;
+    const std::size_t index = datagram.cookie & ~listener_bit;
+    const Listener& listener = listeners_[index];
     const bool look = flood_.listening() || datagram.segment != 0;
-    const std::uint64_t strangers = look ? server_->counters().strangers() : 0;
-    server_->from_client(five_tuple, listener_ids_[listener], train, this_turn(), out);
-    if (look) note_strangers(datagram.from.ip, server_->counters().strangers() - strangers);
+    const std::uint64_t before = look ? strangers() : 0;
+    // By the listener's own name: a socket of a client that has moved (moved_clients.h) goes with that client.
+    if (dtls_ && (listener.transport == net::Transport::dtls || DtlsClients::takes(datagram.bytes))) {
+      io::Datagram record = datagram;
+      record.socket = listener_ids_[index];
+      dtls_->on_datagram(record, this_turn().steady);
+    } else {
+      const net::FiveTuple five_tuple{datagram.from, listener.address, net::Transport::udp};
+      if (moved_->pass_on(five_tuple, train)) return;
+      server_->from_client(five_tuple, listener_ids_[index], train, this_turn(), out);
+    }
+    if (look) note_strangers(datagram.from.ip, strangers() - before);
   } else {
     server_->from_peer(turn::RelayId::from_u64(datagram.cookie), datagram.from, train, this_turn(), out);
   }
@@ -456,6 +480,27 @@ void Worker::take_in(ClientMail& mail) {
   server_->from_client(mail.five_tuple, listener_ids_[*listener], train, this_turn(), out);
   carry_out(out);
   moved_->done();
+}
+
+void Worker::dtls_message(const net::TransportAddress& client, io::SocketId listener, turn::Train train) {
+  turn::Actions& out = actions(train.segment == 0 ? 1 : 1 + train.bytes.size() / train.segment);
+  const std::uint64_t strangers = server_->counters().strangers();
+  server_->from_client({client, address_of(listener), net::Transport::dtls}, listener, train, this_turn(), out);
+  stream_strangers_ += server_->counters().strangers() - strangers;  // the gate lets in who has a session
+  carry_out(out);
+}
+
+/// L32: all that it carried is given back at once.
+void Worker::dtls_gone(const net::TransportAddress& client, io::SocketId listener) {
+  turn::Actions& out = actions();
+  server_->client_gone({client, address_of(listener), net::Transport::dtls}, this_turn(), out);
+  carry_out(out);
+}
+
+const net::TransportAddress& Worker::address_of(io::SocketId listener) const {
+  const auto found = std::find(listener_ids_.begin(), listener_ids_.end(), listener);
+  assert(found != listener_ids_.end());
+  return listeners_[static_cast<std::size_t>(found - listener_ids_.begin())].address;
 }
 
 void Worker::on_socket_error(const io::SocketError& error) {
@@ -563,6 +608,7 @@ void Worker::carry_out(turn::Actions& out) {
   for (;;) {
     for (const auto& send : out.sends) {
       if (net::is_stream(send.transport)) streams_->send(send);
+      else if (send.transport == net::Transport::dtls) dtls_->send(send);
       else loop_->send({send.socket, send.to, send.bytes, send.stride, send.skip, send.trim, send.prefix_size, send.prefix, send.dont_fragment});
     }
     out.sends.clear();
@@ -621,6 +667,8 @@ void Worker::note(const Event& event) {
   Log& log = world_.log;
   const Time now = now_.steady;
   std::uint64_t suppressed = 0;
+  if (dtls_ && event.five_tuple.transport == net::Transport::dtls)
+    if (const auto listener = listener_at(event.five_tuple.server)) dtls_->note(event, listener_ids_[*listener], now);
   const std::string client = event.five_tuple.client.text();
   switch (event.kind) {
     case Event::Kind::allocation_made: {

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "connection_settings.h"
+#include "dtls_clients.h"
 #include "flood.h"
 #include "hand_over.h"
 #include "peer_streams.h"
@@ -35,7 +36,7 @@ enum class Backend : std::uint8_t { automatic, io_uring, epoll };
 struct Listener {
   io::Socket socket;  // bound, and listening where it is for streams
   net::TransportAddress address;
-  net::Transport transport = net::Transport::udp;  // tcp: TLS too, where there is a certificate; tls: that alone
+  net::Transport transport = net::Transport::udp;  // tcp: TLS too, where there is a certificate; tls, dtls: that alone
 };
 
 struct WorkerOptions {
@@ -62,6 +63,7 @@ struct WorkerWorld {
   std::shared_ptr<const turn::TicketMint> tickets = nullptr;  // null: the worker's own
   TellWorker tell_worker = nullptr;
   std::size_t moved_sockets = 0;  // see MovedClients
+  bool dtls = false;  // on every listener, by the first byte; needs an identity
 };
 
 struct WorkerReport {
@@ -75,9 +77,10 @@ struct WorkerReport {
   std::vector<std::uint64_t> drops_of_listeners;  // by the kernel, in the order of the listeners
   StreamCounters streams;
   MovedCounters moved;
+  tls::DtlsCounters dtls = {};
 };
 
-class Worker final : private io::Receiver, private StreamClients::Above, private PeerStreams::Above {
+class Worker final : private io::Receiver, private StreamClients::Above, private DtlsClients::Above, private PeerStreams::Above {
  public:
   /// How the start went. `backend` is empty when the worker could not start; `why` then says it, and otherwise why not io_uring.
   struct Started {
@@ -155,12 +158,16 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   void peer_connect_failed(turn::ConnectionId connection) override;
   void peer_gone(turn::ConnectionId connection) override;
   bool charge_joined(turn::ConnectionId connection, std::size_t to_peer, std::size_t to_client) override;
+  void dtls_message(const net::TransportAddress& client, io::SocketId listener, turn::Train train) override;
+  void dtls_gone(const net::TransportAddress& client, io::SocketId listener) override;
+  const net::TransportAddress& address_of(io::SocketId listener) const;
 
   void carry_out(turn::Actions& actions);
   void open_relay(const turn::OpenRelay& request, turn::Actions& actions);
   void note(const turn::Event& event);
   void note_refused_train();
   void watch_for_floods();
+  std::uint64_t strangers() const;  // datagrams of theirs since the start
   void note_strangers(const net::IpAddress& source, std::uint64_t datagrams);
   void carry_out(FloodWatch::Change change);
   void set_gate(bool up);
@@ -186,6 +193,7 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   std::unique_ptr<PeerStreams> peers_;
   std::unique_ptr<MovedClients> moved_;
   std::array<std::vector<ClientMail>, 2> mail_at_hand_;  // lives as long as an arena
+  std::unique_ptr<DtlsClients> dtls_;  // null: off
   Now now_;
   bool stale_ = true;
   bool finished_ = false;  // what arrives is not looked at any more
