@@ -90,6 +90,7 @@ class Radiotower(Server):
             out.write(f"""realm = "{REALM}"
 [listen]
 udp = ["{self.net.listen}:{self.port}"]
+tcp = ["{self.net.listen}:{self.port}"]
 [relay]
 addresses = ["{self.net.relay}"]
 ports = "{self.ports[0]}-{self.ports[1]}"

@@ -77,13 +77,23 @@ bool username_is_sound(std::string_view username, std::string& why) {
   return why.empty();
 }
 
-std::string ice_servers_json(const HostPort& server, const Credential& credential) {
-  return fmt::format(R"([{{"urls": [{}]}}, {{"urls": [{}], "username": {}, "credential": {}}}])", json_string(stun_url(server)),
-                     json_string(turn_udp_url(server)), json_string(credential.username), json_string(credential.password));
+namespace {
+
+std::string json_list(const std::vector<std::string>& texts) {
+  std::string out;
+  for (const auto& text : texts) out += (out.empty() ? "" : ", ") + json_string(text);
+  return "[" + out + "]";
 }
 
-std::string calls_ice_servers_json(const HostPort& server) {
-  return fmt::format(R"([{{"urls": [{}]}}, {{"urls": [{}]}}])", json_string(stun_url(server)), json_string(turn_udp_url(server)));
+}  // namespace
+
+std::string ice_servers_json(const HostPort& server, const std::vector<std::string>& turn, const Credential& credential) {
+  return fmt::format(R"([{{"urls": [{}]}}, {{"urls": {}, "username": {}, "credential": {}}}])", json_string(stun_url(server)), json_list(turn),
+                     json_string(credential.username), json_string(credential.password));
+}
+
+std::string calls_ice_servers_json(const HostPort& server, const std::vector<std::string>& turn) {
+  return fmt::format(R"([{{"urls": [{}]}}, {{"urls": {}}}])", json_string(stun_url(server)), json_list(turn));
 }
 
 std::optional<std::string> first_secret(std::string_view text) {

@@ -25,13 +25,13 @@ std::optional<UnixSeconds> rest_expiry(std::string_view username);
 /// else `why` gets a sentence.
 bool username_is_sound(std::string_view username, std::string& why);
 
-/// What a browser's RTCPeerConnection takes as `iceServers`: an array of RTCIceServer.
-std::string ice_servers_json(const HostPort& server, const Credential& credential);
+/// What a browser's RTCPeerConnection takes as `iceServers`: an array of RTCIceServer. `turn`: see turn_urls().
+std::string ice_servers_json(const HostPort& server, const std::vector<std::string>& turn, const Credential& credential);
 
 /// The value of Mattermost Calls' setting `iceserversconfigs`. Each entry holds only stun: or only turn: URLs, a mixed one makes the
 /// whole setting invalid. No user name stands in it: Calls makes a fresh one for every session from `turnstaticauthsecret`, while an
 /// entry with one goes to the clients as it is, and would stop working at its expiry.
-std::string calls_ice_servers_json(const HostPort& server);
+std::string calls_ice_servers_json(const HostPort& server, const std::vector<std::string>& turn);
 
 /// The first secret of a file as the relay reads it (one a line; empty lines and lines that begin with # do not count), "-" for
 /// standard input. nullopt and a sentence in `why` when there is none. `warning` gets a sentence when others may read the file.

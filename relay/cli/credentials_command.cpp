@@ -18,6 +18,8 @@ struct Options {
   std::int64_t ttl = 86'400;
   std::string secret_file, secret, host;
   std::string format = "text";
+  std::vector<std::string> transports{"udp"};
+  std::uint16_t tls_port = default_tls_port;
 };
 
 constexpr std::int64_t max_ttl = std::int64_t{10} * 365 * 86'400;
@@ -31,6 +33,12 @@ std::string utc(UnixSeconds when) {
   return text;
 }
 
+std::string joined(const std::vector<std::string>& urls) {
+  std::string out;
+  for (const auto& url : urls) out += (out.empty() ? "" : ", ") + json_string(url);
+  return out;
+}
+
 int run_credentials(const Options& o) {
   const char* const command = "credentials";
   std::string why, warning;
@@ -40,6 +48,10 @@ int run_credentials(const Options& o) {
   std::optional<HostPort> server;
   if (!o.host.empty() && !(server = parse_host_port(o.host, default_port, why))) return usage_error(command, "--host: " + why);
   if (!server && (o.format == "ice" || o.format == "calls")) return usage_error(command, "--format " + o.format + " needs --host HOST[:PORT]");
+  std::vector<net::Transport> transports;
+  for (const auto& name : o.transports)
+    transports.push_back(name == "udp" ? net::Transport::udp : name == "tcp" ? net::Transport::tcp : name == "tls" ? net::Transport::tls : net::Transport::dtls);
+  const auto urls = server ? turn_urls(*server, o.tls_port, transports) : std::vector<std::string>{};
   std::string secret = o.secret;
   if (!o.secret_file.empty()) {
     const auto read = read_secret(o.secret_file, why, warning);
@@ -55,22 +67,22 @@ int run_credentials(const Options& o) {
   if (!username_is_sound(credential.username, why)) return usage_error(command, why);
 
   if (o.format == "ice") {
-    fmt::print("{}\n", ice_servers_json(*server, credential));
+    fmt::print("{}\n", ice_servers_json(*server, urls, credential));
   } else if (o.format == "calls") {
-    fmt::print("{}\n", calls_ice_servers_json(*server));
+    fmt::print("{}\n", calls_ice_servers_json(*server, urls));
   } else if (o.format == "json") {
     fmt::print(R"({{"username": {}, "password": {}, "expires": {})", json_string(credential.username), json_string(credential.password), expiry);
     if (server)
-      fmt::print(R"(, "uris": [{}], "ice_servers": {}, "calls_ice_servers": {})", json_string(turn_udp_url(*server)),
-                 ice_servers_json(*server, credential), calls_ice_servers_json(*server));
+      fmt::print(R"(, "uris": [{}], "ice_servers": {}, "calls_ice_servers": {})", joined(urls),
+                 ice_servers_json(*server, urls, credential), calls_ice_servers_json(*server, urls));
     fmt::print("}}\n");
   } else {
     fmt::print("user name  {}\npassword   {}\nexpires    {}\n", credential.username, credential.password, utc(expiry));
     if (!server) return 0;
-    fmt::print("\nfor a browser (RTCPeerConnection's iceServers):\n{}\n", ice_servers_json(*server, credential));
+    fmt::print("\nfor a browser (RTCPeerConnection's iceServers):\n{}\n", ice_servers_json(*server, urls, credential));
     fmt::print("\nfor Mattermost Calls (iceserversconfigs; the secret itself goes into turnstaticauthsecret, and Calls makes\n"
                "a user name and password of its own for every session):\n{}\n",
-               calls_ice_servers_json(*server));
+               calls_ice_servers_json(*server, urls));
   }
   return 0;
 }
@@ -85,12 +97,19 @@ void add_credentials_command(CLI::App& app, Run& run) {
   command->add_option("--secret-file", o->secret_file, "the relay's secrets file, its first secret is used; - reads standard input")->type_name("FILE");
   command->add_option("--secret", o->secret, "the secret itself, for everybody on this host to see")->type_name("TEXT");
   command->add_option("--host", o->host, "the relay, as its clients reach it")->type_name("HOST[:PORT]");
+  command->add_option("--transport", o->transports, "ways in, with commas: udp, tcp, tls (Firefox takes tls with a name alone, not with an address), dtls (no browser)")
+      ->type_name("LIST")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->check(CLI::IsMember({"udp", "tcp", "tls", "dtls"}));
+  command->add_option("--tls-port", o->tls_port, "the port of tls and dtls")->type_name("PORT")->capture_default_str()->check(CLI::Range(1, 65535));
   command->add_option("--format", o->format, "text, json, ice (a browser's iceServers) or calls (Mattermost's iceserversconfigs)")
       ->type_name("NAME")
       ->capture_default_str()
       ->check(CLI::IsMember({"text", "json", "ice", "calls"}));
   command->footer("Examples:\n"
                   "  radiotower credentials --secret-file quickstart-data/secrets --host 192.0.2.1\n"
+                  "  radiotower credentials --secret-file secrets --host tower.lan --transport udp,tcp,tls --tls-port 443\n"
                   "  radiotower credentials --secret-file /etc/radiotower/secrets --user alice --ttl 3600 --format json\n"
                   "  systemd-creds decrypt secrets.cred - | radiotower credentials --secret-file -");
   command->callback([o, &run] { run = [o] { return run_credentials(*o); }; });

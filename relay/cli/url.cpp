@@ -207,7 +207,21 @@ std::optional<Url> parse_turn_url(std::string_view text, std::string& why) {
 }
 
 std::string stun_url(const HostPort& server) { return "stun:" + server.text(); }
-std::string turn_udp_url(const HostPort& server) { return "turn:" + server.text() + "?transport=udp"; }
+
+std::vector<std::string> turn_urls(const HostPort& server, std::uint16_t tls_port, const std::vector<net::Transport>& transports) {
+  std::vector<std::string> out;
+  for (const net::Transport transport : transports) {
+    Url url;
+    url.server = server;
+    if (transport == net::Transport::tls || transport == net::Transport::dtls) {
+      url.scheme = Scheme::turns;
+      url.server.port = tls_port;
+    }
+    if (transport != net::Transport::tls) url.asked = transport == net::Transport::tcp ? net::Transport::tcp : net::Transport::udp;
+    out.push_back(url.text());
+  }
+  return out;
+}
 
 net::Transport Url::transport() const {
   if (!secure()) return asked.value_or(net::Transport::udp);

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "radiotower/net/address.h"
 
@@ -44,7 +45,8 @@ struct Url {
 };
 
 std::string stun_url(const HostPort& server);      // "stun:HOST:PORT"; a ?transport in it would be refused by Chrome
-std::string turn_udp_url(const HostPort& server);  // "turn:HOST:PORT?transport=udp"
+/// The URLs that browsers take for these transports: turn: for UDP and TCP, turns: with `tls_port` for TLS.
+std::vector<std::string> turn_urls(const HostPort& server, std::uint16_t tls_port, const std::vector<net::Transport>& transports);
 
 /// HOST[:PORT], stun:HOST[:PORT] or stuns:HOST[:PORT] (RFC 7064).
 std::optional<Url> parse_stun_url(std::string_view text, std::string& why);

@@ -195,7 +195,7 @@ void StreamClients::finish(Connection& c) {
 /// What is queued, then TLS's close_notify.
 void StreamClients::say_goodbye(Connection& c) {
   flush(c);
-  if (!c.session || !c.session->is_open() || !c.queue.empty() || std::exchange(c.said_goodbye, true)) return;
+  if (!c.encrypts || !c.queue.empty() || std::exchange(c.said_goodbye, true)) return;
   c.session->close();
   flush(c);
 }

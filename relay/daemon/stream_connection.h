@@ -46,6 +46,7 @@ struct StreamConnection {
   bool dirty = false;         // in the list of those with something to write
   bool paused = false;
   bool broken = false;        // takes nothing any more
+  bool encrypts = false;      // TLS: the handshake is done
   bool said_goodbye = false;  // TLS: close_notify
   bool joined = false;        // or was
   bool wants_room = false;    // joined: the peer's side waits for room

@@ -113,7 +113,9 @@ void StreamClients::take_tls(Connection& c, MutableBytes wire) {
     if (read == tls::Session::Read::data) used += size;
   }
   arena_.keep(room, used);
-  if (c.stage == Stage::handshake && session.is_open()) {
+  // What a client says with its last flight may end the session at once.
+  if (c.stage == Stage::handshake && (session.is_open() || used != 0)) {
+    c.encrypts = true;
     ++counters_.tls_handshakes;
     open(c);
   }

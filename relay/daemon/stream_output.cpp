@@ -15,7 +15,7 @@ namespace {
 constexpr std::uint32_t none = StreamConnection::none;
 constexpr std::array<std::uint8_t, 4> zeros{};
 constexpr std::size_t pieces_at_once = 1020;  // IOV_MAX is 1024
-constexpr std::size_t record = 16384;         // plain bytes that are encrypted together: what must leave once they are is no more
+constexpr std::size_t at_once = 16384;        // plain bytes that are encrypted before the socket is asked: what must leave then is little more
 
 /// RFC 8656, 12.5: over a stream ChannelData is padded to a multiple of four, and its length does not count that.
 std::uint8_t padding_of(std::size_t size) { return static_cast<std::uint8_t>((4 - size % 4) % 4); }
@@ -135,7 +135,7 @@ void StreamClients::flush_plain(Connection& c, std::size_t& done, std::size_t& p
   while (!c.blocked && !c.queue.empty()) {
     iovecs_.resize(pieces_at_once);
     std::size_t size = 0;
-    const std::size_t count = c.queue.front(iovecs_.data(), pieces_at_once, SIZE_MAX, size);
+    const std::size_t count = c.queue.front(iovecs_.data(), pieces_at_once, size);
     const std::size_t taken = write(c, iovecs_.data(), count, size);
     queued_ -= taken;
     c.queue.took(taken);
@@ -163,7 +163,8 @@ void StreamClients::flush_plain(Connection& c, std::size_t& done, std::size_t& p
   }
 }
 
-/// Whole messages, encrypted together, as many as make a record: only what the socket is ready for, so that what waits is plain and may be dropped.
+/// Whole messages, a record each: coturn's clients take a record for a message. No more is encrypted than the socket is likely to take, so that what
+/// waits is plain and may be dropped.
 void StreamClients::flush_tls(Connection& c, std::size_t& done) {
   tls::Session& session = *c.session;
   const auto leave = [&] {  // what is encrypted has to leave, whatever it is
@@ -183,29 +184,33 @@ void StreamClients::flush_tls(Connection& c, std::size_t& done) {
     if (c.wire_at == c.wire.size()) c.wire = {}, c.wire_at = 0;
   }
   leave();
-  if (!session.is_open()) return;
+  if (!c.encrypts) return;
   while (!c.blocked && !c.broken && (!c.queue.empty() || done < pieces_.size())) {
     trim(c);
-    plain_.clear();
-    iovecs_.resize(pieces_at_once);
-    std::size_t size = 0;
-    const std::size_t count = c.queue.front(iovecs_.data(), pieces_at_once, record, size);
-    for (std::size_t i = 0; i < count; ++i) {
-      const auto* bytes = static_cast<const std::uint8_t*>(iovecs_[i].iov_base);
-      plain_.insert(plain_.end(), bytes, bytes + iovecs_[i].iov_len);
-    }
-    queued_ -= size;
-    c.queue.took(size);
-    for (; c.queue.empty() && done < pieces_.size() && plain_.size() < record; ++done) {
-      const Piece& piece = pieces_[done];
-      plain_.insert(plain_.end(), piece.head.begin(), piece.head.end());
-      plain_.insert(plain_.end(), piece.body.begin(), piece.body.end());
-      plain_.insert(plain_.end(), piece.padding, std::uint8_t{0});
-    }
-    if (plain_.empty()) continue;
     // The session's buffer is ours while it fills: one that is warm, for all.
     session.outgoing().swap(cipher_);
-    const bool good = session.write(plain_);
+    bool good = true;
+    for (std::size_t size = 0; good && size < at_once && (!c.queue.empty() || done < pieces_.size());) {
+      Bytes message;
+      if (!c.queue.empty()) {
+        message = c.queue.next();
+      } else {
+        const Piece& piece = pieces_[done++];
+        message = piece.body;
+        if (!piece.head.empty() || piece.padding != 0) {
+          plain_.assign(piece.head.begin(), piece.head.end());
+          plain_.insert(plain_.end(), piece.body.begin(), piece.body.end());
+          plain_.insert(plain_.end(), piece.padding, std::uint8_t{0});
+          message = plain_;
+        }
+      }
+      size += message.size();
+      good = message.empty() || session.write(message);
+      if (!c.queue.empty()) {
+        queued_ -= message.size();
+        c.queue.took(message.size());
+      }
+    }
     if (good) leave();
     session.outgoing().swap(cipher_);
     cipher_.clear();

@@ -38,10 +38,10 @@ std::size_t StreamQueue::trim(std::size_t most, Time then) {
   return dropped;
 }
 
-std::size_t StreamQueue::front(iovec* pieces, std::size_t most, std::size_t upto, std::size_t& size) const {
+std::size_t StreamQueue::front(iovec* pieces, std::size_t most, std::size_t& size) const {
   std::size_t count = 0;
   size = 0;
-  for (std::size_t i = first_; i < messages_.size() && size < upto; ++i) {
+  for (std::size_t i = first_; i < messages_.size(); ++i) {
     const Message& message = messages_[i];
     if (message.size == 0) continue;
     auto* const bytes = const_cast<std::uint8_t*>(storage_.data()) + message.at;  // an iovec has no const
@@ -54,6 +54,12 @@ std::size_t StreamQueue::front(iovec* pieces, std::size_t most, std::size_t upto
     size += message.size;
   }
   return count;
+}
+
+Bytes StreamQueue::next() const {
+  for (std::size_t i = first_; i < messages_.size(); ++i)
+    if (messages_[i].size != 0) return {storage_.data() + messages_[i].at, messages_[i].size};
+  return {};
 }
 
 void StreamQueue::took(std::size_t size) {

@@ -25,9 +25,9 @@ class StreamQueue {
 
   bool empty() const { return bytes_ == 0; }
   std::size_t bytes() const { return bytes_; }
-  /// The front, in order, in at most `most` pieces. `upto`: no message is begun once that many bytes are there. How many pieces; they are valid until the
-  /// next call that changes the queue.
-  std::size_t front(iovec* pieces, std::size_t most, std::size_t upto, std::size_t& size) const;
+  /// The front, in order, in at most `most` pieces; how many. They are valid until the next call that changes the queue.
+  std::size_t front(iovec* pieces, std::size_t most, std::size_t& size) const;
+  Bytes next() const;  // the first message, or what is left of it
   /// That many bytes of the front have left.
   void took(std::size_t size);
   void clear();

@@ -31,12 +31,12 @@ TEST_CASE("a user name has less than 509 bytes and no control characters (RFC 84
 }
 
 TEST_CASE("a browser gets one entry for stun: and one for turn: with its credential") {
-  CHECK(ice_servers_json({"tower.lan", 3478, false}, {"1:alice", "pass"}) ==
+  CHECK(ice_servers_json({"tower.lan", 3478, false}, {"turn:tower.lan:3478?transport=udp"}, {"1:alice", "pass"}) ==
         R"([{"urls": ["stun:tower.lan:3478"]}, {"urls": ["turn:tower.lan:3478?transport=udp"], "username": "1:alice", "credential": "pass"}])");
 }
 
 TEST_CASE("Calls gets entries of one scheme each, and no user name, so that it makes its own") {
-  CHECK(calls_ice_servers_json({"2001:db8::1", 3479, true}) ==
+  CHECK(calls_ice_servers_json({"2001:db8::1", 3479, true}, turn_urls({"2001:db8::1", 3479, true}, 443, {radiotower::net::Transport::udp})) ==
         R"([{"urls": ["stun:[2001:db8::1]:3479"]}, {"urls": ["turn:[2001:db8::1]:3479?transport=udp"]}])");
 }
 
@@ -60,4 +60,11 @@ TEST_CASE("a JSON string is valid whatever bytes it is made of (RFC 8259, 7)") {
   CHECK(json_string("\xC3") == R"("\ufffd")");              // cut off
   CHECK(json_string("\xC0\x80") == R"("\ufffd\ufffd")");    // overlong
   CHECK(json_string("\xED\xA0\x80") == R"("\ufffd\ufffd\ufffd")");  // a surrogate
+}
+
+TEST_CASE("the URLs of the transports are those that browsers take") {
+  using radiotower::net::Transport;
+  const auto urls = turn_urls({"tower.lan", 3478, false}, 443, {Transport::udp, Transport::tcp, Transport::tls, Transport::dtls});
+  CHECK(urls == std::vector<std::string>{"turn:tower.lan:3478?transport=udp", "turn:tower.lan:3478?transport=tcp", "turns:tower.lan:443?transport=tcp",
+                                         "turns:tower.lan:443?transport=udp"});
 }

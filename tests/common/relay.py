@@ -73,6 +73,17 @@ def write_private(path, text):
         f.write(text)
 
 
+TLS = {"listen.certificate": '"certificate.pem"', "listen.private_key": '"key.pem"'}
+
+
+def make_certificate(folder, name="turn.example.org"):
+    """certificate.pem and key.pem, signed by itself, where TLS asks for them."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj", f"/CN={name}",
+                    "-addext", f"subjectAltName=DNS:{name}", "-keyout", "key.pem", "-out", "certificate.pem"], cwd=folder, check=True,
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.chmod(os.path.join(folder, "key.pem"), 0o600)
+
+
 class Relay:
     """What both relays share: a folder, a process, a log."""
 
@@ -193,10 +204,12 @@ class Radiotower(Relay):
         """`settings` are further lines of the configuration, "table.key" -> TOML text, and win over the ones here. `tls`: with a certificate by a
         private CA, and TLS on `tls_port`, DTLS there too."""
         super().__init__(os.path.abspath(path))
+        self.has_ca = tls
         self.tls_port = free_port() if tls else None
         self.settings = {
             "realm": f'"{REALM}"',
             "listen.udp": f'["127.0.0.1:{self.port}", "[::1]:{self.port}"]',
+            "listen.tcp": f'["127.0.0.1:{self.port}", "[::1]:{self.port}"]',
             "relay.addresses": '["127.0.0.1", "::1"]',
             "relay.ports": '"32768-65535"',
             "credentials.secrets_file": '"secrets"',
@@ -223,9 +236,11 @@ class Radiotower(Relay):
     def command(self):
         write_private(os.path.join(self.folder, "secrets"), SECRET + "\n")
         write_private(os.path.join(self.folder, "users"), "".join(line + "\n" for line in (f"{USER}:{PASSWORD}", *self.users)))
-        if self.tls_port:
+        if self.has_ca:
             self.ca = certificates.make_ca(self.folder)
             certificates.issue(self.folder)
+        elif "listen.certificate" in self.settings:
+            make_certificate(self.folder)
         config = os.path.join(self.folder, "relay.toml")
         write_private(config, self.configuration())
         return [self.path, "--config", config]

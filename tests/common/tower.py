@@ -27,7 +27,7 @@ class Tower(Radiotower):
         listen = ", ".join(f'"[{a}]:{self.port}"' if ":" in a else f'"{a}:{self.port}"' for a in LISTENERS.values())
         relays = ", ".join(f'"{address}"' for address in relays or RELAYS)
         self.settings.update({
-            "listen.udp": f"[{listen}]", "relay.addresses": f"[{relays}]", "offload.xdp": xdp,
+            "listen.udp": f"[{listen}]", "listen.tcp": f"[{listen}]", "relay.addresses": f"[{relays}]", "offload.xdp": xdp,
             "peers.allow": '["10.77.0.0/16", "fd77::/16"]',
         })
         self.settings.update(settings or {})

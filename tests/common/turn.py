@@ -5,6 +5,7 @@ import hmac
 import os
 import socket
 import struct
+import time
 import zlib
 
 from cases import Failure
@@ -169,3 +170,64 @@ class Client:
 
     def __exit__(self, *_):
         self.close()
+
+
+class StreamClient(Client):
+    """Over TCP, or TLS with `tls` (an ssl.SSLContext): messages as the stream cuts them. `before`: bytes that go first, as a PROXY header does."""
+
+    def __init__(self, server, port, source=None, tls=None, before=b"", user=USER, password=PASSWORD, name="turn.example.org"):
+        self.server, self.user, self.password = server, user, password
+        self.realm = self.nonce = None
+        self.got = b""
+        self.socket = socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.settimeout(5)
+        if source:
+            self.socket.bind((source, 0))
+        self.socket.connect((server, port))
+        if before:
+            self.socket.sendall(before)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=name)
+
+    def send(self, datagram):
+        if is_channel_data(datagram):
+            datagram += bytes(-len(datagram) % 4)
+        self.socket.settimeout(5)
+        self.socket.sendall(datagram)
+
+    def more(self, timeout):
+        """False: nothing came in time. Raises ConnectionError when the other side has ended."""
+        self.socket.settimeout(timeout)
+        try:
+            data = self.socket.recv(1 << 20)
+        except socket.timeout:
+            return False
+        if not data:
+            raise ConnectionResetError("the relay has closed the connection")
+        self.got += data
+        return True
+
+    def receive(self, timeout=1.0):
+        end = time.monotonic() + timeout
+        while True:
+            if len(self.got) >= 4:
+                length = struct.unpack_from("!H", self.got, 2)[0]
+                size = 4 + length + -length % 4 if is_channel_data(self.got) else 20 + length
+                if len(self.got) >= size:
+                    whole, self.got = self.got[:size], self.got[size:]
+                    return whole[: 4 + length] if is_channel_data(whole) else whole
+            left = end - time.monotonic()
+            if left <= 0 or not self.more(left):
+                return None
+
+    def closed_after(self, patience):
+        """Seconds until the relay closed it; what came before is in `got`."""
+        began = time.monotonic()
+        try:
+            while True:
+                left = began + patience - time.monotonic()
+                if left <= 0 or not self.more(left):
+                    raise Failure(f"still open after {patience:.0f} s")
+        except OSError:
+            return time.monotonic() - began

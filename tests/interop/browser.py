@@ -129,7 +129,7 @@ def measure(browser, ca, url, results):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-# Firefox takes no turns: URL with an address in it: it asks nobody, and says nothing (ESR 140).
+# Firefox takes no turns: URL with an address in it: it asks nobody, and says nothing (ESR 153).
 NAMES = {chromium: "127.0.0.1", firefox: "localhost"}
 
 

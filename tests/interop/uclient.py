@@ -13,7 +13,7 @@ import re
 import subprocess
 import time
 
-from relay import PASSWORD, SECRET, USER, Failure, free_port
+from relay import PASSWORD, SECRET, TLS, USER, Failure, free_port
 
 CLIENTS, MESSAGES, INTERVAL_MS, MESSAGE_BYTES = 10, 1000, 4, 200
 TIMEOUT_SECONDS = 40
@@ -59,7 +59,7 @@ def statistics(output):
 
 def run_client(relay, options):
     ipv4, ipv6 = relay.servers.values()
-    server = ipv6 if "-x" in options and "-W" in options else ipv4  # -x over IPv4 too: the families are independent
+    server = ipv6 if "-x" in options and ("-W" in options or "-t" in options) else ipv4  # -x over IPv4 too: the families are independent
     command = ["turnutils_uclient", "-m", str(CLIENTS), "-n", str(MESSAGES), "-z", str(INTERVAL_MS), "-l", str(MESSAGE_BYTES),
                "-p", str(relay.port), *options, server]
     try:
@@ -130,3 +130,17 @@ def run(make_relay, report, forwarded_alone=False):
         # It takes channel numbers up to 0x7FFE as RFC 5766 let it; RFC 8656 ends at 0x4FFF.
         relay = make_relay(rest=rest, settings={"relay.rfc5766_channel_numbers": "true"})
         report.with_relay(group, relay, lambda r, g=group, w=rest: run_group(r, g, w, report, forwarded_alone))
+    if not forwarded_alone:
+        settings = {"relay.rfc5766_channel_numbers": "true", **TLS}
+        report.with_relay("uclient streams", make_relay(rest=False, settings=settings), lambda r: run_streams(r, report))
+
+
+def run_streams(relay, report):
+    """-t: TCP; -t -S: TLS. coturn as the stand-in is started without either."""
+    if relay.name == "coturn":
+        return
+    with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
+        for tls, send, ipv6 in itertools.product((False, True), repeat=3):
+            options = ["-t", *["-S"] * tls, *["-s"] * send, *["-x"] * ipv6, "-u", USER, "-w", PASSWORD]
+            name = f"uclient {'tls' if tls else 'tcp'} {'indication' if send else 'channel'} peer {'ipv6' if ipv6 else 'ipv4'}"
+            pool.submit(report.case, name, functools.partial(run_case, relay, options, True))
