@@ -136,7 +136,8 @@ def main():
     for name, kind in (("url", str), ("username", str), ("credential", str), ("messages", int), ("video", float), ("timeout", float)):
         parser.add_argument(f"--{name}", type=kind, required=True)
     wanted = parser.parse_args()
-    result = {"pairs": [], "transports": [], "echoed": 0, "altered": 0, "frames_sent": 0, "frames_received": 0, "packets_received": 0, "packets_lost": 0}
+    result = {"pairs": [], "transports": [], "echoed": 0, "altered": 0,
+              "frames_sent": 0, "frames_received": 0, "packets_received": 0, "packets_lost": 0}
     relay_only()
     try:
         asyncio.run(call(wanted, result))

@@ -16,9 +16,9 @@ FRAMES_AT_LEAST = 61  # of 160 at 20 a second: encoder and decoder share their c
 def call(relay, transport):
     username, credential = rest_credential("aiortc")
     program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "aiortc_call.py")
-    return calls.measure([PYTHON, "-B", program, "--url", calls.url_of(relay, transport), "--username", username, "--credential", credential, "--messages",
-                          str(calls.MESSAGES), "--video", str(calls.VIDEO_SECONDS), "--timeout", str(calls.CALL_SECONDS)],
-                         {**os.environ, "SSL_CERT_FILE": relay.ca, "SSL_CERT_DIR": relay.folder + "/none"})
+    command = [PYTHON, "-B", program, "--url", calls.url_of(relay, transport), "--username", username, "--credential", credential,
+               "--messages", str(calls.MESSAGES), "--video", str(calls.VIDEO_SECONDS), "--timeout", str(calls.CALL_SECONDS)]
+    return calls.measure(command, {**os.environ, "SSL_CERT_FILE": relay.ca, "SSL_CERT_DIR": relay.folder + "/none"})
 
 
 def run(make_relay, report):
