@@ -6,6 +6,7 @@ import subprocess
 from cases import Failure
 
 KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+RSA_KEY = ["-newkey", "rsa:2048", "-nodes"]
 
 
 def openssl(folder, *words):
@@ -21,9 +22,9 @@ def make_ca(folder, name="Office CA"):
     return os.path.join(folder, "ca.pem")
 
 
-def issue(folder, certificate="certificate.pem", key="key.pem", names="DNS:tower.lan,DNS:localhost,IP:127.0.0.1,IP:::1", subject="tower.lan"):
+def issue(folder, certificate="certificate.pem", key="key.pem", names="DNS:tower.lan,DNS:localhost,IP:127.0.0.1,IP:::1", subject="tower.lan", of=KEY):
     """A certificate by the CA of this folder, with its key, which nobody else may read."""
-    openssl(folder, "req", *KEY, "-keyout", key, "-out", "request.pem", "-subj", f"/CN={subject}")
+    openssl(folder, "req", *of, "-keyout", key, "-out", "request.pem", "-subj", f"/CN={subject}")
     with open(os.path.join(folder, "extensions"), "w") as out:
         out.write(f"subjectAltName={names}\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n")
     openssl(folder, "x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "extensions",

@@ -132,15 +132,14 @@ def run(make_relay, report, forwarded_alone=False):
         report.with_relay(group, relay, lambda r, g=group, w=rest: run_group(r, g, w, report, forwarded_alone))
     if not forwarded_alone:
         settings = {"relay.rfc5766_channel_numbers": "true", **TLS}
-        report.with_relay("uclient streams", make_relay(rest=False, settings=settings), lambda r: run_streams(r, report))
+        report.with_relay("uclient streams", make_relay(rest=False, settings=settings, tls=True), lambda r: run_streams(r, report))
 
 
 def run_streams(relay, report):
-    """-t: TCP; -t -S: TLS. coturn as the stand-in is started without either."""
-    if relay.name == "coturn":
-        return
+    """-t: TCP; -t -S: TLS, on the same port. It takes any certificate, also where -E names a CA. Over TLS it takes a record for a message, which
+    coturn does not see to: a few messages in a thousand are lost, so there the stand-in tells nothing."""
     with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
-        for tls, send, ipv6 in itertools.product((False, True), repeat=3):
+        for tls, send, ipv6 in itertools.product((False,) if relay.name == "coturn" else (False, True), (False, True), (False, True)):
             options = ["-t", *["-S"] * tls, *["-s"] * send, *["-x"] * ipv6, "-u", USER, "-w", PASSWORD]
             name = f"uclient {'tls' if tls else 'tcp'} {'indication' if send else 'channel'} peer {'ipv6' if ipv6 else 'ipv4'}"
             pool.submit(report.case, name, functools.partial(run_case, relay, options, True))

@@ -25,14 +25,15 @@ const (
 )
 
 type result struct {
-	Pairs    []string `json:"pairs"`
-	Echoed   int      `json:"echoed"`
-	Altered  int      `json:"altered"`
-	Sent     int      `json:"frames_sent"`
-	Received int      `json:"frames_received"`
-	Packets  int      `json:"packets_received"`
-	Lost     int      `json:"packets_lost"`
-	Error    string   `json:"error,omitempty"`
+	Pairs      []string `json:"pairs"`
+	Transports []string `json:"transports"`
+	Echoed     int      `json:"echoed"`
+	Altered    int      `json:"altered"`
+	Sent       int      `json:"frames_sent"`
+	Received   int      `json:"frames_received"`
+	Packets    int      `json:"packets_received"`
+	Lost       int      `json:"packets_lost"`
+	Error      string   `json:"error,omitempty"`
 }
 
 // video counts a stream's packets by their sequence numbers. No interceptor runs, so nothing is sent again and no loss is hidden.
@@ -141,6 +142,16 @@ func selectedPair(pc *webrtc.PeerConnection) (string, error) {
 	return pair.Local.Typ.String() + "/" + pair.Remote.Typ.String(), nil
 }
 
+// transport is what the end has to the relay: udp, tcp or tls.
+func transport(pc *webrtc.PeerConnection) string {
+	for _, stats := range pc.GetStats() {
+		if candidate, ok := stats.(webrtc.ICECandidateStats); ok && candidate.Type == webrtc.StatsTypeLocalCandidate {
+			return candidate.RelayProtocol
+		}
+	}
+	return ""
+}
+
 // echo sends `messages` messages and calls `done` with the last answer.
 func echo(channel *webrtc.DataChannel, messages int, r *result, lock *sync.Mutex, done func()) {
 	text := func(number int) string { return fmt.Sprintf("%-*d", messageBytes, number) }
@@ -228,6 +239,7 @@ func call(config webrtc.Configuration, messages int, length, timeout time.Durati
 			return err
 		}
 		r.Pairs = append(r.Pairs, pair)
+		r.Transports = append(r.Transports, transport(end))
 	}
 
 	frame := make([]byte, frameBytes)
@@ -251,7 +263,7 @@ func call(config webrtc.Configuration, messages int, length, timeout time.Durati
 }
 
 func main() {
-	url := flag.String("url", "", "turn:ADDRESS:PORT?transport=udp")
+	url := flag.String("url", "", "turn:ADDRESS:PORT?transport=udp, or tcp, or turns:")
 	username := flag.String("username", "", "of the REST credential")
 	credential := flag.String("credential", "", "of the REST credential")
 	messages := flag.Int("messages", 1000, "messages to echo")
