@@ -13,7 +13,9 @@ AT_A_TIME = 2
 
 
 def url_of(relay, transport):
-    return f"turns:127.0.0.1:{relay.tls_port}?transport=tcp" if transport == "tls" else f"turn:127.0.0.1:{relay.port}?transport={transport}"
+    if transport in ("tls", "dtls"):
+        return f"turns:127.0.0.1:{relay.tls_port}?transport={'tcp' if transport == 'tls' else 'udp'}"
+    return f"turn:127.0.0.1:{relay.port}?transport={transport}"
 
 
 def measure(command, environment=None):

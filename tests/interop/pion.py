@@ -1,5 +1,5 @@
-"""Calls of pion with itself through a relay, over UDP, TCP and TLS: relayed candidates alone, REST credentials, video and a data channel.
-Over TLS it trusts what the system does; the file of that, SSL_CERT_FILE, is the private CA.
+"""Calls of pion with itself through a relay, over UDP, TCP, TLS and DTLS: relayed candidates alone, REST credentials, video and a data
+channel. Over TLS and DTLS it trusts what the system does; the file of that, SSL_CERT_FILE, is the private CA.
 
 Built with Debian's Go from Debian's packages of pion, without a network: GOPATH mode reads them where they are installed. The
 first build compiles pion too and takes a quarter of a minute; Go's cache makes the next one quick.
@@ -55,8 +55,9 @@ def run(make_relay, report):
     try:
         report.case("pion: builds from Debian's packages", lambda: program.append(build(folder)))
         if program:
+            transports = (*calls.TRANSPORTS, "dtls")
             report.with_relay("pion", make_relay(rest=True, tls=True),
-                              lambda relay: calls.report_calls(report, relay, "pion", calls.TRANSPORTS, lambda *how: call(program[0], *how),
+                              lambda relay: calls.report_calls(report, relay, "pion", transports, lambda *how: call(program[0], *how),
                                                                frames_at_least=FRAMES_AT_LEAST))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
