@@ -15,7 +15,7 @@ net::IpAddress source_of(net::IpAddress ip) {
 }  // namespace
 
 bool ConnectionCounts::enter(std::uint32_t limit) {
-  if (total_.fetch_add(1, std::memory_order_relaxed) < limit || limit == 0) return true;
+  if (total_.fetch_add(1, std::memory_order_relaxed) < (limit == 0 ? most_ : std::min<std::size_t>(limit, most_))) return true;
   leave();
   return false;
 }

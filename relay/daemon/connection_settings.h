@@ -18,7 +18,7 @@ namespace radiotower::daemon {
 struct ConnectionSettings {
   std::shared_ptr<const tls::Identity> identity;  // null: no TLS, no DTLS
   std::uint32_t per_source = 256;                 // connections of one address, of IPv6 of one /64; 0: no limit
-  std::uint32_t total = 0;                        // of the whole relay; 0: no limit
+  std::uint32_t total = 0;                        // of the whole relay; 0: see ConnectionCounts
   std::vector<net::AddressRange> proxy_protocol_from;  // front ends: each connection of theirs begins with a PROXY header
   bool is_front_end(const net::IpAddress& ip) const {
     for (const auto& range : proxy_protocol_from)
@@ -30,9 +30,10 @@ struct ConnectionSettings {
 /// The connections that clients hold, over all workers. Asked when one comes and when one goes, never for a message. Thread-safe.
 class ConnectionCounts {
  public:
-  explicit ConnectionCounts(const HashKey& key) : sources_(0, Hash{key}) {}
+  /// `most`: of the relay, whatever the settings say, so that some descriptors are left for relay ports.
+  explicit ConnectionCounts(const HashKey& key, std::size_t most = SIZE_MAX) : most_(most), sources_(0, Hash{key}) {}
 
-  /// One more of the relay. False: there are `limit` already (0: no limit).
+  /// One more of the relay. False: there are `limit` already (0: as many as may ever be).
   bool enter(std::uint32_t limit);
   void leave();
   /// One more of this source, likewise.
@@ -47,6 +48,7 @@ class ConnectionCounts {
     HashKey key;
     std::size_t operator()(const net::IpAddress& ip) const { return siphash13(key, ip.bytes); }
   };
+  const std::size_t most_;
   std::atomic<std::size_t> total_{0};
   mutable std::mutex mutex_;
   std::unordered_map<net::IpAddress, std::uint32_t, Hash> sources_;

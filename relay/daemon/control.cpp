@@ -165,7 +165,7 @@ Relay::Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log
       hash_key_(make_hash_key()),
       nonces_(system_random()),
       connections_(connections ? std::move(connections) : std::make_shared<ConnectionSettings>()),
-      connection_counts_(std::make_shared<ConnectionCounts>(hash_key_)) {
+      connection_counts_(std::make_shared<ConnectionCounts>(hash_key_, static_cast<std::size_t>(raise_descriptor_limit() / 2))) {
   if (plan_.workers == 0) plan_.workers = usable_cores();
 }
 

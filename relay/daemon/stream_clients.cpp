@@ -142,7 +142,7 @@ bool StreamClients::open(Connection& c) {
 
 void StreamClients::on_end(std::uint64_t cookie, int error) {
   Connection* c = find_cookie(cookie);
-  if (!c) return;
+  if (!c || c->stage == Stage::leaving) return;  // the other worker will be told
   c->input_ended = true;
   if (error == 0 && c->stage == Stage::joined && above_.joined_ended(c->handle)) return;
   put_down(*c, error == 0 ? End::by_client : End::error);
@@ -376,7 +376,7 @@ bool StreamClients::join(turn::SocketHandle client) {
   Connection* c = find(client);
   if (!c || c->stage != Stage::open) return false;
   c->stage = Stage::joined;
-  c->joined = true;
+  c->joined = c->is_bytes = true;
   unschedule(*c);
   schedule(*c);
   return true;

@@ -1,5 +1,5 @@
-// The clients of one worker that come over TCP and TLS: owns their connections. Takes what the loop brings, cuts it into messages (stun/framing.h), hands whole
-// ones on from where they lie, and gathers what leaves, so that a turn costs a connection one write.
+// The clients of one worker that come over TCP and TLS: owns their connections. Takes what the loop brings, cuts it into messages
+// (stun/framing.h), hands whole ones on from where they lie, and gathers what leaves, so that a turn costs a connection one write.
 //
 // Who says nothing, not all of it, or takes nothing is closed by deadlines, and nobody is waited for. Nothing here calls turn::Server while its actions are
 // carried out: a connection that is to end is put down, and ends in end_of_turn().

@@ -28,8 +28,10 @@ struct StreamConnection {
     draining,      // what is queued leaves, then it closes
     closed,
   };
-  enum class End : std::uint8_t { by_client, error, bad_message, bad_first_byte, bad_proxy_header, tls_failed, silent, slow_message, slow_handshake, idle, crowded_out,
-                                  stalled, overflow, hung_up, denied, duplicate, refused_source_cap, no_room, broken };
+  enum class End : std::uint8_t {
+    by_client, error, bad_message, bad_first_byte, bad_proxy_header, tls_failed, silent, slow_message, slow_handshake, idle,
+    crowded_out, stalled, overflow, hung_up, denied, duplicate, refused_source_cap, no_room, broken
+  };
 
   net::FiveTuple five_tuple;
   net::IpAddress source;      // what it counts for; once `counted`
@@ -48,7 +50,8 @@ struct StreamConnection {
   bool broken = false;        // takes nothing any more
   bool encrypts = false;      // TLS: the handshake is done
   bool said_goodbye = false;  // TLS: close_notify
-  bool joined = false;        // or was
+  bool joined = false;        // Above has still to hear of its end
+  bool is_bytes = false;      // joined, or was: what waits is no messages, of which some could go
   bool finishing = false, finished = false;  // joined: the peer has ended; the FIN is behind all that it had sent
   bool wants_room = false;    // joined: the peer's side waits for room
   std::size_t pending = 0;    // joined: bytes of this turn

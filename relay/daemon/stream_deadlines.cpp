@@ -1,5 +1,5 @@
-// Until when a connection may do what it does. A wheel of an eighth of a second a step: a connection stands where it is to be looked at next, and is moved when
-// a deadline comes that is earlier; one that has become later is seen when it is looked at.
+// Until when a connection may do what it does. A wheel of an eighth of a second a step: a connection stands where it is to be looked at next,
+// and is moved when a deadline comes that is earlier; one that has become later is seen when it is looked at.
 #include <algorithm>
 #include <bit>
 
@@ -43,7 +43,8 @@ void StreamClients::schedule(Connection& c) {
   if (at >= c.looked_at) return;
   unschedule(c);
   // In the step after the one it falls into, so that it is never early; the farthest is looked at early, and once more.
-  const std::int64_t step = std::clamp<std::int64_t>(at.time_since_epoch() / wheel_step + 1, wheel_at_ + 1, wheel_at_ + static_cast<std::int64_t>(wheel_slots) - 1);
+  const std::int64_t last = wheel_at_ + static_cast<std::int64_t>(wheel_slots) - 1;
+  const std::int64_t step = std::clamp<std::int64_t>(at.time_since_epoch() / wheel_step + 1, wheel_at_ + 1, last);
   c.looked_at = Time(step * wheel_step);
   c.slot = static_cast<std::uint32_t>(static_cast<std::size_t>(step) % wheel_slots);
   const std::uint32_t self = c.handle & index_mask;

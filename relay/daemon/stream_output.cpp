@@ -261,7 +261,7 @@ void StreamClients::enqueue(Connection& c, std::size_t from, std::size_t skip) {
     }
     ++counters_.queued;
     // A flood within one turn is not all kept before its front is dropped.
-    if (c.stage != Stage::joined && c.queue.bytes() > limits_.queue) counters_.media_dropped += c.queue.trim(limits_.queue, Time{});
+    if (!c.is_bytes && c.queue.bytes() > limits_.queue) counters_.media_dropped += c.queue.trim(limits_.queue, Time{});
   }
   queued_ += c.queue.bytes();
   queued_ -= before;
@@ -270,7 +270,7 @@ void StreamClients::enqueue(Connection& c, std::size_t from, std::size_t skip) {
 
 /// The oldest media goes when there is too much of it, or when it is of no use any more. Answers stay: who asks without end and takes nothing is closed.
 void StreamClients::trim(Connection& c) {
-  if (c.queue.empty() || c.stage == Stage::joined) return;
+  if (c.queue.empty() || c.is_bytes) return;
   const std::size_t most = queued_ > limits_.queues ? limits_.queue_when_crowded : limits_.queue;
   const std::size_t before = c.queue.bytes();
   counters_.media_dropped += c.queue.trim(most, above_.this_turn().steady - limits_.media_age);

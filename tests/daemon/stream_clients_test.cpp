@@ -98,7 +98,8 @@ TEST_CASE("streams: what is no message closes the connection without a reply [T0
     bad_cookie[5] ^= 1;
     auto odd_length = binding();
     odd_length[3] = 2;
-    for (const auto& wrong : {bytes_of("GET / HTTP/1.1\r\n"), bytes_of("SSH-2.0-x"), bytes_of("PROXY TCP4 "), bytes_of("PRI * HTTP/2.0"), bytes_of("\x16\x03\x01"), bad_cookie, odd_length}) {
+    for (const auto& wrong : {bytes_of("GET / HTTP/1.1\r\n"), bytes_of("SSH-2.0-x"), bytes_of("PROXY TCP4 "), bytes_of("PRI * HTTP/2.0"),
+                              bytes_of("\x16\x03\x01"), bad_cookie, odd_length}) {
       Client client(station);
       client.send(wrong);
       station.until([&] { return client.reads(), client.ended; });

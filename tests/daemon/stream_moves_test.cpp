@@ -20,7 +20,9 @@ TEST_CASE("streams: the oldest of too many handshakes goes; whoever is through s
     for (std::size_t i = 0; i < 5; ++i) {
       half.push_back(std::make_unique<Client>(station));
       half.back()->send(bytes_of("\x16\x03\x01\x02"));
-      station.until([&] { return station.counters().in_handshake == std::min<std::size_t>(i + 1, 3) && station.counters().closed_crowded_out == (i < 3 ? 0 : i - 2); });
+      station.until([&] {
+        return station.counters().in_handshake == std::min<std::size_t>(i + 1, 3) && station.counters().closed_crowded_out == (i < 3 ? 0 : i - 2);
+      });
     }
     station.until([&] { return half[0]->reads(), half[1]->reads(), half[0]->ended && half[1]->ended; });
     served.send(binding());

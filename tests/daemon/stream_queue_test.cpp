@@ -105,4 +105,8 @@ TEST_CASE("connections: counted by source, of IPv6 by /64, and all together [T17
   CHECK(counts.enter(2u));
   CHECK_FALSE(counts.enter(2u));
   CHECK(counts.total() == 2);
+  ConnectionCounts few({1, 2}, 3);  // the descriptors end before the limit does
+  for (int i = 0; i < 3; ++i) CHECK(few.enter(i % 2 == 0 ? 0u : 100u));
+  CHECK_FALSE(few.enter(0u));
+  CHECK_FALSE(few.enter(100u));
 }

@@ -84,7 +84,8 @@ struct Station final : io::Receiver, StreamClients::Above {
     start();
   }
   void start() {
-    clients = std::make_unique<StreamClients>(*loop, static_cast<StreamClients::Above&>(*this), log, HashKey{1, 2}, counts, std::make_shared<ConnectionSettings>(connections), settings);
+    clients = std::make_unique<StreamClients>(*loop, static_cast<StreamClients::Above&>(*this), log, HashKey{1, 2}, counts,
+                                              std::make_shared<ConnectionSettings>(connections), settings);
   }
   void turn() {
     clients->begin_turn();
@@ -102,7 +103,9 @@ struct Station final : io::Receiver, StreamClients::Above {
   void on_datagram(const io::Datagram&) override {}
   void on_socket_error(const io::SocketError&) override {}
   void on_wake() override {}
-  void on_accept(io::SocketId, std::uint64_t, io::Socket socket, const net::TransportAddress& from) override { clients->on_accept(listener, false, std::move(socket), from); }
+  void on_accept(io::SocketId, std::uint64_t, io::Socket socket, const net::TransportAddress& from) override {
+    clients->on_accept(listener, false, std::move(socket), from);
+  }
   void on_chunk(const io::Chunk& chunk) override { clients->on_chunk(chunk); }
   void on_end(io::SocketId, std::uint64_t cookie, int error) override { clients->on_end(cookie, error); }
   void on_writable(io::SocketId, std::uint64_t cookie) override { clients->on_writable(cookie); }

@@ -209,12 +209,14 @@ def key_frames(relay, host, tls, link=None):
         if link:
             call.client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
             call.client.at_once = 16384
-            more = call.client.more
+            more, free_at = call.client.more, [0.0]  # when the link has carried what has been read
 
             def slowly(timeout):
                 before = len(call.client.got)
                 came = more(timeout)
-                time.sleep((len(call.client.got) - before) * 8 / link)
+                now = time.monotonic()
+                free_at[0] = max(now - 0.02, free_at[0]) + (len(call.client.got) - before) * 8 / link
+                time.sleep(max(0.0, free_at[0] - now))
                 return came
             call.client.more = slowly
         got = []

@@ -140,26 +140,29 @@ class Loop {
   /// Takes the socket over and starts to receive on it. no_socket: out of resources (the socket is then closed).
   virtual SocketId add(Socket socket, std::uint64_t cookie) = 0;
   /// Stops receiving, sends what is queued on it, closes it. Nothing is reported of it afterwards. Of streams and acceptors too: what write()
-  /// has taken the kernel goes on sending.
+  /// has taken the kernel goes on sending, unless bytes have come that were not received: then TCP resets the connection.
   virtual void remove(SocketId socket) = 0;
 
   /// A listening TCP socket: its connections come as on_accept(). Out of descriptors, it accepts again once some are free (it looks ten times a second at most).
   virtual SocketId add_acceptor(Socket socket, std::uint64_t cookie) = 0;
-  /// A TCP connection, connected or on its way there: then want_writable() tells the outcome. What comes is handed over as on_chunk().
+  /// A TCP connection, connected or on its way there: then want_writable(), called at once, tells the outcome, and on_end() comes only to who
+  /// has not asked or keeps a failed one. What comes is handed over as on_chunk().
   virtual SocketId add_stream(Socket socket, std::uint64_t cookie) = 0;
   /// Takes what the kernel takes of these pieces, in order, now: the bytes are free afterwards. How many bytes that were, perhaps 0, or a negative errno when
   /// the connection is broken. Never raises SIGPIPE.
   virtual std::ptrdiff_t write(SocketId socket, const iovec* pieces, std::size_t count) = 0;
   /// One on_writable(), once the connection takes bytes again.
   virtual void want_writable(SocketId socket) = 0;
-  /// Back-pressure: pause() stops receiving, though what is on its way to us may still be handed over; resume() goes on.
+  /// Back-pressure: pause() stops receiving, though what is on its way to us, or an end, may still be told; resume() goes on. While paused, an end
+  /// that comes is told after resume(), or met by a write().
   virtual void pause(SocketId socket) = 0;
   virtual void resume(SocketId socket) = 0;
-  /// Gives the socket up to the receiver, for another loop: see on_released(). Nothing but on_chunk() and on_released() is told of it from here on.
+  /// Gives the socket up to the receiver, for another loop: see on_released(), which comes in a turn(). An end is left for who reads next.
+  /// Nothing but on_chunk() and on_released() is told of it from here on.
   virtual void release(SocketId socket) = 0;
   /// Sends a FIN behind what write() has taken; receiving goes on.
   virtual void finish(SocketId socket) = 0;
-  /// SO_ERROR of a stream: 0, or why a connect failed.
+  /// SO_ERROR of a stream: 0, or why a connect failed. Once there was an error, it stays.
   virtual int stream_error(SocketId socket) = 0;
 
   /// What the kernel asks of each datagram before it takes room in the socket's receive buffer; replaces the one before, and an empty one
