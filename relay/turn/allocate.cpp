@@ -190,7 +190,8 @@ void Server::Impl::allocate(Request& request, Actions& out) {
   allocation.reply.lifetime = wish.lifetime;
   allocation.reply.want = wish.want;
   allocation.reply.address_error = address_error;
-  if (m.has(Attribute::mobility_ticket)) give_ticket(allocation);
+  // A TCP allocation lives and dies with its control connection (RFC 6062, 5.1), so there is nothing to come back to.
+  if (m.has(Attribute::mobility_ticket) && wish.transport == net::Transport::udp) give_ticket(allocation);
   if (v4) open_relay(allocation, index, Family::ipv4, *v4, request.now, out);
   if (v6) open_relay(allocation, index, Family::ipv6, *v6, request.now, out);
 }

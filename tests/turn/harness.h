@@ -174,7 +174,6 @@ class Tower {
   std::vector<turn::ConnectionId> peer_closes;
   std::vector<turn::HandOver> hand_overs;
   std::vector<turn::Event> events;
-  std::vector<turn::HandOver> hand_overs;  // `message` is gone
   std::vector<turn::Carry> carries;
   std::size_t largest_answer_ratio_percent = 0;  // of answers to inputs, IP and UDP headers counted
 

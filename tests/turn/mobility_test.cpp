@@ -194,7 +194,7 @@ TEST_CASE("F12: a ticket that is unknown, forged, of an ended allocation or repl
     CHECK(moves(lte, bad) == 437);
   CHECK(moves(wifi, std::string(32, 'A')) == 437);  // also where there is an allocation: the 5-tuple does not count
   Tower other(mobile());
-  CHECK(moves(other.client("198.51.100.4:7000"), turn::TicketMint(seeded_random(99)).make({0, 0, 1}).text().data()) == 437);
+  CHECK(moves(other.client("198.51.100.4:7000"), std::string(turn::TicketMint(seeded_random(99)).make({0, 0, 1}).text())) == 437);
 
   CHECK(moves(lte, ticket) == 0);
   const std::string second = ticket_of(*lte.last);

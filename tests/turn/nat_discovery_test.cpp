@@ -270,7 +270,7 @@ TEST_CASE("RFC 5780, 6 [N4], RFC 8489, 6.2.2: over a stream, and DTLS, there is 
 }
 
 TEST_CASE("RFC 5780, 6.1 [N5]: ALTERNATE-SERVER never stands beside these attributes") {
-  Site site([](turn::Settings& settings, Place&) { settings.draining = true, settings.alternate_server = at("198.18.0.9:3478"); });
+  Site site([](turn::Settings& settings, Place&) { settings.draining = true, settings.redirect.servers = {at("198.18.0.9:3478")}; });
   for (const More& more : {More{}, change(6), response_port(6000), padding(100)}) {
     const auto answer = site.only(from4, "198.18.0.1:3478", more);
     CHECK(answer.packet.error() == 0);

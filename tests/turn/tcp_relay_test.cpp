@@ -403,7 +403,7 @@ TEST_CASE("CONNECTION-ID: of the whole process, never twice, not to be guessed; 
   auto& alice = tower.allocated();
   const auto connection = tower.up(alice);
   turn::Server other(tower.shared, tower.make_settings(), turn::NonceMint(seeded_random(2)), {3, 4}, seeded_random(9));
-  other.set_place({1, {}});
+  other.set_place({1, {}, {}});
   turn::Actions out;
   auto& data = tower.stream("203.0.113.9:5001");
   data.learns_nonce();
