@@ -148,7 +148,8 @@ TEST_CASE("a train of ChannelData from the new 5-tuple moves the client as one d
   auto& lte = tower.client("198.51.100.4:7000");
   CHECK(moves(lte, ticket) == 0);
   std::vector<std::uint8_t> train;
-  for (const char c : {'a', 'b', 'c'}) train.insert(train.end(), {0x40, 0, 0, 4, static_cast<std::uint8_t>(c), 'x', 'x', 'x'});
+  for (const char c : {'a', 'b', 'c'})
+    for (const int byte : {0x40, 0, 0, 4, int{c}, int{'x'}, int{'x'}, int{'x'}}) train.push_back(static_cast<std::uint8_t>(byte));
   tower.input(lte.five_tuple, train, 8);
   for (const char* text : {"axxx", "bxxx", "cxxx"}) CHECK(tower.peer_got(peer) == text);
   CHECK(tower.counters().allocations_moved == 1);
