@@ -44,11 +44,14 @@ net::Transport transport_of(const std::string& name) {
   throw std::runtime_error("no transport " + name);
 }
 
-std::unique_ptr<Link> open(const Options& o) {
+/// `number`: of the client, which has an address of its own below 127.1.0.0 where the server is on loopback: servers bound handshakes by address.
+std::unique_ptr<Link> open(const Options& o, std::uint32_t number) {
   cli::LinkFailure failure;
   const auto server = net::TransportAddress::parse(o.server);
   if (!server) throw std::runtime_error(o.server + " is no address");
-  auto link = cli::open_link(transport_of(o.transport), *server, {o.name, o.ca}, std::chrono::seconds(10), failure);
+  std::optional<net::IpAddress> from;
+  if (server->ip.is_v4() && server->ip.is_loopback()) from = net::IpAddress::v4(0x7F010001 + number % 0xFFFD);
+  auto link = cli::open_link(transport_of(o.transport), *server, {o.name, o.ca}, std::chrono::seconds(10), failure, from);
   if (!link) throw std::runtime_error(failure.what);
   return link;
 }
@@ -68,7 +71,7 @@ class Run {
       addresses_.push_back(local_address(peers_.back()));
     }
     for (std::uint32_t i = 0; i < o_.sessions; ++i) {
-      sessions_.push_back({cli::Client(open(o_), server, {o_.user, o_.password}, system_random(), {std::chrono::seconds(10)}), {}, i % peers});
+      sessions_.push_back({cli::Client(open(o_, i), server, {o_.user, o_.password}, system_random(), {std::chrono::seconds(10)}), {}, i % peers});
       Session& s = sessions_.back();
       cli::Outcome outcome = s.client.allocate();
       if (outcome.ok()) outcome = s.client.bind_channel(channel, addresses_[s.peer]);
@@ -222,7 +225,7 @@ void handshakes(const Options& o) {
   std::uint64_t done = 0;
   std::string how;
   while (steady_ns() < end) {
-    cli::Client client(open(o), server, {}, system_random(), {std::chrono::seconds(10)});
+    cli::Client client(open(o, static_cast<std::uint32_t>(done)), server, {}, system_random(), {std::chrono::seconds(10)});
     if (how.empty() && !client.link().steps().empty()) how = client.link().steps().back().detail;
     cli::Outcome outcome;
     if (!client.binding(outcome)) throw std::runtime_error("no answer to Binding");

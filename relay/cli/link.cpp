@@ -173,9 +173,9 @@ Fd connect_tcp(const net::TransportAddress& server, std::chrono::milliseconds ti
 }  // namespace
 
 std::unique_ptr<Link> open_link(net::Transport transport, const net::TransportAddress& server, const TlsOptions& tls,
-                                std::chrono::milliseconds timeout, LinkFailure& failure) {
+                                std::chrono::milliseconds timeout, LinkFailure& failure, const std::optional<net::IpAddress>& from) {
   if (!net::is_stream(transport)) {
-    auto socket = UdpSocket::connected_to(server, failure.what);
+    auto socket = UdpSocket::connected_to(server, failure.what, from);
     if (!socket) {
       failure.step = "socket";
       failure.check = {"the route to the server: ip route get " + server.ip.text(), "-4 or -6 chooses the family"};

@@ -54,8 +54,8 @@ struct LinkFailure {
   std::vector<std::string> check;
 };
 
-/// nullptr: see `failure`.
+/// nullptr: see `failure`. `from`: UDP and DTLS leave from this address of the host.
 std::unique_ptr<Link> open_link(net::Transport transport, const net::TransportAddress& server, const TlsOptions& tls,
-                                std::chrono::milliseconds timeout, LinkFailure& failure);
+                                std::chrono::milliseconds timeout, LinkFailure& failure, const std::optional<net::IpAddress>& from = std::nullopt);
 
 }  // namespace radiotower::cli

@@ -55,8 +55,8 @@ std::optional<UdpSocket> UdpSocket::open(net::Family family, std::string& why) {
   return UdpSocket(fd);
 }
 
-std::optional<UdpSocket> UdpSocket::connected_to(const net::TransportAddress& remote, std::string& why) {
-  auto socket = open(remote.family(), why);
+std::optional<UdpSocket> UdpSocket::connected_to(const net::TransportAddress& remote, std::string& why, const std::optional<net::IpAddress>& from) {
+  auto socket = from ? bound_to({*from, 0, 0}, why) : open(remote.family(), why);
   if (!socket) return std::nullopt;
   sockaddr_storage storage{};
   const auto length = static_cast<socklen_t>(remote.to_sockaddr(&storage));

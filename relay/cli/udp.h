@@ -27,8 +27,8 @@ class UdpSocket {
   UdpSocket& operator=(UdpSocket&& other) noexcept;
   ~UdpSocket();
 
-  /// Connected: only datagrams of `remote` arrive, and what ICMP says about it is heard.
-  static std::optional<UdpSocket> connected_to(const net::TransportAddress& remote, std::string& why);
+  /// Connected: only datagrams of `remote` arrive, and what ICMP says about it is heard. `from`: an address of this host to send from.
+  static std::optional<UdpSocket> connected_to(const net::TransportAddress& remote, std::string& why, const std::optional<net::IpAddress>& from = std::nullopt);
   /// Bound to this address, a free port when it has none.
   static std::optional<UdpSocket> bound_to(const net::TransportAddress& local, std::string& why);
 
