@@ -36,7 +36,10 @@ class Call:
 
     def up(self, size=0):
         self.sent_to_peer += 1
-        self.client.send(channel_data(NUMBERED.pack(self.sent_to_peer, 0) + bytes(size), self.channel))
+        try:
+            self.client.send(channel_data(NUMBERED.pack(self.sent_to_peer, 0) + bytes(size), self.channel))
+        except ConnectionError:  # an ICMP error of one that came after the end of the relay
+            pass
 
     def down(self, size=0):
         self.sent_to_client += 1
