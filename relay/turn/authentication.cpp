@@ -95,7 +95,8 @@ bool Server::Impl::owns(const Request& request, const Allocation& allocation) co
 bool Server::Impl::open_token(Request& request, Bytes value) {
   const auto token = settings->tokens->open(request.username, value, request.now.unix_time);
   if (!token) return false;
-  request.longest_lifetime = token->seconds_left(request.now.unix_time);
+  // 9: the lifetime in an answer MUST NOT exceed that of the token; the formula of the same section would, by the 5 seconds for clocks that differ.
+  request.longest_lifetime = std::min(token->seconds_left(request.now.unix_time), token->lifetime);
   if (request.longest_lifetime == 0) return false;
   request.token_expiry = request.now.unix_time + request.longest_lifetime;
   const stun::Sha256 name = stun::sha256(as_text(token->mac_key.bytes()));
@@ -152,7 +153,8 @@ bool Server::Impl::authenticate(Request& request, Actions& out) {
   const auto token = settings->tokens ? m.find(Attribute::access_token) : std::nullopt;
   const bool vouched = ours && !token && held && held->account->realm() == own.name && held->username == request.username &&
                        (held->token_expiry != 0 || held->algorithm == request.algorithm) &&
-                       !(settings->strict_expiry && held->rest_expiry != 0 && held->rest_expiry <= request.now.unix_time);
+                       !(settings->strict_expiry && held->rest_expiry != 0 && held->rest_expiry <= request.now.unix_time) &&
+                       !(held->token_expiry != 0 && held->token_expiry <= request.now.unix_time);  // RFC 7635, 9: a new token MUST be brought
   if (vouched) {
     Credential c;
     c.key = held->key;

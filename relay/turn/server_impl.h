@@ -42,7 +42,7 @@ struct Request {
   SocketHandle via;
   Now now;
   Allocation* allocation;  // of this 5-tuple, or the one that a ticket names, or nullptr
-  enum class Ticket : std::uint8_t { none, unknown, replaced, current };  // of a Refresh (RFC 8016, 3.2.2)
+  enum class Ticket : std::uint8_t { none, malformed, unknown, replaced, current };  // of a Refresh (RFC 8016, 3.2.2)
   Ticket ticket = Ticket::none;
   Allocation* held_already = nullptr;  // of this 5-tuple, when a ticket names another
 
