@@ -87,7 +87,14 @@ void Server::Impl::choose_realm(Request& request) const {
 bool Server::Impl::owns(const Request& request, const Allocation& allocation) const {
   if (!settings->authentication) return true;
   if (request.realm->name != allocation.account->realm()) return false;
-  return request.credential.token ? allocation.token_expiry != 0 : allocation.token_expiry == 0 && allocation.username == request.username;
+  const Credential& c = request.credential;
+  if (!c.token) return allocation.token_expiry == 0 && allocation.username == request.username;
+  if (allocation.token_expiry == 0) return false;
+  // Found by what he has shown, a ticket or a CONNECTION-ID, which others may have seen or guessed: the token or its key tells that it is he
+  // (RFC 8016, 3.2.2: the same user; RFC 6062, 5.4: the credentials of the control connection).
+  const bool elsewhere = request.ticket != Request::Ticket::none || request.message.method() == stun::Method::connection_bind;
+  const Bytes key = c.key.bytes(), known = allocation.key.bytes();
+  return !elsewhere || c.account == allocation.account->name() || std::equal(key.begin(), key.end(), known.begin(), known.end());
 }
 
 /// RFC 7635, 7: the key that a token brings. Its account is the token, since nobody but the authorization
@@ -201,7 +208,7 @@ bool Server::Impl::authenticate(Request& request, Actions& out) {
 /// one takes its place, key and kid. An allocation of a password user is left alone: owns() will say so.
 void Server::Impl::adopt_token(Request& request) {
   Allocation* held = request.allocation;
-  if (!request.credential.token || !held || held->token_expiry == 0 || request.realm->name != held->account->realm()) return;
+  if (!request.credential.token || !held || !owns(request, *held)) return;
   if (request.token_expiry == 0) {
     const UnixSeconds left = held->token_expiry - request.now.unix_time;
     request.longest_lifetime = static_cast<std::uint32_t>(std::clamp<UnixSeconds>(left, 1, 0xFFFFFFFF));

@@ -387,3 +387,41 @@ TEST_CASE("7635 7: a reload without the key leaves what its tokens made, until t
   CHECK(lifetime_of(c) == 900);
   CHECK(holder(tower, "203.0.113.9:5001").allocates() == 401);
 }
+
+TEST_CASE("RFC 8016 3.2.2, RFC 6062 5.4: a ticket or CONNECTION-ID that somebody has seen is worth nothing with another token: 441, and the owner keeps his key") {
+  auto options = with_tokens();
+  options.mobility = true;
+  options.tcp_relay = true;
+  Tower tower(options);
+  const auto showing = [](std::string ticket) {
+    return [ticket = std::move(ticket)](stun::Writer& w) { w.add(Attribute::mobility_ticket, std::string_view(ticket)); };
+  };
+  auto& owner = holder(tower, "203.0.113.9:5000");
+  REQUIRE(owner.allocates(showing("")) == 0);
+  const std::string ticket(as_text(*owner.last->message()->find(Attribute::mobility_ticket)));
+  auto& thief = holder(tower, "198.51.100.4:7000", 't');
+  CHECK(thief.refreshes({}, showing(ticket)) == 441);
+  CHECK(owner.permits("192.0.2.7:9") == 0);
+  auto& moved = holder(tower, "198.51.100.5:7000");  // the same key
+  CHECK(moved.refreshes({}, showing(ticket)) == 0);
+
+  const auto stream = [&](std::string_view address, char n) -> Client& {
+    Client& c = holder(tower, address, n);
+    c.five_tuple.transport = net::Transport::tcp;
+    return c;
+  };
+  auto& control = stream("203.0.113.9:5001", 'c');
+  const std::array<std::uint8_t, 4> tcp{6, 0, 0, 0};
+  REQUIRE(control.asks(Method::allocate, [&](stun::Writer& w) { w.add(Attribute::requested_transport, Bytes(tcp)); }) == 0);
+  CHECK(control.asks(Method::connect, [&](stun::Writer& w) { w.add_xor_address(Attribute::xor_peer_address, at("192.0.2.7:4000")); }) == -1);
+  REQUIRE(tower.connects.size() == 1);
+  const auto connection = tower.connects[0].connection;
+  tower.server->peer_connected(connection, tower.now, tower.actions);
+  tower.carry_out();
+  const auto id = [&](stun::Writer& w) { w.add_u32(Attribute::connection_id, connection); };
+  CHECK(stream("198.51.100.4:7001", 't').asks(Method::connection_bind, id) == 441);
+  CHECK(control.permits("192.0.2.7:9") == 0);
+  CHECK(tower.joins.empty());
+  CHECK(stream("203.0.113.9:5002", 'c').asks(Method::connection_bind, id) == 0);
+  CHECK(tower.joins.size() == 1);
+}
