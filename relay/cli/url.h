@@ -39,7 +39,7 @@ struct Url {
   std::optional<net::Transport> asked;  // what stands behind ?transport=: udp or tcp
 
   bool secure() const { return scheme == Scheme::stuns || scheme == Scheme::turns; }
-  /// UDP for stun: and turn:, TLS for stuns: and turns:, unless another is asked for: turns:...?transport=udp is DTLS (RFC 7350, 3).
+  /// UDP for stun: and turn:, TLS for stuns: and turns:, unless another is asked for: turns:...?transport=udp is DTLS (RFC 7350, 4.6.1).
   net::Transport transport() const;
   std::string text() const;  // with its port and, for turn: and turns:, its transport
 };

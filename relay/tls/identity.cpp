@@ -14,10 +14,10 @@ namespace radiotower::tls {
 
 namespace {
 
-/// The names of RFC 7443, 3. A client that offers both gets the first: it came to allocate.
+/// The names of RFC 7443. A client that offers both gets the first: it came to allocate.
 constexpr std::string_view protocols[] = {"stun.turn", "stun.nat-discovery"};
 
-/// Called only when the client offers something; one that offers nothing is served (RFC 7443, 3).
+/// Called only when the client offers something; one that offers nothing is served (RFC 7443 asks for no more).
 int choose_protocol(SSL*, const unsigned char** out, unsigned char* out_size, const unsigned char* offered, unsigned size, void*) {
   for (const std::string_view ours : protocols) {
     for (unsigned at = 0; at < size && size - at - 1 >= offered[at]; at += 1U + offered[at]) {

@@ -87,7 +87,14 @@ void Server::Impl::choose_realm(Request& request) const {
 bool Server::Impl::owns(const Request& request, const Allocation& allocation) const {
   if (!settings->authentication) return true;
   if (request.realm->name != allocation.account->realm()) return false;
-  return request.credential.token ? allocation.token_expiry != 0 : allocation.token_expiry == 0 && allocation.username == request.username;
+  const Credential& c = request.credential;
+  if (!c.token) return allocation.token_expiry == 0 && allocation.username == request.username;
+  if (allocation.token_expiry == 0) return false;
+  // Found by what he has shown, a ticket or a CONNECTION-ID, which others may have seen or guessed: the token or its key tells that it is he
+  // (RFC 8016, 3.2.2: the same user; RFC 6062, 5.4: the credentials of the control connection).
+  const bool elsewhere = request.ticket != Request::Ticket::none || request.message.method() == stun::Method::connection_bind;
+  const Bytes key = c.key.bytes(), known = allocation.key.bytes();
+  return !elsewhere || c.account == allocation.account->name() || std::equal(key.begin(), key.end(), known.begin(), known.end());
 }
 
 /// RFC 7635, 7: the key that a token brings. Its account is the token, since nobody but the authorization
@@ -95,7 +102,8 @@ bool Server::Impl::owns(const Request& request, const Allocation& allocation) co
 bool Server::Impl::open_token(Request& request, Bytes value) {
   const auto token = settings->tokens->open(request.username, value, request.now.unix_time);
   if (!token) return false;
-  request.longest_lifetime = token->seconds_left(request.now.unix_time);
+  // 9: the lifetime in an answer MUST NOT exceed that of the token; the formula of the same section would, by the 5 seconds for clocks that differ.
+  request.longest_lifetime = std::min(token->seconds_left(request.now.unix_time), token->lifetime);
   if (request.longest_lifetime == 0) return false;
   request.token_expiry = request.now.unix_time + request.longest_lifetime;
   const stun::Sha256 name = stun::sha256(as_text(token->mac_key.bytes()));
@@ -152,7 +160,8 @@ bool Server::Impl::authenticate(Request& request, Actions& out) {
   const auto token = settings->tokens ? m.find(Attribute::access_token) : std::nullopt;
   const bool vouched = ours && !token && held && held->account->realm() == own.name && held->username == request.username &&
                        (held->token_expiry != 0 || held->algorithm == request.algorithm) &&
-                       !(settings->strict_expiry && held->rest_expiry != 0 && held->rest_expiry <= request.now.unix_time);
+                       !(settings->strict_expiry && held->rest_expiry != 0 && held->rest_expiry <= request.now.unix_time) &&
+                       !(held->token_expiry != 0 && held->token_expiry <= request.now.unix_time);  // RFC 7635, 9: a new token MUST be brought
   if (vouched) {
     Credential c;
     c.key = held->key;
@@ -199,7 +208,7 @@ bool Server::Impl::authenticate(Request& request, Actions& out) {
 /// one takes its place, key and kid. An allocation of a password user is left alone: owns() will say so.
 void Server::Impl::adopt_token(Request& request) {
   Allocation* held = request.allocation;
-  if (!request.credential.token || !held || held->token_expiry == 0 || request.realm->name != held->account->realm()) return;
+  if (!request.credential.token || !held || !owns(request, *held)) return;
   if (request.token_expiry == 0) {
     const UnixSeconds left = held->token_expiry - request.now.unix_time;
     request.longest_lifetime = static_cast<std::uint32_t>(std::clamp<UnixSeconds>(left, 1, 0xFFFFFFFF));

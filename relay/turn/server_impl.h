@@ -42,7 +42,7 @@ struct Request {
   SocketHandle via;
   Now now;
   Allocation* allocation;  // of this 5-tuple, or the one that a ticket names, or nullptr
-  enum class Ticket : std::uint8_t { none, unknown, replaced, current };  // of a Refresh (RFC 8016, 3.2.2)
+  enum class Ticket : std::uint8_t { none, malformed, unknown, replaced, current };  // of a Refresh (RFC 8016, 3.2.2)
   Ticket ticket = Ticket::none;
   Allocation* held_already = nullptr;  // of this 5-tuple, when a ticket names another
 
@@ -88,7 +88,8 @@ struct Server::Impl {
   void choose_realm(Request& request) const;
   const RealmState& realm_of(const Allocation& allocation) const;
   const RealmState* realm_named(std::string_view name) const;  // nullptr: there is none
-  /// Whether it was the same user, in the same realm, who made the allocation. Whoever has a token owns what tokens made on his 5-tuple.
+  /// Whether it was the same user, in the same realm, who made the allocation. Whoever has a token owns what tokens made on his 5-tuple, and
+  /// elsewhere what that very token made or refreshed last.
   bool owns(const Request& request, const Allocation& allocation) const;
   bool open_token(Request& request, Bytes token);  // adds to candidates; false: it is worth nothing
   void adopt_token(Request& request);

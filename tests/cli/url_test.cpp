@@ -41,7 +41,7 @@ TEST_CASE("an IPv6 address stands in brackets, its port behind them") {
   CHECK(says(complaint("turn:[::1]3478"), "colon"));
 }
 
-TEST_CASE("scheme and transport say how a relay is reached (RFC 7065, 3.2; RFC 7350, 3)") {
+TEST_CASE("scheme and transport say how a relay is reached (RFC 7065, 3.2; RFC 7350, 4.6.1)") {
   const auto shown = [](std::string_view text) {
     std::string why;
     const auto url = parse_turn_url(text, why);

@@ -105,7 +105,7 @@ TEST_CASE("streams: a connection goes to another worker with what it has sent an
   });
 }
 
-TEST_CASE("streams: a connection that is joined to a peer carries bytes, those behind the request first (RFC 6062, 4.4)") {
+TEST_CASE("streams: a connection that is joined to a peer carries bytes, those behind the request first (RFC 6062, 5.4)") {
   on_both([](bool uring) {
     for (const bool tls : {false, true}) {
       CAPTURE(tls);

@@ -161,7 +161,7 @@ TEST_CASE("early data is refused and never delivered [T14]") {
   SSL_SESSION_free(early_session);
 }
 
-TEST_CASE("ALPN: ours is chosen, none is served, foreign ones alone are refused (RFC 7443, 3; RFC 7301, 3.2)") {
+TEST_CASE("ALPN: ours is chosen, none is served, foreign ones alone are refused (RFC 7443; RFC 7301, 3.2)") {
   Tower tower;
   for (const int version : versions) {
     const auto chosen = [&](const std::vector<std::string>& offered) -> std::string {

@@ -78,7 +78,8 @@ std::vector<std::uint8_t> Client::request(Method method, const More& more, bool 
   if (more) more(writer);
   if (!origin.empty()) writer.add(Attribute::origin, origin);
   if (with_integrity) {
-    if (!access_token.empty() && (method == Method::allocate || method == Method::refresh)) writer.add(Attribute::access_token, Bytes(access_token));
+    const bool carries = method == Method::allocate || method == Method::refresh || method == Method::connection_bind;
+    if (!access_token.empty() && carries) writer.add(Attribute::access_token, Bytes(access_token));
     if (userhash) writer.add(Attribute::userhash, Bytes(stun::userhash(user, realm)));
     else writer.add(Attribute::username, user);
     writer.add(Attribute::realm, realm);

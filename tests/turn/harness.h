@@ -88,7 +88,7 @@ class Client {
   bool fingerprint = true;
   bool userhash = false;
   std::string origin;                      // in every request, unless empty
-  std::vector<std::uint8_t> access_token;  // likewise, in Allocate and Refresh (RFC 7635, 9)
+  std::vector<std::uint8_t> access_token;  // likewise, in Allocate and Refresh (RFC 7635, 9), and in ConnectionBind, which has a 5-tuple of its own
   std::optional<stun::Key> mac_key;        // what such a token brings; else the key is made of the password
   std::vector<std::uint8_t> algorithms;  // PASSWORD-ALGORITHMS as the challenge had them
   std::optional<stun::TransactionId> fixed_transaction_id;  // else a fresh one each time

@@ -258,25 +258,47 @@ TEST_CASE("7635: with tokens switched off, ACCESS-TOKEN is an unknown attribute:
   CHECK(c.allocates() == 420);
 }
 
-TEST_CASE("7635 9: the lifetime of an allocation is at most what is left of its token") {
+TEST_CASE("7635 9: the lifetime of an allocation is at most what is left of its token, and MUST NOT exceed the token's own") {
   Tower tower(with_tokens());
   auto& c = holder(tower, "203.0.113.9:5000", 'm', 1000);
   REQUIRE(c.allocates([](stun::Writer& w) { w.add_u32(Attribute::lifetime, 3600); }) == 0);
-  CHECK(lifetime_of(c) == 1005);
-  tower.advance(505s);
+  CHECK(lifetime_of(c) == 1000);  // though the token is good for 5 seconds more
+  tower.advance(500s);
   const auto token = c.access_token;
   c.access_token.clear();
   REQUIRE(c.refreshes(3600) == 0);  // without a token: the one before still bounds it
   CHECK(lifetime_of(c) == 500);
   c.access_token = token;
   REQUIRE(c.refreshes(700) == 0);
-  CHECK(lifetime_of(c) == 500);
+  CHECK(lifetime_of(c) == 505);
   auto& shorter = holder(tower, "203.0.113.9:5001", 's', 10);
   REQUIRE(shorter.allocates() == 0);
-  CHECK(lifetime_of(shorter) == 15);  // below the default of RFC 8656, 7.2
-  tower.advance(501s);
+  CHECK(lifetime_of(shorter) == 10);  // below the default of RFC 8656, 7.2
+  tower.advance(506s);
   CHECK(tower.server->allocation_count() == 0);
   CHECK(c.refreshes() == 401);  // the token has run out with it
+}
+
+TEST_CASE("7635 9: with an expired token an allocation MUST NOT be refreshed, by its key alone neither: 401; a new token goes on") {
+  Tower tower(with_tokens());
+  auto& c = holder(tower, "203.0.113.9:5000", 'm', 1000);
+  REQUIRE(c.allocates() == 0);
+  const auto old_token = c.access_token;
+  tower.now.unix_time += 1004;  // the wall clock was put right: the allocation lives on, its token does not
+  c.access_token.clear();
+  CHECK(c.refreshes() == 401);
+  CHECK(c.last->message()->has(Attribute::third_party_authorization));
+  CHECK(c.permits("192.0.2.7:9") == 401);
+  c.access_token = old_token;
+  REQUIRE(c.refreshes(3600) == 0);  // shown again, it is good for as long as RFC 7635, 7 says
+  CHECK(lifetime_of(c) == 1);
+  tower.now.unix_time += 1;
+  CHECK(c.refreshes(3600) == 401);
+  c.access_token.clear();
+  CHECK(c.refreshes(3600) == 401);
+  auto& fresh = holder(tower, "203.0.113.9:5000", 'f');
+  CHECK(fresh.refreshes(3600) == 0);
+  CHECK(tower.server->allocation_count() == 1);
 }
 
 TEST_CASE("7635 9: a Refresh may bring a fresh token, also of another key: from then on its key and kid are the allocation's") {
@@ -362,6 +384,44 @@ TEST_CASE("7635 7: a reload without the key leaves what its tokens made, until t
   CHECK(c.permits("192.0.2.7:9") == 0);
   c.access_token.clear();
   REQUIRE(c.refreshes(3600) == 0);
-  CHECK(lifetime_of(c) == 905);
+  CHECK(lifetime_of(c) == 900);
   CHECK(holder(tower, "203.0.113.9:5001").allocates() == 401);
+}
+
+TEST_CASE("RFC 8016 3.2.2, RFC 6062 5.4: a ticket or CONNECTION-ID that somebody has seen is worth nothing with another token: 441, and the owner keeps his key") {
+  auto options = with_tokens();
+  options.mobility = true;
+  options.tcp_relay = true;
+  Tower tower(options);
+  const auto showing = [](std::string ticket) {
+    return [ticket = std::move(ticket)](stun::Writer& w) { w.add(Attribute::mobility_ticket, std::string_view(ticket)); };
+  };
+  auto& owner = holder(tower, "203.0.113.9:5000");
+  REQUIRE(owner.allocates(showing("")) == 0);
+  const std::string ticket(as_text(*owner.last->message()->find(Attribute::mobility_ticket)));
+  auto& thief = holder(tower, "198.51.100.4:7000", 't');
+  CHECK(thief.refreshes({}, showing(ticket)) == 441);
+  CHECK(owner.permits("192.0.2.7:9") == 0);
+  auto& moved = holder(tower, "198.51.100.5:7000");  // the same key
+  CHECK(moved.refreshes({}, showing(ticket)) == 0);
+
+  const auto stream = [&](std::string_view address, char n) -> Client& {
+    Client& c = holder(tower, address, n);
+    c.five_tuple.transport = net::Transport::tcp;
+    return c;
+  };
+  auto& control = stream("203.0.113.9:5001", 'c');
+  const std::array<std::uint8_t, 4> tcp{6, 0, 0, 0};
+  REQUIRE(control.asks(Method::allocate, [&](stun::Writer& w) { w.add(Attribute::requested_transport, Bytes(tcp)); }) == 0);
+  CHECK(control.asks(Method::connect, [&](stun::Writer& w) { w.add_xor_address(Attribute::xor_peer_address, at("192.0.2.7:4000")); }) == -1);
+  REQUIRE(tower.connects.size() == 1);
+  const auto connection = tower.connects[0].connection;
+  tower.server->peer_connected(connection, tower.now, tower.actions);
+  tower.carry_out();
+  const auto id = [&](stun::Writer& w) { w.add_u32(Attribute::connection_id, connection); };
+  CHECK(stream("198.51.100.4:7001", 't').asks(Method::connection_bind, id) == 441);
+  CHECK(control.permits("192.0.2.7:9") == 0);
+  CHECK(tower.joins.empty());
+  CHECK(stream("203.0.113.9:5002", 'c').asks(Method::connection_bind, id) == 0);
+  CHECK(tower.joins.size() == 1);
 }

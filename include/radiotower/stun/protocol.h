@@ -65,7 +65,7 @@ enum class Attribute : std::uint16_t {
   other_address = 0x802C,              // RFC 5780, 7.4
   third_party_authorization = 0x802E,  // RFC 7635, 6.1
   origin = 0x802F,                     // draft-ietf-tram-stun-origin, 3
-  mobility_ticket = 0x8030,            // RFC 8016, 4.1
+  mobility_ticket = 0x8030,            // RFC 8016, 3.3
 };
 
 enum class ErrorCode : std::uint16_t {
@@ -73,7 +73,7 @@ enum class ErrorCode : std::uint16_t {
   bad_request = 400,
   unauthenticated = 401,
   forbidden = 403,
-  mobility_forbidden = 405,
+  mobility_forbidden = 405,            // RFC 8016, 3.4
   unknown_attribute = 420,
   allocation_mismatch = 437,
   stale_nonce = 438,
