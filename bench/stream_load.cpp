@@ -95,11 +95,11 @@ class Run {
     std::int64_t cpu = 0, began = 0;
     double next = static_cast<double>(start);
     std::uint32_t turn = 0;
-    rss_before_ = process_memory(o_.pid).rss_kb;
     std::int64_t looked = 0;
     for (std::int64_t now = start; now < end; now = steady_ns()) {
       if (!counting_ && now >= warm) {
         counting_ = true;
+        rss_before_ = process_memory(o_.pid).rss_kb;
         cpu = process_cpu_ns(o_.pid);
         began = now;
       }
@@ -256,6 +256,7 @@ int main(int argc, char** argv) {
   app.add_option("--burst", o.burst, "packets of one session back to back");
   app.add_option("--rate", o.rate, "packets a second, of all sessions");
   app.add_option("--seconds", o.seconds);
+  app.add_option("--warm-up", o.warm_up, "seconds before, uncounted");
   app.add_option("--stall", o.stall, "seconds for which the first session does not read");
   app.add_option("--pid", o.pid, "of the server");
   CLI11_PARSE(app, argc, argv);
