@@ -56,7 +56,7 @@ std::string bind_failure(const net::TransportAddress& address, int error, bool i
     case EADDRNOTAVAIL:
       return fmt::format("cannot listen on {}: this host has no such address (yet); `ip address` shows what it has", text);
     case EACCES:
-      return fmt::format("cannot listen on {}: a port below 1024 needs AmbientCapabilities=CAP_NET_BIND_SERVICE", text);
+      return fmt::format("cannot listen on {}: a port below 1024 needs CAP_NET_BIND_SERVICE, which the drop-in radiotower-relay-443.conf gives the service (docs/tls.md)", text);
     case EMFILE:
     case ENFILE: return fmt::format("cannot listen on {}: too many open files; raise LimitNOFILE=", text);
     default: return fmt::format("cannot listen on {}: {}", text, std::strerror(error));
