@@ -528,7 +528,9 @@ void Control::reload() {
   } else if (const std::string waits = relay_.apply(std::move(settings), std::move(connections)); !waits.empty()) {
     log_.write(Priority::warning, "reloaded", fmt::format("all but what needs a restart: {}", waits));
   } else {
-    log_.write(Priority::notice, "reloaded", "");
+    // What a renewal is for is seen at once.
+    const std::string certificates = certificates_text(relay_.connections());
+    log_.write(Priority::notice, "reloaded", "", {Field::if_any("certificates", std::string_view(certificates))});
   }
   notify::ready(good ? "reloaded" : "reload refused, see the log; the settings before it are in force");
 }
