@@ -376,6 +376,9 @@ std::optional<stun::Message> Client::await_answer(Method method, const stun::Tra
     outcome.failure = Failure::refused;
     outcome.code = error.code;
     outcome.reason = error.reason;
+    if (static_cast<ErrorCode>(error.code) == ErrorCode::try_alternate)
+      if (const auto alternate = answer->find(Attribute::alternate_server))
+        if (const auto other = stun::read_address(*alternate)) outcome.detail = other->address.text();
     return std::nullopt;
   }
 }

@@ -43,12 +43,18 @@ std::optional<Destination> find_destination(const Url& url, const ConnectOptions
   why = lookup.why;
   for (const Candidate& candidate : lookup.candidates) {
     const auto addresses = resolve(candidate.server, family, why);
-    if (addresses.empty()) continue;
+    if (addresses.empty()) {
+      if (!candidate.found_by.empty()) why += fmt::format(" (the host of {}; this host's own resolver was asked for its address)", candidate.found_by);
+      else if (!lookup.note.empty()) why += "; " + lookup.note;
+      continue;
+    }
     std::string detail = addresses.front().text();
     if (!candidate.found_by.empty()) detail += fmt::format(" (by {}: {})", candidate.found_by, candidate.server.text());
     if (addresses.size() > 1) detail += fmt::format(" (the first of {} addresses; -4 or -6 chooses the family)", addresses.size());
     report.step("resolve", Clock::now() - start, detail);
     if (!lookup.note.empty()) report.note(lookup.note);
+    if (!url.secure() && (!options.ca_file.empty() || !options.server_name.empty() || options.insecure))
+      report.note("this is asked without TLS, so no certificate is looked at: stuns: or turns: does that");
     report.fact("server", json_string(addresses.front().text()));
     report.fact("transport", json_string(std::string(net::name(candidate.transport))));
     return Destination{addresses.front(), candidate.transport, options.server_name.empty() ? url.server.host : options.server_name, addresses.size()};

@@ -159,7 +159,8 @@ Fd connect_tcp(const net::TransportAddress& server, std::chrono::milliseconds ti
   }
   if (error == ECONNREFUSED) {
     failure.what = fmt::format("nobody listens at {} over TCP", server.text());
-    failure.check = {"is the server running, and does it listen on this address and port over TCP? On its host: ss -tln", "is the port right? 3478 is the default, 5349 for TLS"};
+    failure.check = {"is the server running, and does it listen on this address and port over TCP? On its host: ss -tln", "is the port right? 3478 is the default, 5349 for TLS",
+                     "for TLS: has the server a certificate? Without one a radiotower-relay does not listen on 5349"};
   } else if (error == ETIMEDOUT) {
     failure.what = fmt::format("no answer from {} over TCP within {:g} s", server.text(), static_cast<double>(timeout.count()) / 1000);
     failure.check = {"does a firewall between here and there drop TCP to that port?", "is the address right?"};

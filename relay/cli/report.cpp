@@ -89,7 +89,9 @@ std::string code_name(std::uint16_t code, std::string_view reason) {
 std::string describe(const Outcome& outcome, const Situation& situation) {
   switch (outcome.failure) {
     case Failure::none: return {};
-    case Failure::refused: return "the server answered " + code_name(outcome.code, outcome.reason);
+    case Failure::refused:
+      return "the server answered " + code_name(outcome.code, outcome.reason) +
+             (outcome.code == 300 && !outcome.detail.empty() ? ", which sends us to " + outcome.detail : std::string());
     case Failure::unreachable: return fmt::format("nobody listens at {} over UDP (ICMP: port unreachable)", situation.server);
     case Failure::closed: return fmt::format("{} closed the connection", situation.server);
     case Failure::no_answer: {
@@ -108,9 +110,14 @@ std::vector<std::string> advice(const Outcome& outcome, const Situation& s) {
     case Failure::none: return {};
     case Failure::unreachable:
       return {"is the server running, and does it listen on this address and port? On its host: ss -lun", "is the port right? 3478 is the default"};
-    case Failure::closed: return {"the server's log: it closes what it takes for no STUN, and what comes from too many connections", "is this port one of a TURN server?"};
+    case Failure::closed:
+      return {"is this a port for TLS alone, as 5349 is? turns: instead of turn:, stuns: instead of stun:", "is this port one of a TURN server? What it takes for no STUN it closes",
+              "too many connections from here, or from the NAT in front: the server's limits (connections_per_source), and its counters (SIGUSR1)"};
     case Failure::no_answer:
       if (!outcome.detail.empty()) return {"the password: an answer signed with another key looks just like this", "the server's version: some leave the integrity out of some errors"};
+      if (s.answered_before && s.step == "Allocate")
+        return {"is this a listener for STUN alone (listen.stun_only, coturn's stun-only)? It leaves an Allocate without an answer",
+                "is the path losing packets? `radiotower stun` a few times tells", "the server's log, and its limits on errors and requests of one source"};
       if (s.answered_before) return {"is the path losing packets? `radiotower stun` a few times tells", "the server's log, and its limits on errors and requests of one source"};
       return {"is the address right, and is it the server's own? `radiotower stun` from the server's host tells the two apart",
               "does a firewall between here and there let UDP to that port through, and the answers back?",

@@ -26,7 +26,7 @@ struct Resolver {
 };
 
 /// The records of a name; none when it has none, or nobody answers.
-std::vector<SrvRecord> ask(const std::string& name, const std::optional<net::TransportAddress>& dns) {
+std::vector<SrvRecord> ask(const std::string& name, const std::optional<net::TransportAddress>& dns, bool& answered) {
   Resolver resolver;
   if (!resolver.open) return {};
   resolver.state.retrans = 2;
@@ -41,6 +41,7 @@ std::vector<SrvRecord> ask(const std::string& name, const std::optional<net::Tra
   }
   std::vector<std::uint8_t> answer(65'536);
   const int size = res_nquery(&resolver.state, name.c_str(), ns_c_in, ns_t_srv, answer.data(), static_cast<int>(answer.size()));
+  answered = size > 0 || resolver.state.res_h_errno != TRY_AGAIN;
   if (size <= 0) return {};
   return read_srv(Bytes(answer).first(std::min(answer.size(), static_cast<std::size_t>(size)))).value_or(std::vector<SrvRecord>{});
 }
@@ -107,11 +108,12 @@ Lookup find_servers(const Url& url, const std::optional<net::TransportAddress>& 
   // RFC 5928, 3 (4) and (5): the transports of the scheme, or the one that the URL names.
   std::vector<net::Transport> transports{url.transport()};
   if (!url.asked && url.scheme == Scheme::turn) transports.push_back(net::Transport::tcp);
+  bool answered = true;
   std::string names;
   for (const net::Transport transport : transports) {
     const std::string name = service_of(url.scheme, transport) + "." + url.server.host;
     names += (names.empty() ? "" : ", ") + name;
-    for (const SrvRecord& record : in_order(ask(name, dns), random)) {
+    for (const SrvRecord& record : in_order(ask(name, dns, answered), random)) {
       if (record.target.empty() || record.target == ".") {
         out.note = fmt::format("SRV {} says that there is no such service", name);
         continue;
@@ -130,6 +132,8 @@ Lookup find_servers(const Url& url, const std::optional<net::TransportAddress>& 
     out.why = out.note;
     return out;
   }
+  // Most hosts have no such records; but who names a server to ask wants to know.
+  if (dns && !answered) out.note = fmt::format("{} gave no answer when it was asked for SRV {}", dns->text(), names);
   out.candidates.push_back({url.server, url.transport(), ""});
   return out;
 }

@@ -44,6 +44,9 @@ int run_stun(const Options& o) {
     situation.server = destination->address.text();
     situation.timeout = timeout;
     auto check = advice(outcome, situation);
+    if (outcome.code == static_cast<std::uint16_t>(stun::ErrorCode::unauthenticated))
+      check = {"the server wants credentials for Binding too (features.authenticated_binding, coturn's secure-stun): browsers learn no address there",
+               "`radiotower turn` tests it with a user name and password"};
     if (destination->addresses > 1 && outcome.failure != Failure::refused) check.emplace_back("the name has other addresses too: -4 or -6 chooses the family");
     report.failed("Binding", describe(outcome, situation), std::move(check), outcome.code);
     return report.end({});

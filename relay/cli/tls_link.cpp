@@ -28,6 +28,13 @@ std::string common_name(const X509_NAME* name) {
   return X509_NAME_get_text_by_NID(const_cast<X509_NAME*>(name), NID_commonName, text.data(), static_cast<int>(text.size())) > 0 ? text.data() : "";
 }
 
+std::string text_of(std::time_t time) {
+  std::tm fields{};
+  std::array<char, 32> text{};
+  gmtime_r(&time, &fields);
+  return {text.data(), std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M UTC", &fields)};
+}
+
 int days_until(const ASN1_TIME* time) {
   int days = 0, seconds = 0;
   return ASN1_TIME_diff(&days, &seconds, nullptr, time) == 1 ? days : 0;
@@ -36,16 +43,16 @@ int days_until(const ASN1_TIME* time) {
 bool is_address(const std::string& name) { return net::IpAddress::parse(name).has_value(); }
 
 /// What OpenSSL noted first, as a reader understands it. Empties its queue.
-LinkFailure explain_handshake(SSL* ssl, bool datagrams, const net::TransportAddress& server, int saved_errno, bool ended) {
+LinkFailure explain_handshake(bool datagrams, const net::TransportAddress& server, int saved_errno, bool ended) {
   LinkFailure out;
   out.step = datagrams ? "DTLS" : "TLS";
   const unsigned long code = ERR_peek_error();
   const int reason = ERR_GET_REASON(code);
   ERR_clear_error();
-  if (code == 0) {
-    if (ended) {
+  if (code == 0 || reason == SSL_R_UNEXPECTED_EOF_WHILE_READING) {
+    if (ended || code != 0) {
       out.what = fmt::format("{} closed the connection in the middle of the handshake", server.text());
-      out.check = {"does this port speak TLS at all, and is it the TURN server's?", "is there a certificate in the server's configuration? Its log says"};
+      out.check = {"does this port speak TLS at all? turn: instead of turns:, or the other port", "is there a certificate in the server's configuration?"};
     } else {
       out.what = fmt::format("the handshake with {} failed: {}", server.text(), saved_errno == 0 ? "no answer" : std::strerror(saved_errno));
       out.check = {"the server's log"};
@@ -66,7 +73,6 @@ LinkFailure explain_handshake(SSL* ssl, bool datagrams, const net::TransportAddr
     out.what = fmt::format("the handshake with {} failed: {}", server.text(), text ? text : "for a reason without a name");
     out.check = {"the server's log"};
   }
-  (void)ssl;
   return out;
 }
 
@@ -93,6 +99,9 @@ class TlsLink final : public Link {
       failure.what = fmt::format("--ca {}: no certificates in PEM form could be read from it", options.ca_file);
       failure.check = {"the file name, and that it begins with -----BEGIN CERTIFICATE-----"};
       return false;
+    } else {
+      // What is in the file is trusted, an intermediate CA without its root too, as clients do that somebody has made trust it.
+      X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context_.get()), X509_V_FLAG_PARTIAL_CHAIN);
     }
     ssl_.reset(SSL_new(context_.get()));
     if (!ssl_) return false;
@@ -139,7 +148,7 @@ class TlsLink final : public Link {
         failure.check = {"does the server take DTLS, and on this port? It is off by default in most"};
         return false;
       }
-      failure = explain_handshake(ssl_.get(), datagrams_, server, saved, error == SSL_ERROR_SYSCALL || error == SSL_ERROR_ZERO_RETURN || (error == SSL_ERROR_SSL && false));
+      failure = explain_handshake(datagrams_, server, saved, error == SSL_ERROR_SYSCALL || error == SSL_ERROR_ZERO_RETURN);
       return false;
     }
     open_ = true;
@@ -253,7 +262,9 @@ std::vector<std::string> names_of(X509* certificate) {
   for (int i = 0; names && i < sk_GENERAL_NAME_num(names); ++i) {
     const GENERAL_NAME* name = sk_GENERAL_NAME_value(names, i);
     if (name->type == GEN_DNS) {
-      out.emplace_back(reinterpret_cast<const char*>(ASN1_STRING_get0_data(name->d.dNSName)), static_cast<std::size_t>(ASN1_STRING_length(name->d.dNSName)));
+      const std::string dns(reinterpret_cast<const char*>(ASN1_STRING_get0_data(name->d.dNSName)), static_cast<std::size_t>(ASN1_STRING_length(name->d.dNSName)));
+      // An address in a DNS entry is a mistake that looks right, so it must not look like one in an IP entry.
+      out.push_back(is_address(dns) ? "DNS:" + dns : dns);
     } else if (name->type == GEN_IPADD) {
       const auto* bytes = ASN1_STRING_get0_data(name->d.iPAddress);
       const int size = ASN1_STRING_length(name->d.iPAddress);
@@ -297,12 +308,12 @@ LinkFailure judge_certificate(long result, X509* certificate, const std::string&
       } else {
         out.what = "a certificate of the chain, a CA's, has run out";
       }
-      out.check = {"a new certificate; a reload (SIGHUP) is enough for the server to take it", "this host's clock: " + std::to_string(std::time(nullptr)) + " seconds since 1970"};
+      out.check = {"a new certificate; a reload (SIGHUP) is enough for the server to take it", "this host's clock: it says " + text_of(std::time(nullptr))};
       return out;
     }
     case X509_V_ERR_CERT_NOT_YET_VALID:
       out.what = "the certificate is not valid yet";
-      out.check = {"the clocks of this host and of the one that issued it"};
+      out.check = {"this host's clock: it says " + text_of(std::time(nullptr)), "the clock of the host that issued it"};
       return out;
     case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
       out.what = "the certificate is self-signed: no CA vouches for it";

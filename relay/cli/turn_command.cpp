@@ -107,6 +107,11 @@ class Walk {
     const auto start = Clock::now();
     Outcome outcome;
     const auto reflexive = client_->binding(outcome);
+    if (!reflexive && outcome.code == static_cast<std::uint16_t>(stun::ErrorCode::unauthenticated)) {  // "secure STUN": what an Allocate says is enough
+      answered_ = true;
+      report_.note("Binding is for those with credentials alone: browsers learn no address of their own from this server, only a relayed one");
+      return true;
+    }
     if (!reflexive) return fail("Binding", outcome);
     answered_ = true;
     const net::TransportAddress local = client_->local();

@@ -56,7 +56,7 @@ std::string bind_failure(const net::TransportAddress& address, int error, bool i
     case EADDRNOTAVAIL:
       return fmt::format("cannot listen on {}: this host has no such address (yet); `ip address` shows what it has", text);
     case EACCES:
-      return fmt::format("cannot listen on {}: a port below 1024 needs AmbientCapabilities=CAP_NET_BIND_SERVICE", text);
+      return fmt::format("cannot listen on {}: a port below 1024 needs CAP_NET_BIND_SERVICE, which the drop-in radiotower-relay-443.conf gives the service (docs/tls.md)", text);
     case EMFILE:
     case ENFILE: return fmt::format("cannot listen on {}: too many open files; raise LimitNOFILE=", text);
     default: return fmt::format("cannot listen on {}: {}", text, std::strerror(error));
@@ -528,7 +528,9 @@ void Control::reload() {
   } else if (const std::string waits = relay_.apply(std::move(settings), std::move(connections)); !waits.empty()) {
     log_.write(Priority::warning, "reloaded", fmt::format("all but what needs a restart: {}", waits));
   } else {
-    log_.write(Priority::notice, "reloaded", "");
+    // What a renewal is for is seen at once.
+    const std::string certificates = certificates_text(relay_.connections());
+    log_.write(Priority::notice, "reloaded", "", {Field::if_any("certificates", std::string_view(certificates))});
   }
   notify::ready(good ? "reloaded" : "reload refused, see the log; the settings before it are in force");
 }

@@ -40,10 +40,10 @@ Priority priority_of(const Config& config) {
 }
 
 /// Before there is a log, and for the modes that need none.
-int complain(const ConfigErrors& errors) {
+int complain(const ConfigErrors& errors, bool to_start = false) {
   const char* prefix = is_journal(2) ? "<3>" : "";
   for (const auto& error : errors) fmt::print(stderr, "{}{}\n", prefix, error.text());
-  fmt::print(stderr, "{}radiotower-relay: not started: {} mistake{} in the configuration\n", prefix, errors.size(), errors.size() == 1 ? "" : "s");
+  fmt::print(stderr, "{}radiotower-relay: {}{} mistake{} in the configuration\n", prefix, to_start ? "not started: " : "", errors.size(), errors.size() == 1 ? "" : "s");
   return 1;
 }
 
@@ -137,7 +137,7 @@ int main(int argc, char** argv) {
     if (flags->mode == Mode::version) return print_version();
     Config config;
     ConfigErrors errors;
-    if (!read_config(*flags, config, errors)) return complain(errors);
+    if (!read_config(*flags, config, errors)) return complain(errors, flags->mode == Mode::run);
     switch (flags->mode) {
       case Mode::print_config: fmt::print("{}{}", print_config(config), print_on_host(config, radiotower::io::host_addresses())); return 0;
       case Mode::check: return check(config);

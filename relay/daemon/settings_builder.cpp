@@ -130,7 +130,10 @@ void read_certificates(const Config& config, Built& built, ConfigErrors& errors)
   if (files.empty() || errors.size() != before) return;
   std::string why;
   built.identity = tls::Identity::load(files, why, built.notes);
-  if (!built.identity) wrong("listen.certificate", why, "PEM files that the user of the relay may read, the server's own certificate first");
+  if (built.identity) return;
+  const bool of_key = why.find("private key " + files.front().private_key) != std::string::npos && why.find("does not belong") == std::string::npos;
+  wrong(of_key ? "listen.private_key" : "listen.certificate", why,
+        "certificate: PEM, the server's own first, then those of the CAs above it; private_key: PEM, its key; root:radiotower, 0640");
 }
 
 /// RFC 5780, 6: without a second address and a second port a server cannot say what a NAT does.

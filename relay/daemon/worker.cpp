@@ -674,8 +674,8 @@ void Worker::note(const Event& event) {
     case Event::Kind::allocation_made: {
       if (!log.wants(Priority::info) || !lives_.admit({}, now, suppressed)) return;
       log.write(Priority::info, "allocation made", "",
-                {{"user", event.user}, Field::if_any("realm", event.realm), {"client", client}, {"relayed", relayed_text(event)},
-                 {"listener", event.five_tuple.server.text()}, Field::if_any("suppressed", suppressed)});
+                {{"user", event.user}, Field::if_any("realm", event.realm), {"client", client}, {"transport", net::name(event.five_tuple.transport)},
+                 {"relayed", relayed_text(event)}, {"listener", event.five_tuple.server.text()}, Field::if_any("suppressed", suppressed)});
       return;
     }
     case Event::Kind::allocation_ended:
@@ -691,7 +691,7 @@ void Worker::note(const Event& event) {
     case Event::Kind::allocation_moved:
       if (!log.wants(Priority::info) || !lives_.admit({}, now, suppressed)) return;
       log.write(Priority::info, "allocation moved", "",
-                {{"user", event.user}, {"client", client}, {"was", event.moved_from.text()}, {"relayed", relayed_text(event)},
+                {{"user", event.user}, {"client", client}, {"was", event.moved_from.text()}, {"transport", net::name(event.five_tuple.transport)}, {"relayed", relayed_text(event)},
                  {"listener", event.five_tuple.server.text()}, Field::if_any("suppressed", suppressed)});
       return;
     case Event::Kind::peer_refused: {
@@ -703,7 +703,9 @@ void Worker::note(const Event& event) {
     }
     case Event::Kind::quota_reached:
       if (!quota_.admit(as_bytes(event.user), now, suppressed)) return;
-      log.write(Priority::warning, "quota reached", event.reason, {{"user", event.user}, Field::if_any("realm", event.realm), {"client", client}, Field::if_any("suppressed", suppressed)});
+      log.write(Priority::warning, "quota reached",
+                event.realm.empty() ? std::string(event.reason) : fmt::format("{}, or the same of realms.\"{}\"", event.reason, event.realm),
+                {{"user", event.user}, Field::if_any("realm", event.realm), {"client", client}, Field::if_any("suppressed", suppressed)});
       return;
     case Event::Kind::ports_exhausted:
       if (!resources_.admit(as_bytes("ports"), now, suppressed)) return;

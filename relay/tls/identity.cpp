@@ -100,6 +100,12 @@ CertificateFacts facts_of(X509* certificate, const std::string& file, std::vecto
   return facts;
 }
 
+/// An address is looked for in IP entries alone (RFC 2818, 3.1).
+void warn_of_addresses(const std::vector<std::string>& dns_names, const std::string& what, std::vector<std::string>& warnings) {
+  for (const std::string& name : dns_names)
+    if (net::IpAddress::parse(name)) warnings.push_back(what + " holds the address " + name + " in a DNS entry, where no client looks for it: it takes IP:" + name);
+}
+
 void warn_of_dates(X509* certificate, const std::string& what, std::vector<std::string>& warnings) {
   if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) {
     warnings.push_back(what + " expired on " + date(seconds(X509_get0_notAfter(certificate))) + ": clients will refuse it");
@@ -219,6 +225,7 @@ std::shared_ptr<const Identity> Identity::load(const std::vector<CertificateFile
     if (!use(slot->streams, pair, pem, why) || !use(slot->datagrams, pair, pem, why)) return nullptr;
 
     warn_of_dates(pem.certificate.get(), "the certificate " + pair.certificate, warnings);
+    warn_of_addresses(dns_names, "the certificate " + pair.certificate, warnings);
     for (int i = 0; i < sk_X509_num(pem.chain.get()); ++i)
       warn_of_dates(sk_X509_value(pem.chain.get(), i), "the CA's certificate number " + std::to_string(i + 2) + " in " + pair.certificate, warnings);
     if (identity->facts_.back().names.empty())

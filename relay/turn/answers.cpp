@@ -69,6 +69,7 @@ void Server::Impl::refuse(const Request& request, ErrorCode code, Actions& out) 
   // Reason phrases are for people: only those who have proved who they are get one (security.md).
   writer.add_error(code, request.authenticated ? std::string_view(stun::reason_phrase(code)) : std::string_view());
   if (code == ErrorCode::try_alternate) {
+    ++counters.redirects;
     if (const auto* server = alternate_for(request)) writer.add_address(Attribute::alternate_server, *server);
     // The name that the other server's certificate is checked against (RFC 8489, 14.16: over TLS and DTLS alone).
     if (is_secure(request) && !settings->redirect.domain.empty()) writer.add(Attribute::alternate_domain, settings->redirect.domain);

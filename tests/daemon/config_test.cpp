@@ -562,6 +562,6 @@ TEST_CASE("config: listeners for streams, and the certificate they take") {
   folder.write("key.pem", "-----BEGIN NOTHING-----\n");
   errors.clear();
   CHECK_FALSE(build_settings(config_of(folder, secrets + pair), a_host(), errors));
-  CHECK(all(errors).find("listen.certificate: ") != std::string::npos);
+  CHECK(all(errors).find("listen.private_key: ") != std::string::npos);
   CHECK(all(errors).find("key.pem") != std::string::npos);
 }

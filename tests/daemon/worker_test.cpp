@@ -30,7 +30,7 @@ TEST_CASE("a client allocates, binds a channel, and talks with a peer both ways"
     CHECK(text(packet, 4) == "and back");
 
     const auto made = station.reader.wait_for("allocation made");
-    CHECK(made.find("user=alice client=" + alice.socket.address.text() + " relayed=" + alice.relayed.text() + " listener=" +
+    CHECK(made.find("user=alice client=" + alice.socket.address.text() + " transport=udp relayed=" + alice.relayed.text() + " listener=" +
                     station.listener.text()) != std::string::npos);
     CHECK(alice.ends() == 0);
     const auto ended = station.reader.wait_for("allocation ended");

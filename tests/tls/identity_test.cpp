@@ -107,6 +107,13 @@ TEST_CASE("what is doubtful is a warning and no refusal") {
   REQUIRE(warnings.size() == 1);
   CHECK(contains(warnings[0], "no subject alternative name"));
 
+  // Clients look for an address in IP entries alone (RFC 2818, 3.1).
+  const auto misplaced = authority.issue("misplaced", {.names = "DNS:192.0.2.1,DNS:turn.example.org"});
+  warnings = warnings_of(misplaced);
+  REQUIRE(warnings.size() == 1);
+  CHECK(contains(warnings[0], "192.0.2.1 in a DNS entry"));
+  CHECK(warnings_of(authority.issue("placed", {.names = "IP:192.0.2.1,DNS:turn.example.org"})).empty());
+
   const auto open = authority.issue("open");
   std::filesystem::permissions(open.private_key, std::filesystem::perms{0640});
   CHECK(warnings_of(open).empty());

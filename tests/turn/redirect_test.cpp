@@ -41,6 +41,7 @@ TEST_CASE("8489 10 S17: a 300 goes to whoever has proved to hold a key, protecte
   c.sha256 = true;
   CHECK(c.allocates() == 300);
   CHECK(c.last->message()->has_integrity_sha256());
+  CHECK(tower.counters().redirects == 2);
   auto& wrong = tower.client("203.0.113.9:5001", "alice", "wrong");
   CHECK(wrong.allocates() == 401);
   CHECK_FALSE(wrong.last->message()->has(Attribute::alternate_server));
