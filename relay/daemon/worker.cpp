@@ -28,6 +28,7 @@ constexpr std::uint64_t listener_bit = std::uint64_t{1} << 63;
 constexpr int peers_at_once = 64;  // backlog of a relayed address of TCP
 constexpr nanoseconds longest_turn = 1s;
 constexpr seconds log_window{10};
+constexpr std::size_t most_ended_at_once = 64;  // answers that there is room for when things run out; what is due beyond waits for the next turn
 constexpr std::size_t most_mail = 1024;  // datagrams that other workers have passed on and nobody has looked at
 
 HashKey random_key(const RandomSource& random) {
@@ -215,8 +216,9 @@ void Worker::run() {
     // Once a second in any case: reservations that nobody claimed have no allocation to wait for.
     if (server_->next_expiry() <= now.steady || now.steady - swept_ >= 1s) {
       swept_ = now.steady;
-      server_->expire(now, actions());
-      carry_out(actions());
+      turn::Actions& out = actions(most_ended_at_once);  // asked for once: when this one is full, the next call gives another
+      server_->expire(now, out);
+      carry_out(out);
       note_refused_train();
     }
     if (dtls_ && dtls_->next_expiry() <= now.steady) dtls_->expire(now.steady);
