@@ -365,3 +365,46 @@ TEST_CASE("7635 7: a reload without the key leaves what its tokens made, until t
   CHECK(lifetime_of(c) == 905);
   CHECK(holder(tower, "203.0.113.9:5001").allocates() == 401);
 }
+
+TEST_CASE("8656 5: a CONNECTION-ID or a ticket that the bearer of another token has learnt gives him nothing: 441, and the key stays [C06] [F12]") {
+  TowerOptions options = with_tokens();
+  options.tcp_relay = options.mobility = true;
+  Tower tower(options);
+
+  auto& alice = holder(tower, "203.0.113.9:5000", 'a');
+  alice.five_tuple.transport = net::Transport::tcp;
+  REQUIRE(alice.asks(Method::allocate, [](stun::Writer& w) { w.add(Attribute::requested_transport, Bytes(std::array<std::uint8_t, 4>{6, 0, 0, 0})); }) == 0);
+  CHECK(alice.asks(Method::connect, [](stun::Writer& w) { w.add_xor_address(Attribute::xor_peer_address, at("192.0.2.7:4000")); }) == -1);
+  REQUIRE_FALSE(tower.connects.empty());
+  const auto connection = tower.connects.back().connection;
+  tower.server->peer_connected(connection, tower.now, tower.actions);
+  tower.carry_out();
+  alice.inbox.clear();
+  const auto named = [&](stun::Writer& w) { w.add_u32(Attribute::connection_id, connection); };
+
+  auto& mallory = holder(tower, "203.0.113.66:6000", 'x', 7200);
+  mallory.five_tuple.transport = net::Transport::tcp;
+  CHECK(mallory.asks(Method::connection_bind, [&](stun::Writer& w) {
+    named(w);
+    w.add(Attribute::access_token, Bytes(mallory.access_token));
+  }) == 441);
+  CHECK(tower.joins.empty());
+  alice.access_token.clear();  // her key is the allocation's as before
+  CHECK(alice.refreshes() == 0);
+  auto& data = holder(tower, "203.0.113.9:5001", 'a');
+  data.five_tuple.transport = net::Transport::tcp;
+  CHECK(data.asks(Method::connection_bind, named) == 0);
+  CHECK(tower.joins.size() == 1);
+
+  auto& carol = holder(tower, "203.0.113.10:5000", 'c');
+  REQUIRE(carol.allocates([](stun::Writer& w) { w.add(Attribute::mobility_ticket, Bytes()); }) == 0);
+  const auto value = *carol.last->message()->find(Attribute::mobility_ticket);
+  const std::vector<std::uint8_t> ticket(value.begin(), value.end());
+  const auto shown = [&](stun::Writer& w) { w.add(Attribute::mobility_ticket, Bytes(ticket)); };
+  auto& thief = holder(tower, "203.0.113.66:6001", 'x', 7200);
+  CHECK(thief.refreshes({}, shown) == 441);
+  carol.access_token.clear();
+  CHECK(carol.refreshes() == 0);
+  auto& moved = holder(tower, "203.0.113.11:5000", 'c');
+  CHECK(moved.refreshes({}, shown) == 0);
+}
