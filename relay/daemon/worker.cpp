@@ -665,12 +665,24 @@ void Worker::open_relay(const turn::OpenRelay& request, turn::Actions& out) {
   server_->relay_failed(request.relay, turn::RelayFailure::no_resources, this_turn(), out);
 }
 
+void Worker::keep_session(const net::FiveTuple& five_tuple, bool has_allocation) {
+  if (!dtls_ || five_tuple.transport != net::Transport::dtls) return;
+  if (const auto listener = listener_at(five_tuple.server)) dtls_->keep(five_tuple.client, listener_ids_[*listener], has_allocation, now_.steady);
+}
+
 void Worker::note(const Event& event) {
   Log& log = world_.log;
   const Time now = now_.steady;
   std::uint64_t suppressed = 0;
-  if (dtls_ && event.five_tuple.transport == net::Transport::dtls)
-    if (const auto listener = listener_at(event.five_tuple.server)) dtls_->note(event, listener_ids_[*listener], now);
+  switch (event.kind) {
+    case Event::Kind::allocation_made: keep_session(event.five_tuple, true); break;
+    case Event::Kind::allocation_ended: keep_session(event.five_tuple, false); break;
+    case Event::Kind::allocation_moved:  // what it has left may have one of its own meanwhile
+      keep_session(event.five_tuple, true);
+      keep_session(event.moved_from, server_->has_allocation(event.moved_from));
+      break;
+    default: break;
+  }
   const std::string client = event.five_tuple.client.text();
   switch (event.kind) {
     case Event::Kind::allocation_made: {
@@ -693,7 +705,7 @@ void Worker::note(const Event& event) {
     case Event::Kind::allocation_moved:
       if (!log.wants(Priority::info) || !lives_.admit({}, now, suppressed)) return;
       log.write(Priority::info, "allocation moved", "",
-                {{"user", event.user}, {"client", client}, {"was", event.moved_from.text()}, {"relayed", relayed_text(event)},
+                {{"user", event.user}, {"client", client}, {"was", event.moved_from.client.text()}, {"relayed", relayed_text(event)},
                  {"listener", event.five_tuple.server.text()}, Field::if_any("suppressed", suppressed)});
       return;
     case Event::Kind::peer_refused: {
