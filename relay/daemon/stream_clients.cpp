@@ -333,6 +333,7 @@ void StreamClients::on_released(std::uint64_t cookie, io::Socket socket) {
   Connection* c = find_cookie(cookie);
   if (!c || c->stage != Stage::leaving) return;
   flush(*c);  // into its queue
+  if (c->stage != Stage::leaving) return;  // which it has filled: it ends here
   if (std::exchange(c->known, false)) above_.stream_gone(c->five_tuple);
   unschedule(*c);
   auto& behind = c->session ? c->undecrypted : c->behind;

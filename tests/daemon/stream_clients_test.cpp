@@ -312,3 +312,23 @@ TEST_CASE("streams: what was put off goes on in TLS, and along to another worker
     station.counts->leave();
   });
 }
+
+TEST_CASE("streams: who is to go to another worker and has filled its queue ends where it is") {
+  on_both([](bool uring) {
+    Station station(uring, false);
+    if (!station.loop) return;
+    Client client(station);
+    client.send(binding());
+    station.on_message = [&](turn::SocketHandle via, turn::Train train) {
+      station.clients->hand_over(via, 1, train.bytes);
+      for (int i = 0; i < 600; ++i) station.send(via, std::vector<std::uint8_t>(1000, 1));
+    };
+    station.until([&] { return client.reads(), client.ended; });
+    CHECK(station.parcels.empty());
+    CHECK(station.counters().closed_overflow == 1);
+    CHECK(station.clients->size() == 0);
+    CHECK(station.counts->total() == 0);
+    CHECK(station.counts->sources() == 0);
+    CHECK(station.counters().bytes_queued == 0);
+  });
+}
