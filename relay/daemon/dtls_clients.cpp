@@ -7,7 +7,6 @@ namespace radiotower::daemon {
 
 using tls::DtlsOutput;
 using tls::DtlsPath;
-using turn::Event;
 
 static_assert(DtlsOutput::headroom >= turn::Train::headroom && DtlsOutput::tailroom >= 4);
 
@@ -68,11 +67,6 @@ void DtlsClients::send(const turn::Send& send) {
     }
   }
   send_datagrams();
-}
-
-void DtlsClients::note(const Event& event, io::SocketId listener, Time now) {
-  if (event.kind != Event::Kind::allocation_made && event.kind != Event::Kind::allocation_ended) return;
-  endpoint_.keep({event.five_tuple.client, listener}, event.kind == Event::Kind::allocation_made, now);
 }
 
 void DtlsClients::expire(Time now) {

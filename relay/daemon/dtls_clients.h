@@ -41,7 +41,7 @@ class DtlsClients {
   /// To a client of ours: each datagram of it as a record.
   void send(const turn::Send& send);
   /// While its client has an allocation a session is not idle.
-  void note(const turn::Event& event, io::SocketId listener, Time now);
+  void keep(const net::TransportAddress& client, io::SocketId listener, bool has_allocation, Time now) { endpoint_.keep({client, listener}, has_allocation, now); }
 
   void expire(Time now);
   Time next_expiry() const { return endpoint_.next_expiry(); }

@@ -143,6 +143,10 @@ bool StreamClients::open(Connection& c) {
 void StreamClients::on_end(std::uint64_t cookie, int error) {
   Connection* c = find_cookie(cookie);
   if (!c || c->stage == Stage::leaving) return;  // the other worker will be told
+  if (error == 0 && !c->later.empty()) {
+    c->later_ended = true;
+    return;
+  }
   c->input_ended = true;
   if (error == 0 && c->stage == Stage::joined && above_.joined_ended(c->handle)) return;
   put_down(*c, error == 0 ? End::by_client : End::error);
@@ -165,6 +169,7 @@ void StreamClients::put_down(Connection& c, End reason) {
 /// What the server keeps for it goes at once (L32, T12). The connection follows when what is queued has left, where the other side may still take it.
 void StreamClients::finish(Connection& c) {
   drop_partial(c);
+  drop_later(c);
   const bool was_draining = c.drained_by != Time{};
   if (std::exchange(c.joined, false)) above_.joined_gone(c.handle);
   if (std::exchange(c.known, false)) above_.stream_gone(c.five_tuple);
@@ -204,6 +209,7 @@ void StreamClients::free(Connection& c) {
   unschedule(c);
   leave_handshake(c);
   drop_partial(c);
+  drop_later(c);
   queued_ -= c.queue.bytes();
   const auto found = by_ends_.find({c.five_tuple.client, c.five_tuple.server});
   if (found != by_ends_.end() && found->second == c.handle) by_ends_.erase(found);
@@ -254,6 +260,7 @@ void StreamClients::note(const Connection& c) {
 }
 
 void StreamClients::end_of_turn() {
+  work_off();
   check_deadlines();
   // What ends may make the server speak to others, so until nothing is left. By index: both lists may grow meanwhile.
   while (!dirty_.empty() || !ending_.empty()) {
@@ -326,8 +333,13 @@ void StreamClients::on_released(std::uint64_t cookie, io::Socket socket) {
   Connection* c = find_cookie(cookie);
   if (!c || c->stage != Stage::leaving) return;
   flush(*c);  // into its queue
+  if (c->stage != Stage::leaving) return;  // which it has filled: it ends here
   if (std::exchange(c->known, false)) above_.stream_gone(c->five_tuple);
   unschedule(*c);
+  auto& behind = c->session ? c->undecrypted : c->behind;
+  behind.insert(behind.end(), c->later.begin() + static_cast<std::ptrdiff_t>(c->later_at), c->later.end());
+  drop_later(*c);
+  c->later_ended = false;  // it will be heard of there
   queued_ -= c->queue.bytes();
   by_ends_.erase({c->five_tuple.client, c->five_tuple.server});
   Parcel parcel;
@@ -405,7 +417,7 @@ void StreamClients::pause(turn::SocketHandle client) {
 void StreamClients::resume(turn::SocketHandle client) {
   Connection* c = find(client);
   if (!c || !std::exchange(c->paused, false)) return;
-  loop_.resume(c->socket);
+  if (c->later.empty()) loop_.resume(c->socket);
 }
 
 }  // namespace radiotower::daemon

@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string_view>
 #include <unordered_map>
@@ -56,6 +57,7 @@ struct StreamCounters {
   X(closed_denied)         /* by a reload */                                                             \
   X(messages) X(trains)    /* from clients: STUN and single ChannelData; runs of ChannelData */          \
   X(messages_pieced)       /* that came in pieces */                                                     \
+  X(chunks_put_off)        /* to a later turn */                                                         \
   X(writes) X(queued)      /* messages that had to wait */                                               \
   X(media_dropped)         /* of those, too old or too many */                                           \
   X(moved_out) X(moved_in) /* to and from other workers */
@@ -92,6 +94,13 @@ class StreamClients {
     std::size_t queue_when_crowded = 64 << 10;  // once all of the worker's together are above
     std::size_t queues = 64 << 20;
     std::size_t in_handshake = 2000;
+    // Of a turn, so that the calls of others need not wait for clients who send all they can: 64 KiB hold 600 requests to be authenticated. In bytes
+    // received; what has to do with a handshake counts as `handshake_counts`.
+    std::size_t at_once = 256 << 10;
+    std::size_t of_later = 128 << 10;        // of what earlier turns have put off
+    std::size_t handshake_counts = 16 << 10;
+    std::size_t small = 4096;                // is not put off
+    std::size_t put_off = 64 << 20;          // bytes of all connections together
   };
 
   /// The worker, as seen from here.
@@ -195,6 +204,10 @@ class StreamClients {
   void note(const Connection& connection);
 
   // stream_input.cpp
+  std::size_t cost(const Connection& connection, std::size_t size) const;
+  void put_off(Connection& connection, Bytes bytes);
+  void work_off();
+  void drop_later(Connection& connection);
   void take(Connection& connection, MutableBytes bytes);
   void take_proxy_header(Connection& connection, MutableBytes& bytes);
   void take_first_byte(Connection& connection, MutableBytes bytes);
@@ -260,6 +273,9 @@ class StreamClients {
   std::vector<std::uint8_t> plain_, cipher_;  // scratch of TLS
   std::vector<std::vector<std::uint8_t>> spare_;  // buffers for parts of messages
   std::size_t queued_ = 0;         // bytes, of all queues
+  std::deque<turn::SocketHandle> backlog_;  // those with something for later
+  std::size_t spent_ = 0;          // of Limits::at_once
+  std::size_t put_off_ = 0;        // bytes, of all
 
   static constexpr std::size_t wheel_slots = 512;
   static constexpr nanoseconds wheel_step = milliseconds(125);

@@ -62,6 +62,11 @@ struct StreamConnection {
   std::vector<std::uint8_t> partial;
   std::size_t wanted = 0;     // bytes of it that are needed to know more
 
+  // What came when the turn had no more time for it, from later_at on; it is not read from meanwhile.
+  std::vector<std::uint8_t> later;
+  std::size_t later_at = 0;
+  bool later_ended = false;   // and its FIN is behind that
+
   std::unique_ptr<tls::Session> session;
   StreamQueue queue;               // plain; encrypted when the socket takes it
   std::vector<std::uint8_t> wire;  // TLS: encrypted and not taken yet, from wire_at on

@@ -67,6 +67,7 @@ void StreamClients::unschedule(Connection& c) {
 
 Time StreamClients::next_deadline() const {
   if (size_ == 0) return never;
+  if (!backlog_.empty()) return Time{};
   for (std::size_t i = 1; i < wheel_slots;) {
     const std::size_t slot = static_cast<std::size_t>(wheel_at_ + static_cast<std::int64_t>(i)) % wheel_slots;
     const std::uint64_t word = wheel_used_[slot / 64] >> slot % 64;

@@ -23,7 +23,61 @@ bool is_denied(const turn::Settings& settings, const net::IpAddress& client) {
 }  // namespace
 
 void StreamClients::on_chunk(const io::Chunk& chunk) {
-  if (Connection* c = find_cookie(chunk.cookie)) take(*c, chunk.bytes);
+  Connection* c = find_cookie(chunk.cookie);
+  if (!c) return;
+  const std::size_t its = cost(*c, chunk.bytes.size());
+  if (!c->later.empty() || (spent_ >= limits_.at_once && its > limits_.small)) return put_off(*c, chunk.bytes);
+  spent_ += its;
+  take(*c, chunk.bytes);
+}
+
+std::size_t StreamClients::cost(const Connection& c, std::size_t size) const {
+  const bool shakes_hands = c.stage == Stage::handshake || (c.stage == Stage::first_byte && settings_->identity);
+  return shakes_hands ? std::max(size, limits_.handshake_counts) : size;
+}
+
+/// Until a turn has time for it. That is not long, so the deadlines go on.
+void StreamClients::put_off(Connection& c, Bytes bytes) {
+  if (c.stage == Stage::ending || c.stage == Stage::draining || c.stage == Stage::closed) return;
+  ++counters_.chunks_put_off;
+  if (c.later.empty()) {
+    backlog_.push_back(c.handle);
+    loop_.pause(c.socket);
+  }
+  c.later.insert(c.later.end(), bytes.begin(), bytes.end());
+  put_off_ += bytes.size();
+  if (put_off_ > limits_.put_off) put_down(c, End::overflow);
+}
+
+/// In the order in which they came, a slice each.
+void StreamClients::work_off() {
+  constexpr std::size_t slice = 16 << 10;
+  for (std::size_t spent = 0; spent < limits_.of_later && !backlog_.empty();) {
+    Connection* c = find(backlog_.front());
+    backlog_.pop_front();
+    if (!c || c->later.empty() || c->stage == Stage::ending || c->stage == Stage::draining) continue;
+    const std::size_t size = std::min(slice, c->later.size() - c->later_at);
+    spent += cost(*c, size);
+    const MutableBytes bytes = keep_message(Bytes(c->later).subspan(c->later_at, size));
+    c->later_at += size;
+    put_off_ -= size;
+    const bool last = c->later_at == c->later.size();
+    if (last) drop_later(*c);
+    take(*c, bytes);
+    if (!last) {
+      backlog_.push_back(c->handle);
+      continue;
+    }
+    if (std::exchange(c->later_ended, false)) on_end(client_stream_bit | c->handle, 0);
+    else if (!c->paused && c->stage != Stage::leaving) loop_.resume(c->socket);
+  }
+  spent_ = 0;
+}
+
+void StreamClients::drop_later(Connection& c) {
+  put_off_ -= c.later.size() - c.later_at;
+  std::vector<std::uint8_t>().swap(c.later);
+  c.later_at = 0;
 }
 
 void StreamClients::take(Connection& c, MutableBytes bytes) {

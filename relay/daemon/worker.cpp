@@ -28,6 +28,7 @@ constexpr std::uint64_t listener_bit = std::uint64_t{1} << 63;
 constexpr int peers_at_once = 64;  // backlog of a relayed address of TCP
 constexpr nanoseconds longest_turn = 1s;
 constexpr seconds log_window{10};
+constexpr std::size_t most_ended_at_once = 64;  // answers that there is room for when things run out; what is due beyond waits for the next turn
 constexpr std::size_t most_mail = 1024;  // datagrams that other workers have passed on and nobody has looked at
 
 HashKey random_key(const RandomSource& random) {
@@ -215,8 +216,9 @@ void Worker::run() {
     // Once a second in any case: reservations that nobody claimed have no allocation to wait for.
     if (server_->next_expiry() <= now.steady || now.steady - swept_ >= 1s) {
       swept_ = now.steady;
-      server_->expire(now, actions());
-      carry_out(actions());
+      turn::Actions& out = actions(most_ended_at_once);  // asked for once: when this one is full, the next call gives another
+      server_->expire(now, out);
+      carry_out(out);
       note_refused_train();
     }
     if (dtls_ && dtls_->next_expiry() <= now.steady) dtls_->expire(now.steady);
@@ -663,12 +665,24 @@ void Worker::open_relay(const turn::OpenRelay& request, turn::Actions& out) {
   server_->relay_failed(request.relay, turn::RelayFailure::no_resources, this_turn(), out);
 }
 
+void Worker::keep_session(const net::FiveTuple& five_tuple, bool has_allocation) {
+  if (!dtls_ || five_tuple.transport != net::Transport::dtls) return;
+  if (const auto listener = listener_at(five_tuple.server)) dtls_->keep(five_tuple.client, listener_ids_[*listener], has_allocation, now_.steady);
+}
+
 void Worker::note(const Event& event) {
   Log& log = world_.log;
   const Time now = now_.steady;
   std::uint64_t suppressed = 0;
-  if (dtls_ && event.five_tuple.transport == net::Transport::dtls)
-    if (const auto listener = listener_at(event.five_tuple.server)) dtls_->note(event, listener_ids_[*listener], now);
+  switch (event.kind) {
+    case Event::Kind::allocation_made: keep_session(event.five_tuple, true); break;
+    case Event::Kind::allocation_ended: keep_session(event.five_tuple, false); break;
+    case Event::Kind::allocation_moved:  // what it has left may have one of its own meanwhile
+      keep_session(event.five_tuple, true);
+      keep_session(event.moved_from, server_->has_allocation(event.moved_from));
+      break;
+    default: break;
+  }
   const std::string client = event.five_tuple.client.text();
   switch (event.kind) {
     case Event::Kind::allocation_made: {
@@ -691,7 +705,7 @@ void Worker::note(const Event& event) {
     case Event::Kind::allocation_moved:
       if (!log.wants(Priority::info) || !lives_.admit({}, now, suppressed)) return;
       log.write(Priority::info, "allocation moved", "",
-                {{"user", event.user}, {"client", client}, {"was", event.moved_from.text()}, {"transport", net::name(event.five_tuple.transport)}, {"relayed", relayed_text(event)},
+                {{"user", event.user}, {"client", client}, {"was", event.moved_from.client.text()}, {"transport", net::name(event.five_tuple.transport)}, {"relayed", relayed_text(event)},
                  {"listener", event.five_tuple.server.text()}, Field::if_any("suppressed", suppressed)});
       return;
     case Event::Kind::peer_refused: {

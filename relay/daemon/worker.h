@@ -165,6 +165,7 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   void carry_out(turn::Actions& actions);
   void open_relay(const turn::OpenRelay& request, turn::Actions& actions);
   void note(const turn::Event& event);
+  void keep_session(const net::FiveTuple& five_tuple, bool has_allocation);
   void note_refused_train();
   void watch_for_floods();
   std::uint64_t strangers() const;  // datagrams of theirs since the start

@@ -1,13 +1,15 @@
 #include "dtls_hello.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace radiotower::tls {
 
 namespace {
 
 constexpr std::uint8_t alert = 21, handshake = 22;         // ContentType
-constexpr std::uint8_t client_hello = 1, verify_request = 3;  // HandshakeType
+constexpr std::uint8_t client_hello = 1, verify_request = 3, client_key_exchange = 16;  // HandshakeType
+constexpr std::size_t longest_key_exchange = 1024;  // a point of P-384 takes 98
 constexpr std::uint16_t dtls_1_0 = 0xFEFF, dtls_1_2 = 0xFEFD;
 
 std::uint32_t load_be24(const std::uint8_t* p) { return std::uint32_t{p[0]} << 16 | load_be16(p + 1); }
@@ -64,6 +66,40 @@ std::optional<ClientHello> read_client_hello(Bytes datagram) {
   if (!take_vector(body, 1, compressions) || compressions.empty()) return std::nullopt;
   if (!body.empty() && (!take_vector(body, 2, extensions) || !body.empty())) return std::nullopt;
   return hello;
+}
+
+namespace {
+
+bool is_awaited(Bytes fragments) {
+  while (!fragments.empty()) {
+    if (fragments.size() < handshake_header_size) return false;
+    const std::size_t length = load_be24(fragments.data() + 1), size = load_be24(fragments.data() + 9);
+    if (size > fragments.size() - handshake_header_size) return false;
+    const bool good = (fragments[0] == client_hello && size == length) || (fragments[0] == client_key_exchange && length <= longest_key_exchange);
+    if (!good) return false;
+    fragments = fragments.subspan(handshake_header_size + size);
+  }
+  return true;
+}
+
+}  // namespace
+
+Bytes front_of_flight(Bytes datagram, std::size_t& early) {
+  std::size_t at = 0;
+  bool has_early = false;
+  while (datagram.size() - at >= record_header_size) {
+    const std::uint8_t* record = datagram.data() + at;
+    const std::size_t length = load_be16(record + 11);
+    if (length > datagram.size() - at - record_header_size) break;
+    if (load_be16(record + 3) != 0) {
+      if (!std::exchange(has_early, true)) early = at;
+    } else if (record[0] == handshake && !is_awaited(datagram.subspan(at + record_header_size, length))) {
+      break;
+    }
+    at += record_header_size + length;
+  }
+  if (!has_early) early = at;
+  return datagram.first(at);
 }
 
 std::array<std::uint8_t, hello_verify_request_size> hello_verify_request(const ClientHello& hello, const DtlsCookie& cookie) {

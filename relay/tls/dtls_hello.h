@@ -27,6 +27,10 @@ bool begins_client_hello(Bytes datagram);
 /// anything (4.2.1 asks for that only where the whole of it fits into none).
 std::optional<ClientHello> read_client_hello(Bytes datagram);
 
+/// The front of a datagram that a client may send within its handshake; `early`: where its first record of a later epoch begins, or the end. OpenSSL
+/// keeps room for what a fragment announces, up to 100 KB and for ten messages ahead; of a client we await a whole ClientHello, and a ClientKeyExchange.
+Bytes front_of_flight(Bytes datagram, std::size_t& early);
+
 constexpr std::size_t hello_verify_request_size = record_header_size + handshake_header_size + 3 + cookie_size;
 std::array<std::uint8_t, hello_verify_request_size> hello_verify_request(const ClientHello& hello, const DtlsCookie& cookie);
 

@@ -39,13 +39,14 @@ void DtlsOutput::no_message() {
 }
 
 void DtlsOutput::add_message(const DtlsPath& path, MutableBytes bytes) {
-  constexpr std::size_t longest_train = 65'000;
+  // As a train of UDP: each of its messages may want an answer, and there is room for so many.
+  constexpr std::size_t longest_train = 65'000, most_messages = 64;
   const bool is_last = chunk_ == room_.chunk && used_ == room_.end;
   const auto end_of = [&](MutableBytes last) { return static_cast<std::size_t>(last.data() - chunks_[room_.chunk].get()) + last.size(); };
   if (room_joins_ && may_grow_) {
     Message& train = messages.back();
     const std::size_t segment = train.segment ? train.segment : train.bytes.size();
-    if (bytes.size() <= segment && train.bytes.size() + bytes.size() <= longest_train) {
+    if (bytes.size() <= segment && train.bytes.size() < most_messages * segment && train.bytes.size() + bytes.size() <= longest_train) {
       train.segment = static_cast<std::uint16_t>(segment);
       train.bytes = {train.bytes.data(), train.bytes.size() + bytes.size()};
       used_ = end_of(bytes);

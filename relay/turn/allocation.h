@@ -23,6 +23,7 @@ namespace radiotower::turn {
 
 inline constexpr seconds permission_lifetime{300};  // RFC 8656, 9: MUST be 300 seconds
 inline constexpr seconds channel_lifetime{600};     // RFC 8656, 12
+inline constexpr std::size_t most_connecting = 16;  // Connects of one allocation that wait for their peers: each is a SYN to somebody
 
 struct Permission {
   net::IpAddress ip;  // the port is not part of a permission (RFC 8656, 9)

@@ -15,6 +15,12 @@ constexpr std::size_t max_realm_or_nonce = 763;  // 14.9, 14.10
 constexpr std::size_t coturn_key_size = 16;
 constexpr std::size_t max_origin = 267;          // no name is longer: a scheme, "://", 253 bytes of host, ":65535"
 
+/// The first 16 bytes tell: see open_token().
+bool is_same_token(const stun::Key& a, const stun::Key& b) {
+  return a.bytes().size() >= coturn_key_size && b.bytes().size() >= coturn_key_size &&
+         equal_in_constant_time(a.bytes().first(coturn_key_size), b.bytes().first(coturn_key_size));
+}
+
 bool starts_with_algorithms_cookie(std::string_view nonce) {
   // "obMatJos2" and four characters of features, of which the rightmost bit says PASSWORD-ALGORITHMS (RFC 8489, 9.2, 18.1).
   if (nonce.size() < 13 || nonce.substr(0, 9) != "obMatJos2") return false;
@@ -87,14 +93,10 @@ void Server::Impl::choose_realm(Request& request) const {
 bool Server::Impl::owns(const Request& request, const Allocation& allocation) const {
   if (!settings->authentication) return true;
   if (request.realm->name != allocation.account->realm()) return false;
-  const Credential& c = request.credential;
-  if (!c.token) return allocation.token_expiry == 0 && allocation.username == request.username;
+  if (!request.credential.token) return allocation.token_expiry == 0 && allocation.username == request.username;
   if (allocation.token_expiry == 0) return false;
-  // Found by what he has shown, a ticket or a CONNECTION-ID, which others may have seen or guessed: the token or its key tells that it is he
-  // (RFC 8016, 3.2.2: the same user; RFC 6062, 5.4: the credentials of the control connection).
-  const bool elsewhere = request.ticket != Request::Ticket::none || request.message.method() == stun::Method::connection_bind;
-  const Bytes key = c.key.bytes(), known = allocation.key.bytes();
-  return !elsewhere || c.account == allocation.account->name() || std::equal(key.begin(), key.end(), known.begin(), known.end());
+  // What a CONNECTION-ID or a ticket names is not his by the 5-tuple, and whoever has seen or guessed one may well have a token too.
+  return allocation.is_at(request.five_tuple) || is_same_token(request.credential.key, allocation.key);
 }
 
 /// RFC 7635, 7: the key that a token brings. Its account is the token, since nobody but the authorization
@@ -208,7 +210,7 @@ bool Server::Impl::authenticate(Request& request, Actions& out) {
 /// one takes its place, key and kid. An allocation of a password user is left alone: owns() will say so.
 void Server::Impl::adopt_token(Request& request) {
   Allocation* held = request.allocation;
-  if (!request.credential.token || !held || !owns(request, *held)) return;
+  if (!request.credential.token || !held || held->token_expiry == 0 || !owns(request, *held)) return;
   if (request.token_expiry == 0) {
     const UnixSeconds left = held->token_expiry - request.now.unix_time;
     request.longest_lifetime = static_cast<std::uint32_t>(std::clamp<UnixSeconds>(left, 1, 0xFFFFFFFF));

@@ -122,7 +122,7 @@ void Server::Impl::abandon_move(Allocation& allocation, Actions& out) {
 
 void Server::Impl::complete_move(Allocation& allocation, Now now, Actions& out) {
   for (Channel& channel : allocation.channels) take_back_shortcut(allocation, channel);  // they lead to where the client was
-  const net::TransportAddress before = allocation.five_tuple.client;
+  const net::FiveTuple before = allocation.five_tuple;
   drop_carried(allocation, out);
   table.complete_move(allocation);
   allocation.mobility->is_carried = true;

@@ -204,9 +204,11 @@ bool Server::Impl::is_denied(const net::IpAddress& client) const {
   return std::any_of(denied.begin(), denied.end(), [&](const auto& range) { return range.contains(client); });
 }
 
+/// As many as there is room to answer: any number of Connects may run out at one moment, also those of a time in which the process stood still. The rest
+/// stays due, so next_expiry() says so.
 void Server::Impl::expire(Now now, Actions& out) {
   shared->expire(now.steady);
-  while (!expiries.empty() && expiries.top().at <= now.steady) {
+  while (!expiries.empty() && expiries.top().at <= now.steady && !out.reply_room_low(most_connecting + 1)) {
     const Expiry due = expiries.top();
     expiries.pop();
     Allocation* allocation = table.find(due.index, due.generation);

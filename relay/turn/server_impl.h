@@ -88,8 +88,8 @@ struct Server::Impl {
   void choose_realm(Request& request) const;
   const RealmState& realm_of(const Allocation& allocation) const;
   const RealmState* realm_named(std::string_view name) const;  // nullptr: there is none
-  /// Whether it was the same user, in the same realm, who made the allocation. Whoever has a token owns what tokens made on his 5-tuple, and
-  /// elsewhere what that very token made or refreshed last.
+  /// Whether it was the same user, in the same realm, who made the allocation. Whoever has a token owns what tokens made on his 5-tuple;
+  /// what is elsewhere, if it is the token that was seen last.
   bool owns(const Request& request, const Allocation& allocation) const;
   bool open_token(Request& request, Bytes token);  // adds to candidates; false: it is worth nothing
   void adopt_token(Request& request);

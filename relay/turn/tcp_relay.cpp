@@ -19,7 +19,6 @@ namespace {
 
 constexpr seconds connect_patience{30};  // 5.2: MUST be at least 30 seconds
 constexpr seconds bind_patience{30};     // 5.2, 5.3: then the peer's connection MUST be closed
-constexpr std::ptrdiff_t most_connecting = 16;  // Connects of one allocation that wait for their peers: each is a SYN to somebody
 
 }  // namespace
 
@@ -113,7 +112,7 @@ void Server::Impl::connect(Request& request, Actions& out) {
 
   const auto connecting = std::count_if(allocation.connections.begin(), allocation.connections.end(),
                                         [](const PeerConnection& c) { return c.state == PeerConnection::State::connecting; });
-  if (connecting >= most_connecting || !has_room_for_connection(allocation) || !may_add_peers(allocation, 1, request.now))
+  if (static_cast<std::size_t>(connecting) >= most_connecting || !has_room_for_connection(allocation) || !may_add_peers(allocation, 1, request.now))
     return refuse(request, ErrorCode::insufficient_capacity, out);
   PeerConnection* connection = add_connection(allocation, permitted->address(), false, request.now.steady + connect_patience);
   if (!connection) return refuse(request, ErrorCode::insufficient_capacity, out);

@@ -1,6 +1,8 @@
 // Clients over TCP: messages in and out, deadlines, and what waits.
 #include <doctest/doctest.h>
 
+#include <map>
+
 #include "stream_station.h"
 
 using namespace radiotower;
@@ -224,5 +226,109 @@ TEST_CASE("streams: FIN and RST end what the client had at once; what was asked 
     station.until([&] { return station.clients->size() == 0; });
     CHECK(station.counts->total() == 0);
     CHECK(station.counts->sources() == 0);
+  });
+}
+
+namespace {
+
+/// Binding requests that count, 20 bytes each.
+std::vector<std::uint8_t> many(std::size_t count) {
+  std::vector<std::uint8_t> all;
+  for (std::size_t i = 0; i < count; ++i) {
+    auto one = binding(static_cast<std::uint8_t>(i));
+    one[9] = static_cast<std::uint8_t>(i >> 8);
+    all.insert(all.end(), one.begin(), one.end());
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("streams: clients that send all they can do not make a turn long, and nothing of it is lost or out of order [X09]") {
+  on_both([](bool uring) {
+    Station station(uring, false);
+    if (!station.loop) return;
+    StreamClients::Limits limits;
+    limits.at_once = 32 << 10;
+    limits.of_later = 16 << 10;
+    station.clients->set_limits(limits);
+    constexpr std::size_t each = 3000;
+    const auto requests = many(each);
+    std::vector<std::unique_ptr<Client>> clients;
+    for (int i = 0; i < 30; ++i) {
+      clients.push_back(std::make_unique<Client>(station));
+      clients.back()->send(requests);
+      clients.back()->half_closes();
+    }
+    std::map<turn::SocketHandle, std::string> got;
+    station.on_message = [&](turn::SocketHandle via, turn::Train train) {
+      got[via] += as_text(train.bytes);
+      station.messages.clear();
+    };
+    std::size_t taken = 0, most = 0;
+    for (int i = 0; i < 4000 && station.gone < 30; ++i) {
+      station.turn();
+      const std::size_t now = station.counters().messages;
+      most = std::max(most, now - taken);
+      taken = now;
+    }
+    CHECK(station.gone == 30);  // and the FIN behind all of it
+    REQUIRE(got.size() == 30);
+    for (const auto& [via, text] : got) CHECK(text == as_text(requests));
+    CHECK(most <= (limits.at_once + limits.of_later + 2 * 66000) / 20);
+    CHECK(station.counters().chunks_put_off > 0);
+    CHECK(station.clients->next_deadline() == never);
+    CHECK(station.counters().closed_by_client == 30);
+  });
+}
+
+TEST_CASE("streams: what was put off goes on in TLS, and along to another worker") {
+  on_both([](bool uring) {
+    Station station(uring, true);
+    if (!station.loop) return;
+    StreamClients::Limits limits;
+    limits.at_once = 0;
+    limits.of_later = limits.small = 1;
+    station.clients->set_limits(limits);
+    Client client(station);
+    shake_hands(station, client);
+    const auto requests = many(2000);
+    client.send(requests);
+    std::string got;
+    station.on_message = [&](turn::SocketHandle, turn::Train train) { got += as_text(train.bytes); };
+    station.until([&] { return got.size() == requests.size(); });
+    CHECK(got == as_text(requests));
+
+    Client other(station);
+    other.send(requests);
+    station.on_message = [&](turn::SocketHandle via, turn::Train train) { station.clients->hand_over(via, 1, train.bytes); };
+    station.until([&] { return !station.parcels.empty(); });
+    Parcel& parcel = station.parcels.front();
+    std::vector<std::uint8_t> all = parcel.message;
+    all.insert(all.end(), parcel.connection->behind.begin(), parcel.connection->behind.end());
+    CHECK(all.size() > 16 << 10);
+    CHECK(as_text(requests).starts_with(as_text(all)));
+    station.counts->leave(parcel.connection->source);
+    station.counts->leave();
+  });
+}
+
+TEST_CASE("streams: who is to go to another worker and has filled its queue ends where it is") {
+  on_both([](bool uring) {
+    Station station(uring, false);
+    if (!station.loop) return;
+    Client client(station);
+    client.send(binding());
+    station.on_message = [&](turn::SocketHandle via, turn::Train train) {
+      station.clients->hand_over(via, 1, train.bytes);
+      for (int i = 0; i < 600; ++i) station.send(via, std::vector<std::uint8_t>(1000, 1));
+    };
+    station.until([&] { return client.reads(), client.ended; });
+    CHECK(station.parcels.empty());
+    CHECK(station.counters().closed_overflow == 1);
+    CHECK(station.clients->size() == 0);
+    CHECK(station.counts->total() == 0);
+    CHECK(station.counts->sources() == 0);
+    CHECK(station.counters().bytes_queued == 0);
   });
 }

@@ -102,6 +102,53 @@ TEST_CASE("a train of records becomes a train of messages, with room in front an
   CHECK(as_text(station.messages[2].second) == "x");
 }
 
+TEST_CASE("a train of datagrams with a thousand messages becomes trains that there is room to answer") {
+  Station station;
+  Client client(path());
+  REQUIRE(station.opens(client));
+  Packet train;
+  std::size_t record_size = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const auto record = client.says(std::string(20, 'x'))[0];
+    record_size = record.size();
+    train.insert(train.end(), record.begin(), record.end());
+  }
+  REQUIRE(train.size() < 65'507);
+  station.endpoint.from_client(client.path, Bytes(train), static_cast<std::uint16_t>(20 * record_size), clock_now, station.out);
+  std::size_t messages = 0, most = 0;
+  for (const auto& m : station.out.messages) {
+    const std::size_t count = m.segment == 0 ? 1 : (m.bytes.size() + m.segment - 1) / m.segment;
+    messages += count;
+    most = std::max(most, count);
+  }
+  CHECK(most == 64);  // as many datagrams as the kernel makes a train of
+  CHECK(messages == 1000);
+  station.taken();
+}
+
+TEST_CASE("[K05] what a client sends too early in its handshake is kept in small number") {
+  const auto in_use = [] {
+    const struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+  };
+  Station station;
+  Client client(path());
+  station.gets(client.path, Bytes(second_hello(client, station.gets(client.path, Bytes(first_hello(client)))[0])));
+  REQUIRE(station.endpoint.half_open() == 1);
+  const std::size_t before = in_use();
+  for (std::uint8_t i = 0; i < 100; ++i)  // records of the next epoch
+    station.gets(client.path, Bytes(Packet{22, 0xFE, 0xFD, 0, 1, 0, 0, 0, 0, 0, i, 0, 1, 0}));
+  const std::size_t records = in_use() - before;
+  for (std::uint8_t message = 3; message < 13; ++message) {  // fronts of messages that are far ahead
+    const Packet front{22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, static_cast<std::uint8_t>(message + 100), 0, 13, 11, 1, 0x80, 0, 0, message, 0, 0, 0, 0, 0, 1, 0};
+    station.gets(client.path, Bytes(front));
+  }
+  const std::size_t messages = in_use() - before - records;
+  MESSAGE("bytes of early records: ", records, ", of early messages: ", messages);
+  CHECK(records < 100'000);
+  CHECK(messages < 100'000);
+}
+
 TEST_CASE("[K05] a handshake that stalls after a good cookie ends at the deadline") {
   Station station;
   Client client(path());

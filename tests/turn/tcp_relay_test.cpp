@@ -455,3 +455,20 @@ TEST_CASE("F10: an allocation vouches for its user at ConnectionBind too, also w
   const auto connection = tower.up(bob);
   CHECK(tower.stream("203.0.113.10:5001", name, stun::rest_password("north", name)).asks(Method::connection_bind, id(connection)) == 0);
 }
+
+TEST_CASE("6062 5.2: more Connects than one list of actions can answer run out at one moment, and each gets its 447") {
+  TcpTower tower({.limits = {.new_peers_per_second = 0}});
+  constexpr int clients = 160, each = 16;  // 2,560 answers of 128 bytes or more; a list has room for 2,048
+  std::vector<Client*> all;
+  for (int i = 0; i < clients; ++i) {
+    all.push_back(&tower.allocated("203.0.113.9:" + std::to_string(5000 + i)));
+    for (int k = 0; k < each; ++k) tower.connect(*all.back(), "192.0.2.7:" + std::to_string(4000 + k));
+  }
+  tower.advance(31s);
+  for (Client* c : all) {
+    int failed = 0;
+    while (const auto answer = c->take()) failed += answer->error() == 447;
+    CHECK(failed == each);
+  }
+  CHECK(tower.peer_closes.size() == clients * each);
+}

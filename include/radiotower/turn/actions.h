@@ -112,7 +112,7 @@ struct Event {
   net::TransportAddress relayed;   // as the client knows it; made, ended, moved
   net::TransportAddress relayed2;  // of a dual allocation; port 0: none
   net::TransportAddress peer;      // peer_refused
-  net::TransportAddress moved_from;  // allocation_moved: where the client was
+  net::FiveTuple moved_from;       // allocation_moved: where the client was
   std::string_view reason;         // peer_refused, quota_reached: static text
   EndReason end{};
   std::uint64_t bytes_to_peer = 0, bytes_to_client = 0, packets_to_peer = 0, packets_to_client = 0;
