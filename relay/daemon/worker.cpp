@@ -37,28 +37,6 @@ HashKey random_key(const RandomSource& random) {
   return key;
 }
 
-/// What an operator can do about a refused peer. `settings` are asked again, for an Event carries words and no verdict.
-std::string_view hint(const turn::Settings& settings, const net::TransportAddress& peer) {
-  switch (settings.peers->judge(peer, peer.family(), peer.port != 0).verdict) {
-    case net::PeerVerdict::private_network:
-    case net::PeerVerdict::not_in_allow_list:
-    case net::PeerVerdict::reflection_port:
-    case net::PeerVerdict::own_host: return "; add it to peers.allow";
-    case net::PeerVerdict::always_denied: return R"(; only "unsafe" behind exactly this address in peers.allow opens it)";
-    case net::PeerVerdict::denied_by_rule:
-    case net::PeerVerdict::bad_spelling:
-    case net::PeerVerdict::own_relayed:
-    case net::PeerVerdict::permitted: return "";
-  }
-  return "";
-}
-
-std::string relayed_text(const Event& event) {
-  std::string text = event.relayed.text();
-  if (event.relayed2.port != 0) text.append(1, ',').append(event.relayed2.text());
-  return text;
-}
-
 }  // namespace
 
 Worker::Worker(WorkerOptions options, std::vector<Listener> listeners, WorkerWorld world, std::vector<Listener> acceptors)
@@ -484,27 +462,6 @@ void Worker::take_in(ClientMail& mail) {
   moved_->done();
 }
 
-void Worker::dtls_message(const net::TransportAddress& client, io::SocketId listener, turn::Train train) {
-  turn::Actions& out = actions(train.segment == 0 ? 1 : 1 + train.bytes.size() / train.segment);
-  const std::uint64_t strangers = server_->counters().strangers();
-  server_->from_client({client, address_of(listener), net::Transport::dtls}, listener, train, this_turn(), out);
-  stream_strangers_ += server_->counters().strangers() - strangers;  // the gate lets in who has a session
-  carry_out(out);
-}
-
-/// L32: all that it carried is given back at once.
-void Worker::dtls_gone(const net::TransportAddress& client, io::SocketId listener) {
-  turn::Actions& out = actions();
-  server_->client_gone({client, address_of(listener), net::Transport::dtls}, this_turn(), out);
-  carry_out(out);
-}
-
-const net::TransportAddress& Worker::address_of(io::SocketId listener) const {
-  const auto found = std::find(listener_ids_.begin(), listener_ids_.end(), listener);
-  assert(found != listener_ids_.end());
-  return listeners_[static_cast<std::size_t>(found - listener_ids_.begin())].address;
-}
-
 void Worker::on_socket_error(const io::SocketError& error) {
   // A listener's errors are about answers to clients, and local ones (EMSGSIZE) are counted by the loop.
   if (finished_ || !error.from_icmp || error.cookie & listener_bit || error.destination.port == 0) return;
@@ -512,93 +469,6 @@ void Worker::on_socket_error(const io::SocketError& error) {
   server_->icmp_from_peer(turn::RelayId::from_u64(error.cookie), error.destination, {error.icmp_type, error.icmp_code, error.mtu},
                           this_turn(), out);
   carry_out(out);
-}
-
-// Streams: of clients (client_stream_bit), of peers (peer_stream_bit), and relayed addresses of TCP allocations, whose cookies are RelayIds.
-
-void Worker::on_accept(io::SocketId, std::uint64_t cookie, io::Socket socket, const net::TransportAddress& from) {
-  if (finished_) return;
-  if ((cookie & client_acceptor_bit) == 0) return peers_->on_accept(turn::RelayId::from_u64(cookie), std::move(socket), from);
-  const Listener& acceptor = acceptors_[cookie & ~client_acceptor_bit];
-  streams_->on_accept(acceptor.address, acceptor.transport == net::Transport::tls, std::move(socket), from);
-}
-
-void Worker::on_chunk(const io::Chunk& chunk) {
-  if (finished_) return;
-  if (chunk.cookie & client_stream_bit) streams_->on_chunk(chunk);
-  else peers_->on_chunk(chunk);
-}
-
-void Worker::on_end(io::SocketId socket, std::uint64_t cookie, int error) {
-  if (finished_) return;
-  if (cookie & client_stream_bit) streams_->on_end(cookie, error);
-  else peers_->on_end(socket, cookie, error);
-}
-
-void Worker::on_writable(io::SocketId socket, std::uint64_t cookie) {
-  if (finished_) return;
-  if (cookie & client_stream_bit) streams_->on_writable(cookie);
-  else peers_->on_writable(socket, cookie);
-}
-
-void Worker::on_released(std::uint64_t cookie, io::Socket socket) {
-  if (!finished_ && cookie & client_stream_bit) streams_->on_released(cookie, std::move(socket));
-}
-
-/// A train from a stream is ChannelData alone, which is not answered: room for one message is enough for all of it.
-void Worker::stream_message(const net::FiveTuple& five_tuple, turn::SocketHandle via, turn::Train train) {
-  turn::Actions& out = actions();
-  const std::uint64_t strangers = server_->counters().strangers();
-  server_->from_client(five_tuple, via, train, this_turn(), out);
-  // Whom TCP has let in is no flood of datagrams: the gate could do nothing about him, and would keep others out.
-  stream_strangers_ += server_->counters().strangers() - strangers;
-  carry_out(out);
-}
-
-void Worker::stream_gone(const net::FiveTuple& five_tuple) {
-  turn::Actions& out = actions();
-  server_->client_gone(five_tuple, this_turn(), out);
-  carry_out(out);
-}
-
-bool Worker::has_allocation(const net::FiveTuple& five_tuple) { return server_->has_allocation(five_tuple); }
-
-void Worker::hand_over(unsigned worker, Parcel parcel) {
-  if (world_.hand_over) world_.hand_over(worker, std::move(parcel));
-}
-
-std::optional<turn::ConnectionId> Worker::peer_accepted(turn::RelayId relay, const net::TransportAddress& peer) {
-  turn::Actions& out = actions();
-  const auto connection = server_->peer_accepted(relay, peer, this_turn(), out);
-  carry_out(out);
-  return connection;
-}
-
-void Worker::peer_connected(turn::ConnectionId connection) {
-  turn::Actions& out = actions();
-  server_->peer_connected(connection, this_turn(), out);
-  carry_out(out);
-}
-
-void Worker::peer_connect_failed(turn::ConnectionId connection) {
-  turn::Actions& out = actions();
-  server_->peer_connect_failed(connection, this_turn(), out);
-  carry_out(out);
-}
-
-void Worker::peer_gone(turn::ConnectionId connection) {
-  turn::Actions& out = actions();
-  server_->peer_gone(connection, this_turn(), out);
-  carry_out(out);
-}
-
-bool Worker::charge_joined(turn::ConnectionId connection, std::size_t to_peer, std::size_t to_client) {
-  return server_->charge_joined(connection, to_peer, to_client, this_turn());
-}
-
-/// What another worker has given up: see hand_over.h.
-void Worker::take_in(Parcel parcel) {
-  if (parcel.connection) streams_->receive(std::move(parcel));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -668,65 +538,6 @@ void Worker::open_relay(const turn::OpenRelay& request, turn::Actions& out) {
 void Worker::keep_session(const net::FiveTuple& five_tuple, bool has_allocation) {
   if (!dtls_ || five_tuple.transport != net::Transport::dtls) return;
   if (const auto listener = listener_at(five_tuple.server)) dtls_->keep(five_tuple.client, listener_ids_[*listener], has_allocation, now_.steady);
-}
-
-void Worker::note(const Event& event) {
-  Log& log = world_.log;
-  const Time now = now_.steady;
-  std::uint64_t suppressed = 0;
-  switch (event.kind) {
-    case Event::Kind::allocation_made: keep_session(event.five_tuple, true); break;
-    case Event::Kind::allocation_ended: keep_session(event.five_tuple, false); break;
-    case Event::Kind::allocation_moved:  // what it has left may have one of its own meanwhile
-      keep_session(event.five_tuple, true);
-      keep_session(event.moved_from, server_->has_allocation(event.moved_from));
-      break;
-    default: break;
-  }
-  const std::string client = event.five_tuple.client.text();
-  switch (event.kind) {
-    case Event::Kind::allocation_made: {
-      if (!log.wants(Priority::info) || !lives_.admit({}, now, suppressed)) return;
-      log.write(Priority::info, "allocation made", "",
-                {{"user", event.user}, Field::if_any("realm", event.realm), {"client", client}, {"transport", net::name(event.five_tuple.transport)},
-                 {"relayed", relayed_text(event)}, {"listener", event.five_tuple.server.text()}, Field::if_any("suppressed", suppressed)});
-      return;
-    }
-    case Event::Kind::allocation_ended:
-      if (!log.wants(Priority::info)) return;
-      if (event.end != turn::EndReason::shutdown && !lives_.admit({}, now, suppressed)) return;
-      log.write(Priority::info, "allocation ended", "",
-                {{"user", event.user}, Field::if_any("realm", event.realm), {"client", client}, {"relayed", relayed_text(event)}, {"reason", turn::name(event.end)},
-                 {"seconds", static_cast<std::uint64_t>(event.duration.count())},
-                 {"bytes_to_peer", event.bytes_to_peer}, {"packets_to_peer", event.packets_to_peer},
-                 {"bytes_to_client", event.bytes_to_client}, {"packets_to_client", event.packets_to_client},
-                 Field::if_any("suppressed", suppressed)});
-      return;
-    case Event::Kind::allocation_moved:
-      if (!log.wants(Priority::info) || !lives_.admit({}, now, suppressed)) return;
-      log.write(Priority::info, "allocation moved", "",
-                {{"user", event.user}, {"client", client}, {"was", event.moved_from.client.text()}, {"transport", net::name(event.five_tuple.transport)}, {"relayed", relayed_text(event)},
-                 {"listener", event.five_tuple.server.text()}, Field::if_any("suppressed", suppressed)});
-      return;
-    case Event::Kind::peer_refused: {
-      const std::string peer = event.peer.port == 0 ? event.peer.ip.text() : event.peer.text();
-      if (!refused_.admit(as_bytes(peer), now, suppressed)) return;
-      log.write(Priority::warning, "peer refused", fmt::format("{} ({}){}", peer, event.reason, hint(*world_.settings, event.peer)),
-                {{"user", event.user}, Field::if_any("realm", event.realm), {"client", client}, Field::if_any("suppressed", suppressed)});
-      return;
-    }
-    case Event::Kind::quota_reached:
-      if (!quota_.admit(as_bytes(event.user), now, suppressed)) return;
-      log.write(Priority::warning, "quota reached",
-                event.realm.empty() ? std::string(event.reason) : fmt::format("{}, or the same of realms.\"{}\"", event.reason, event.realm),
-                {{"user", event.user}, Field::if_any("realm", event.realm), {"client", client}, Field::if_any("suppressed", suppressed)});
-      return;
-    case Event::Kind::ports_exhausted:
-      if (!resources_.admit(as_bytes("ports"), now, suppressed)) return;
-      log.write(Priority::error, "ports exhausted", "no relay port is left; widen the port range or lower the quotas",
-                {{"user", event.user}, Field::if_any("realm", event.realm), {"client", client}, Field::if_any("suppressed", suppressed)});
-      return;
-  }
 }
 
 }  // namespace radiotower::daemon
