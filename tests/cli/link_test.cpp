@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <thread>
 
@@ -61,9 +62,8 @@ std::unique_ptr<Pair> issue(const char* common_name, const char* names, const Pa
 
 struct File {  // a certificate as a PEM file, gone with its test
   explicit File(X509* certificate) {
-    char name[] = "/tmp/radiotower-ca-XXXXXX";
-    const int fd = mkstemp(name);
-    path = name;
+    path = (std::filesystem::temp_directory_path() / "radiotower-ca-XXXXXX").string();
+    const int fd = mkstemp(path.data());
     std::FILE* f = fdopen(fd, "w");
     PEM_write_X509(f, certificate);
     std::fclose(f);
