@@ -4,16 +4,6 @@
 
 namespace radiotower::daemon {
 
-namespace {
-
-/// Whoever has one address of a /64 has all.
-net::IpAddress source_of(net::IpAddress ip) {
-  if (!ip.is_v4()) std::fill(ip.bytes.begin() + 8, ip.bytes.end(), std::uint8_t{0});
-  return ip;
-}
-
-}  // namespace
-
 bool ConnectionCounts::enter(std::uint32_t limit) {
   if (total_.fetch_add(1, std::memory_order_relaxed) < (limit == 0 ? most_ : std::min<std::size_t>(limit, most_))) return true;
   leave();
@@ -24,7 +14,7 @@ void ConnectionCounts::leave() { total_.fetch_sub(1, std::memory_order_relaxed);
 
 bool ConnectionCounts::enter(const net::IpAddress& source, std::uint32_t limit) {
   const std::lock_guard lock(mutex_);
-  std::uint32_t& count = sources_[source_of(source)];
+  std::uint32_t& count = sources_[source.as_source()];
   if (limit != 0 && count >= limit) return false;
   ++count;
   return true;
@@ -32,7 +22,7 @@ bool ConnectionCounts::enter(const net::IpAddress& source, std::uint32_t limit) 
 
 void ConnectionCounts::leave(const net::IpAddress& source) {
   const std::lock_guard lock(mutex_);
-  const auto found = sources_.find(source_of(source));
+  const auto found = sources_.find(source.as_source());
   if (found != sources_.end() && --found->second == 0) sources_.erase(found);
 }
 

@@ -73,8 +73,7 @@ FloodWatch::Sample& FloodWatch::sample_of(const net::IpAddress& ip) {
 }
 
 void FloodWatch::saw(const net::IpAddress& source, std::uint64_t datagrams) {
-  net::IpAddress ip = source;
-  if (!ip.is_v4()) std::fill(ip.bytes.begin() + 8, ip.bytes.end(), std::uint8_t{0});  // whoever has one address of a /64 has all
+  const net::IpAddress ip = source.as_source();
   seen_ += datagrams;
   Sample& sample = sample_of(ip);
   if (sample.ip == ip || sample.datagrams == 0) {

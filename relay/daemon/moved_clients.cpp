@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "../io/connected_udp.h"
+#include "radiotower/net/hash.h"
 
 namespace radiotower::daemon {
 
@@ -14,17 +15,7 @@ constexpr int receive_buffer = 1 << 20;  // of one client
 
 }  // namespace
 
-std::size_t MovedClients::Hash::operator()(const net::FiveTuple& t) const {
-  std::array<std::uint8_t, 44> bytes;
-  auto* p = bytes.data();
-  for (const auto* a : {&t.client, &t.server}) {
-    std::memcpy(p, a->ip.bytes.data(), 16);
-    store_be16(p + 16, a->port);
-    store_be32(p + 18, a->scope);
-    p += 22;
-  }
-  return siphash13(key, bytes);
-}
+std::size_t MovedClients::Hash::operator()(const net::FiveTuple& t) const { return net::hash(key, t); }
 
 void MovedClients::send(unsigned worker, const net::FiveTuple& five_tuple, Bytes bytes, std::uint16_t segment) {
   ClientMail mail;

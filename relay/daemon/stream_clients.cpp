@@ -10,6 +10,8 @@
 #include <cstring>
 #include <utility>
 
+#include "radiotower/net/hash.h"
+
 namespace radiotower::daemon {
 
 namespace {
@@ -18,10 +20,6 @@ namespace {
 /// can use; which media is to go is ours to say, and what is kept for such a client ours to bound.
 constexpr int unsent_at_most = 128 << 10;
 
-bool is_denied(const turn::Settings& settings, const net::IpAddress& client) {
-  return std::any_of(settings.denied_clients.begin(), settings.denied_clients.end(), [&](const auto& range) { return range.contains(client); });
-}
-
 }  // namespace
 
 Parcel::Parcel() = default;
@@ -29,15 +27,7 @@ Parcel::Parcel(Parcel&&) noexcept = default;
 Parcel& Parcel::operator=(Parcel&&) noexcept = default;
 Parcel::~Parcel() = default;
 
-std::size_t StreamClients::Hash::operator()(const Ends& ends) const {
-  std::array<std::uint8_t, 40> bytes;
-  std::memcpy(bytes.data(), ends.client.ip.bytes.data(), 16);
-  std::memcpy(bytes.data() + 16, ends.server.ip.bytes.data(), 16);
-  store_be16(bytes.data() + 32, ends.client.port);
-  store_be16(bytes.data() + 34, ends.server.port);
-  store_be32(bytes.data() + 36, ends.client.scope);
-  return siphash13(key, bytes);
-}
+std::size_t StreamClients::Hash::operator()(const Ends& ends) const { return net::hash(key, {ends.client, ends.server, net::Transport::tcp}); }
 
 StreamClients::StreamClients(io::Loop& loop, Above& above, Log& log, const HashKey& key, std::shared_ptr<ConnectionCounts> counts,
                              std::shared_ptr<const ConnectionSettings> settings, std::shared_ptr<const turn::Settings> turn_settings)
@@ -85,7 +75,7 @@ StreamClients::Connection& StreamClients::make(std::unique_ptr<Connection> conne
 
 void StreamClients::on_accept(const net::TransportAddress& listener, bool tls_alone, io::Socket socket, const net::TransportAddress& from) {
   const bool is_front_end = settings_->is_front_end(from.ip);
-  if (is_denied(*turn_settings_, from.ip)) {
+  if (turn_settings_->denies(from.ip)) {
     ++counters_.refused_denied;
     return;
   }
@@ -298,7 +288,7 @@ void StreamClients::apply(std::shared_ptr<const ConnectionSettings> settings, st
   turn_settings_ = std::move(turn_settings);
   if (turn_settings_->denied_clients.empty()) return;
   for (const Slot& slot : slots_)
-    if (slot.connection && is_denied(*turn_settings_, slot.connection->five_tuple.client.ip)) put_down(*slot.connection, End::denied);
+    if (slot.connection && turn_settings_->denies(slot.connection->five_tuple.client.ip)) put_down(*slot.connection, End::denied);
 }
 
 const StreamCounters& StreamClients::counters() {
@@ -372,7 +362,7 @@ void StreamClients::receive(Parcel parcel) {
   c.looked_at = never;
   c.drained_by = Time{};
   c.since = now;
-  if (is_denied(*turn_settings_, c.five_tuple.client.ip)) return put_down(c, End::denied);
+  if (turn_settings_->denies(c.five_tuple.client.ip)) return put_down(c, End::denied);
   if (!open(c)) return;
   if (has_output(c)) touch(c);
   hand_on(c, keep_message(parcel.message), 0);

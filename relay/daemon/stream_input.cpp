@@ -16,10 +16,6 @@ constexpr std::size_t longest_record = 16384 + 256;  // and what is round it (RF
 constexpr std::size_t longest_train = 0xFFFF;
 constexpr std::size_t spares_at_most = 64;
 
-bool is_denied(const turn::Settings& settings, const net::IpAddress& client) {
-  return std::any_of(settings.denied_clients.begin(), settings.denied_clients.end(), [&](const auto& range) { return range.contains(client); });
-}
-
 }  // namespace
 
 void StreamClients::on_chunk(const io::Chunk& chunk) {
@@ -128,7 +124,7 @@ void StreamClients::take_proxy_header(Connection& c, MutableBytes& bytes) {
     // Where the client connected to is the front end's; what we are asked about and relay from is our own.
     c.five_tuple.client = header.client;
     c.source = header.client.ip;
-    if (is_denied(*turn_settings_, c.source)) return put_down(c, End::denied);
+    if (turn_settings_->denies(c.source)) return put_down(c, End::denied);
     if (!counts_->enter(c.source, settings_->per_source)) return put_down(c, End::refused_source_cap);
     c.counted = true;
   }

@@ -57,13 +57,6 @@ class Program {
 
 std::uint32_t odd(std::uint64_t key, unsigned shift) { return static_cast<std::uint32_t>(key >> shift) | 1; }
 
-net::IpAddress suspect_form(const net::IpAddress& ip) {
-  if (ip.is_v4()) return ip;
-  net::IpAddress prefix = ip;
-  std::fill(prefix.bytes.begin() + 8, prefix.bytes.end(), std::uint8_t{0});
-  return prefix;
-}
-
 }  // namespace
 
 Gate::Gate(net::Family family, std::uint64_t key, unsigned bits)
@@ -106,12 +99,12 @@ void Gate::know(const net::TransportAddress& source) {
 bool Gate::suspect(const net::IpAddress& ip) {
   if (ip.family() != family_ || is_suspect(ip)) return true;
   if (suspects_.size() == most_suspects) return false;
-  suspects_.push_back(suspect_form(ip));
+  suspects_.push_back(ip.as_source());
   return true;
 }
 
 bool Gate::is_suspect(const net::IpAddress& ip) const {
-  return std::find(suspects_.begin(), suspects_.end(), suspect_form(ip)) != suspects_.end();
+  return std::find(suspects_.begin(), suspects_.end(), ip.as_source()) != suspects_.end();
 }
 
 std::vector<FilterInstruction> Gate::program(double share) const {

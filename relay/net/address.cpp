@@ -66,6 +66,12 @@ bool IpAddress::is_link_local() const {
   return is_v4() ? bytes[12] == 169 && bytes[13] == 254 : bytes[0] == 0xFE && (bytes[1] & 0xC0) == 0x80;
 }
 
+IpAddress IpAddress::as_source() const {
+  IpAddress source = *this;
+  if (!is_v4()) std::fill(source.bytes.begin() + 8, source.bytes.end(), std::uint8_t{0});
+  return source;
+}
+
 std::string IpAddress::text() const {
   char buffer[INET6_ADDRSTRLEN];
   if (is_v4()) inet_ntop(AF_INET, v4_bytes(), buffer, sizeof buffer);

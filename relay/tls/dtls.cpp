@@ -53,13 +53,6 @@ void prepare(SSL_CTX* context) {
   SSL_CTX_set_ex_data(context, done_slot, &done);
 }
 
-/// Whoever has one address of a /64 has all.
-net::IpAddress source_of(const DtlsPath& path) {
-  net::IpAddress ip = path.client.ip;
-  if (!ip.is_v4()) std::fill(ip.bytes.begin() + 8, ip.bytes.end(), std::uint8_t{0});
-  return ip;
-}
-
 HashKey drawn(const RandomSource& random) {
   HashKey key;
   random({reinterpret_cast<std::uint8_t*>(&key), sizeof key});
@@ -228,7 +221,7 @@ void DtlsEndpoint::Impl::on_proved_hello(const DtlsPath& path, Bytes datagram, c
   Session& made = *session;
   sessions.emplace(path, std::move(session));
   half_open.push_back(&made);
-  Source& source = sources[source_of(path)];
+  Source& source = sources[path.client.ip.as_source()];
   ++source.sessions;
   ++source.half_open;
   ++with_buffers;
@@ -238,7 +231,7 @@ void DtlsEndpoint::Impl::on_proved_hello(const DtlsPath& path, Bytes datagram, c
 }
 
 bool DtlsEndpoint::Impl::make_room(const DtlsPath& path, DtlsOutput& out) {
-  const auto source = sources.find(source_of(path));
+  const auto source = sources.find(path.client.ip.as_source());
   if (source != sources.end() && (source->second.half_open >= most_half_open_of_a_source || source->second.sessions >= most_sessions_of_a_source)) return false;
   if (half_open.size() >= most_half_open) {
     // The oldest: a good client is done within two round trips, so whoever fills this up evicts its own.
@@ -302,7 +295,7 @@ void DtlsEndpoint::Impl::opened(Session& session, Time now) {
   session.heard = now;
   session.send_again_at = never;
   half_open.erase(std::find(half_open.begin(), half_open.end(), &session));
-  --sources[source_of(session.path)].half_open;
+  --sources[session.path.client.ip.as_source()].half_open;
   ++counters.dtls_handshakes;
   ++counters.dtls_sessions;
 }
@@ -325,7 +318,7 @@ void DtlsEndpoint::Impl::end(Session& session, bool with_notice, DtlsOutput& out
   }
   wire.out = nullptr;
   wire.in = {};
-  const auto source = sources.find(source_of(session.path));
+  const auto source = sources.find(session.path.client.ip.as_source());
   if (!session.open) --source->second.half_open;
   if (--source->second.sessions == 0) sources.erase(source);
   if (session.open) {

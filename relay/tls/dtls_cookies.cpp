@@ -7,6 +7,8 @@
 #include <new>
 #include <utility>
 
+#include "radiotower/base/rate_slots.h"
+
 namespace radiotower::tls {
 
 Cookies::Cookies(RandomSource random, nanoseconds period) : random_(std::move(random)), period_(period) {
@@ -64,17 +66,7 @@ bool Cookies::is_good(const DtlsPath& path, const ClientHello& hello) {
 }
 
 bool AddressLimit::allow(const net::IpAddress& ip, Time now) {
-  const std::uint64_t hash = siphash13(key_, Bytes(ip.bytes).first(ip.is_v4() ? 16 : 8));
-  const std::int64_t t = now.time_since_epoch().count(), each = 1'000'000'000 / a_second_;
-  // Two slots, and whichever grants: a flood that fills some does not silence whoever meets it in one.
-  for (const std::uint64_t part : {hash, hash >> 32}) {
-    std::int64_t& whole_at = slots_[part % size];
-    const std::int64_t next = std::max(whole_at, t) + each;
-    if (next > t + 1'000'000'000) continue;
-    whole_at = next;
-    return true;
-  }
-  return false;
+  return take_from_slots(std::span<std::int64_t, size>(slots_), siphash13(key_, ip.as_source().bytes), a_second_, now);
 }
 
 }  // namespace radiotower::tls

@@ -110,7 +110,7 @@ void Server::Impl::allocate(Request& request, Actions& out) {
   const net::IpAddress& client = request.five_tuple.client.ip;
   if (const auto error = read_wish(m, *settings, *shared, request.five_tuple, wish)) return refuse(request, *error, out);
   wish.lifetime = std::min(wish.lifetime, request.longest_lifetime);
-  if (is_tunnel(client) || is_denied(client)) return refuse(request, ErrorCode::forbidden, out);
+  if (is_tunnel(client) || settings->denies(client)) return refuse(request, ErrorCode::forbidden, out);
 
   // Step 11: a relay that drains, or only spreads load, sends new clients away.
   if (redirects(request, settings->draining ? Redirect::When::draining : Redirect::When::always)) return refuse(request, ErrorCode::try_alternate, out);

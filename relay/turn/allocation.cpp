@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "radiotower/net/hash.h"
+
 namespace radiotower::turn {
 
 Time Allocation::earliest_end() const {
@@ -18,18 +20,7 @@ std::size_t Allocation::bytes() const {
          channels.capacity() * sizeof(Channel) + connections.capacity() * sizeof(PeerConnection) + static_cast<std::size_t>(given) * sizeof(Given);
 }
 
-std::uint32_t AllocationTable::hash(const net::FiveTuple& t) const {
-  std::array<std::uint8_t, 48> bytes;
-  auto* p = bytes.data();
-  for (const auto* a : {&t.client, &t.server}) {
-    std::memcpy(p, a->ip.bytes.data(), 16);
-    store_be16(p + 16, a->port);
-    store_be32(p + 18, a->scope);
-    p += 22;
-  }
-  store_be32(p, static_cast<std::uint32_t>(t.transport));
-  return static_cast<std::uint32_t>(siphash13(key_, bytes));
-}
+std::uint32_t AllocationTable::hash(const net::FiveTuple& t) const { return static_cast<std::uint32_t>(net::hash(key_, t)); }
 
 std::size_t AllocationTable::find_place(const net::FiveTuple& t, std::uint32_t h) const {
   const std::size_t mask = index_.size() - 1;

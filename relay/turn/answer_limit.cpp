@@ -1,21 +1,11 @@
 #include "answer_limit.h"
 
-#include <algorithm>
+#include "radiotower/base/rate_slots.h"
 
 namespace radiotower::turn {
 
 bool AnswerLimit::take(std::size_t table, Bytes what, std::uint32_t rate, Time now) {
-  const std::uint64_t hash = siphash13(key_, what);
-  const std::int64_t t = now.time_since_epoch().count();
-  const std::int64_t each = 1'000'000'000 / rate;
-  for (const std::uint64_t part : {hash, hash >> 32}) {
-    std::int64_t& whole_at = slots_[table * size + part % size];
-    const std::int64_t next = std::max(whole_at, t) + each;
-    if (next > t + each * rate) continue;
-    whole_at = next;
-    return true;
-  }
-  return false;
+  return take_from_slots(std::span<std::int64_t, size>(slots_.data() + table * size, size), siphash13(key_, what), rate, now);
 }
 
 bool AnswerLimit::allow(const net::TransportAddress& source, Time now) {

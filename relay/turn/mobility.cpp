@@ -88,7 +88,7 @@ bool Server::Impl::may_move(const Request& request, Actions& out) {
   if (request.held_already && request.held_already != &allocation) return no(ErrorCode::allocation_mismatch);
   const net::FiveTuple& latest = allocation.is_moving ? mobility.next : allocation.five_tuple;
   if ((allocation.is_moving || allocation.has_client) && latest == request.five_tuple) return no(ErrorCode::bad_request);  // it has not moved
-  if (is_denied(request.five_tuple.client.ip) || is_tunnel(request.five_tuple.client.ip)) return no(ErrorCode::forbidden);
+  if (settings->denies(request.five_tuple.client.ip) || is_tunnel(request.five_tuple.client.ip)) return no(ErrorCode::forbidden);
   return true;
 }
 

@@ -199,11 +199,6 @@ bool Server::Impl::is_stun_only(const net::TransportAddress& listener) const {
   return std::find(only.begin(), only.end(), listener) != only.end();
 }
 
-bool Server::Impl::is_denied(const net::IpAddress& client) const {
-  const auto& denied = settings->denied_clients;
-  return std::any_of(denied.begin(), denied.end(), [&](const auto& range) { return range.contains(client); });
-}
-
 /// As many as there is room to answer: any number of Connects may run out at one moment, also those of a time in which the process stood still. The rest
 /// stays due, so next_expiry() says so.
 void Server::Impl::expire(Now now, Actions& out) {
@@ -258,8 +253,8 @@ void Server::apply(std::shared_ptr<const Settings> settings, Now now, Actions& o
   // nothing left: refreshes would keep its allocation for as long as it likes.
   std::vector<std::uint32_t> denied;
   impl_->table.for_each([&](std::uint32_t index, Allocation& allocation) {
-    if (allocation.is_moving && impl_->is_denied(allocation.mobility->next.client.ip)) impl_->abandon_move(allocation, out);
-    if (impl_->is_denied(allocation.five_tuple.client.ip)) return denied.push_back(index);
+    if (allocation.is_moving && impl_->settings->denies(allocation.mobility->next.client.ip)) impl_->abandon_move(allocation, out);
+    if (impl_->settings->denies(allocation.five_tuple.client.ip)) return denied.push_back(index);
     const net::PeerPolicy& peers = *impl_->settings->peers;
     for (auto& permission : allocation.permissions)
       permission.forbidden = !peers.permit({permission.ip, 0}, permission.ip.family(), false);

@@ -71,7 +71,6 @@ struct Server::Impl {
     return kind == stun::FirstByte::other && old_channel ? stun::FirstByte::channel_data : kind;
   }
   bool is_impossible_source(const net::TransportAddress& client) const;
-  bool is_denied(const net::IpAddress& client) const;  // by the settings
   static bool is_tunnel(const net::IpAddress& client);
   bool is_stun_only(const net::TransportAddress& listener) const;
   void client_gone(const net::FiveTuple& five_tuple, Now now, Actions& out);

@@ -42,6 +42,8 @@ struct IpAddress {
   bool is_loopback() const;
   bool is_multicast() const;
   bool is_link_local() const;
+  /// Whom limits by source are counted for: whoever has one address of an IPv6 /64 has all of it, so the /64; an IPv4 address as it is.
+  IpAddress as_source() const;
 
   std::string text() const;
   friend auto operator<=>(const IpAddress&, const IpAddress&) = default;

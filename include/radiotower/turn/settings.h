@@ -2,6 +2,7 @@
 // a reload builds a new one and every worker swaps it between two turns of its loop.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -74,6 +75,9 @@ struct Settings {
   bool draining = false;        // no new allocations: 300 where `redirect` has a server, else 508
   Redirect redirect;
   std::vector<net::AddressRange> denied_clients;  // Allocate from there: 403
+  bool denies(const net::IpAddress& client) const {
+    return std::any_of(denied_clients.begin(), denied_clients.end(), [&](const auto& range) { return range.contains(client); });
+  }
   bool tcp_relay = false;        // RFC 6062
   bool mobility = false;         // RFC 8016
   bool nat_discovery = false;    // RFC 5780
