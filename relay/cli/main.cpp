@@ -35,6 +35,11 @@ int main(int argc, char** argv) {
   radiotower::cli::add_nat_command(app, run);
   radiotower::cli::add_load_command(app, run);
   radiotower::cli::add_credentials_command(app, run);
+  radiotower::cli::add_doctor_command(app, run);
+  radiotower::cli::add_page_command(app, run);
+  radiotower::cli::add_certificate_command(app, run);
+  radiotower::cli::add_control_commands(app, run);
+  radiotower::cli::add_migrate_command(app, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
