@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <limits>
@@ -142,6 +143,11 @@ bool check_interface(const std::string& value, const Place& place, std::string& 
                      "\"eth0\", or \"eth0 generic\" where its driver has no XDP; `ip link` shows them");
 }
 
+bool check_metrics_listen(const std::string& value, const Place& place, std::string& spelling) {
+  if (value.empty() || (value.rfind("unix:/", 0) == 0 && value.size() > 6 && value.size() < 108)) return true;
+  return check_listener(value, place, spelling);
+}
+
 /// One row a key: the file, the flags, the hints for misspelt keys, the reload and --print-config all go by this table.
 struct Key {
   std::string_view name;  // with its table: "listen.udp"
@@ -165,6 +171,7 @@ const Key keys[] = {
     {"listen.deny_clients", [](Config& c) -> Slot { return &c.deny_clients; }, check_clients},
     {"relay.addresses", [](Config& c) -> Slot { return &c.relay_addresses; }, check_relay_address, false},
     {"relay.external", [](Config& c) -> Slot { return &c.external; }, check_external, false},
+    {"relay.external_refresh_seconds", [](Config& c) -> Slot { return &c.external_refresh_seconds; }, nullptr, true, 86'400},
     {"relay.ports", [](Config& c) -> Slot { return Ports{&c.first_port, &c.last_port}; }, nullptr, false},
     {"relay.rfc5766_channel_numbers", [](Config& c) -> Slot { return &c.rfc5766_channel_numbers; }},
     {"relay.keep_address_family", [](Config& c) -> Slot { return &c.keep_address_family; }},
@@ -204,6 +211,10 @@ const Key keys[] = {
     {"offload.xdp", [](Config& c) -> Slot { return &c.xdp; }, check_interface, false},
     {"log.format", [](Config& c) -> Slot { return &c.log_format; }, check_format, false},
     {"log.level", [](Config& c) -> Slot { return &c.log_level; }, check_level},
+    {"control.socket", [](Config& c) -> Slot { return File{&c.control_socket}; }, nullptr, false},
+    {"metrics.listen", [](Config& c) -> Slot { return &c.metrics_listen; }, check_metrics_listen, false},
+    {"metrics.coturn_names", [](Config& c) -> Slot { return &c.metrics_coturn_names; }},
+    {"shutdown.drain_seconds", [](Config& c) -> Slot { return &c.drain_seconds; }, nullptr, true, 86'400},
 };
 
 
@@ -498,6 +509,13 @@ std::string print_config(const Config& config) {
     else out += fmt::format("{} = {}  # {}\n", last_part(key.name), value, config.source(key.name));
   }
   return out + print_realms(config);
+}
+
+OperatorSettings operator_settings(const Config& config) {
+  OperatorSettings settings{config.control_socket, config.metrics_listen, config.metrics_coturn_names, config.drain_seconds};
+  const char* const folder = std::getenv("RUNTIME_DIRECTORY");
+  if (settings.control_socket.empty() && folder && *folder) settings.control_socket = std::string(folder) + "/control.sock";
+  return settings;
 }
 
 std::vector<std::string> keys_that_need_a_restart(const Config& running, const Config& next) {

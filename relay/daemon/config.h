@@ -41,6 +41,14 @@ struct RealmConfig {
   std::map<std::string, std::string, std::less<>> sources;   // key -> "relay.toml:12"
 };
 
+/// What is for operators: a reload changes it but for the sockets' paths.
+struct OperatorSettings {
+  std::string control_socket;  // path; empty: off
+  std::string metrics_listen;  // "127.0.0.1:9641", "unix:/run/radiotower-relay/metrics.sock"; empty: off
+  bool coturn_names = false;   // coturn's names of metrics beside ours
+  std::uint32_t drain_seconds = 0;  // SIGTERM drains for so long at most; 0: ends at once
+};
+
 struct Config {
   // realm, [listen], [relay]
   std::string realm = "radiotower";
@@ -56,7 +64,10 @@ struct Config {
   std::vector<Text> deny_clients;
   std::vector<Text> relay_addresses;  // empty: every usable address of the host
   // "198.51.100.7/192.168.0.105", or "198.51.100.7" where there is one relay address of that family
+  // Or "dns:tower.example.org", "stun:stun.example.org:3478", each with "/192.168.0.105" behind it or without: asked for at the start and
+  // every external_refresh_seconds.
   std::vector<Text> external;
+  std::uint32_t external_refresh_seconds = 60;
   std::uint16_t first_port = 32768, last_port = 65535;
   bool rfc5766_channel_numbers = false;
   bool keep_address_family = false;
@@ -87,6 +98,11 @@ struct Config {
   Xdp xdp;
   std::string log_format = "text";
   std::string log_level = "info";
+  // [control], [metrics], [shutdown]
+  std::string control_socket;  // empty: "control.sock" in $RUNTIME_DIRECTORY, which systemd sets, else none
+  std::string metrics_listen;
+  bool metrics_coturn_names = false;
+  std::uint32_t drain_seconds = 0;
 
   std::string file;  // what was read, for mistakes that no line holds; empty: none
   std::map<std::string, std::string, std::less<>> sources;  // key -> "default", "relay.toml:12", "--realm"
@@ -106,6 +122,9 @@ bool parse_ports(std::string_view text, std::uint16_t& first, std::uint16_t& las
 
 /// The longest realm with which a 401 over UDP stays within three times its request on the wire, IP and UDP headers counted.
 inline constexpr std::size_t max_realm = 40;
+
+/// With the default of control.socket filled in.
+OperatorSettings operator_settings(const Config& config);
 
 /// Every key with its value and where it came from, one a line, as TOML that could be read again.
 std::string print_config(const Config& config);

@@ -20,8 +20,9 @@
 #include <fmt/format.h>
 
 #include "clock.h"
+#include "control_socket.h"
+#include "metrics_server.h"
 #include "radiotower/service/notify.h"
-#include "privileges.h"
 
 namespace radiotower::daemon {
 
@@ -33,34 +34,12 @@ constexpr nanoseconds look_interval = 500ms;
 constexpr unsigned looks_until_stalled = 10;
 constexpr nanoseconds reload_interval = 250ms;  // a storm of SIGHUP makes four reloads a second, and the last one counts
 constexpr nanoseconds drops_interval = 60s;
-constexpr std::size_t many_connections = 100'000;  // of clients, to have room for in a loop where limits.connections says none
-
-HashKey make_hash_key() {
-  HashKey key;
-  system_random()({reinterpret_cast<std::uint8_t*>(&key), sizeof key});
-  return key;
-}
 
 sigset_t our_signals() {
   sigset_t set;
   sigemptyset(&set);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&set, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2}) sigaddset(&set, signal);
   return set;
-}
-
-std::string bind_failure(const net::TransportAddress& address, int error, bool is_tcp = false) {
-  const std::string text = address.text();
-  switch (error) {
-    case EADDRINUSE:
-      return fmt::format("cannot listen on {}: another program has it; `ss -{}lpn 'sport = :{}'` says which", text, is_tcp ? 't' : 'u', address.port);
-    case EADDRNOTAVAIL:
-      return fmt::format("cannot listen on {}: this host has no such address (yet); `ip address` shows what it has", text);
-    case EACCES:
-      return fmt::format("cannot listen on {}: a port below 1024 needs CAP_NET_BIND_SERVICE, which the drop-in radiotower-relay-443.conf gives the service (docs/tls.md)", text);
-    case EMFILE:
-    case ENFILE: return fmt::format("cannot listen on {}: too many open files; raise LimitNOFILE=", text);
-    default: return fmt::format("cannot listen on {}: {}", text, std::strerror(error));
-  }
 }
 
 /// A sentence when the system's limit keeps receive buffers below what a burst takes, else nothing. `listener` is what
@@ -117,258 +96,7 @@ std::string certificates_text(const ConnectionSettings& connections) {
   return text;
 }
 
-template <typename T>
-void add_missing(std::vector<T>& to, const std::vector<T>& from) {
-  for (const auto& one : from)
-    if (std::find(to.begin(), to.end(), one) == to.end()) to.push_back(one);
-}
-
-/// What a new configuration no longer names and we still hold stays guarded: nobody is relayed to a listener of ours (P25).
-std::shared_ptr<const turn::Settings> with_what_is_bound(const turn::Settings& next, const turn::Settings& bound) {
-  auto settings = std::make_shared<turn::Settings>(next);
-  settings->relay_addresses = bound.relay_addresses;
-  settings->first_port = bound.first_port;
-  settings->last_port = bound.last_port;
-  add_missing(settings->listeners, bound.listeners);
-  net::PeerPolicySettings peers = next.peers->settings();
-  add_missing(peers.own_endpoints, bound.peers->settings().own_endpoints);
-  add_missing(peers.relay_addresses, bound.peers->settings().relay_addresses);
-  settings->peers = std::make_shared<net::PeerPolicy>(std::move(peers));
-  return settings;
-}
-
-bool same_addresses(const std::vector<turn::RelayAddress>& a, const std::vector<turn::RelayAddress>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](const auto& x, const auto& y) { return x.local == y.local && x.external == y.external; });
-}
-
 }  // namespace
-
-unsigned usable_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return static_cast<unsigned>(std::max(1, CPU_COUNT(&set)));
-  return std::max(1u, std::thread::hardware_concurrency());  // more cores than a cpu_set_t holds
-}
-
-std::uint64_t raise_descriptor_limit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
-  const rlimit most{limit.rlim_max, limit.rlim_max};
-  if (limit.rlim_cur != limit.rlim_max && setrlimit(RLIMIT_NOFILE, &most) == 0) return most.rlim_cur;
-  return limit.rlim_cur;
-}
-
-std::uint64_t relay_ports_that_fit(std::uint64_t limit, std::size_t workers, std::size_t listeners) {
-  const std::uint64_t ours = 32 + workers * (4 + listeners);  // a loop has its ring or epoll, an eventfd, a timer
-  return limit > ours ? limit - ours : 0;
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-
-Relay::Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log& log, std::function<void()> wake,
-             std::shared_ptr<const ConnectionSettings> connections)
-    : plan_(std::move(plan)),
-      first_(settings),
-      settings_(std::move(settings)),
-      log_(log),
-      wake_(std::move(wake)),
-      hash_key_(make_hash_key()),
-      nonces_(system_random()),
-      tickets_(std::make_shared<turn::TicketMint>(system_random())),
-      connections_(connections ? std::move(connections) : std::make_shared<ConnectionSettings>()),
-      connection_counts_(std::make_shared<ConnectionCounts>(hash_key_, static_cast<std::size_t>(raise_descriptor_limit() / 2))) {
-  if (plan_.workers == 0) plan_.workers = usable_cores();
-}
-
-Relay::~Relay() {
-  stop();
-  wait();
-}
-
-void Relay::wait() {
-  for (const auto& worker : workers_) worker->join();
-}
-
-std::vector<std::pair<net::TransportAddress, net::Transport>> udp_listeners(const RelayPlan& plan) {
-  std::vector<std::pair<net::TransportAddress, net::Transport>> all;
-  for (const auto& address : plan.listeners) all.emplace_back(address, net::Transport::udp);
-  for (const auto& address : plan.dtls)
-    if (std::find(plan.listeners.begin(), plan.listeners.end(), address) == plan.listeners.end()) all.emplace_back(address, net::Transport::dtls);
-  return all;
-}
-
-bool Relay::bind(std::vector<std::vector<Listener>>& listeners, std::string& why) {
-  listeners.clear();
-  listener_receive_buffer_ = plan_.listener_receive_buffer;
-  listeners.resize(plan_.workers);
-  int error = 0;
-  for (const auto& [address, transport] : udp_listeners(plan_)) {
-    // SO_REUSEPORT would let a second relay of the same user take half of our packets without a word: ask without it first. More than
-    // once, since the kernel may hold the sockets of an io_uring for a moment after the relay before us has ended.
-    bool is_free = false;
-    for (int i = 0; i < 10 && !is_free; ++i) {
-      is_free = static_cast<bool>(io::open_udp(address, {}, error));
-      if (is_free || error != EADDRINUSE) break;
-      std::this_thread::sleep_for(50ms);
-    }
-    if (!is_free) {
-      why = bind_failure(address, error);
-      return false;
-    }
-    for (auto& list : listeners) {
-      io::Socket socket = io::open_udp(address, {true, false, plan_.listener_receive_buffer, 0}, error);
-      if (!socket) {
-        why = bind_failure(address, error);
-        return false;
-      }
-      listener_receive_buffer_ = std::min(listener_receive_buffer_, io::receive_buffer(socket));
-      list.push_back({std::move(socket), address, transport});
-    }
-  }
-  return true;
-}
-
-bool Relay::bind_acceptors(std::vector<std::vector<Listener>>& acceptors, std::string& why) {
-  acceptors.clear();
-  acceptors.resize(plan_.workers);
-  const auto bind_all = [&](const std::vector<net::TransportAddress>& addresses, net::Transport transport) {
-    int error = 0;
-    for (const auto& address : addresses) {
-      // Without SO_REUSEPORT first, and more than once: see bind(). That socket hears nobody, since none is queued in so short a time.
-      bool is_free = false;
-      for (int i = 0; i < 10 && !is_free; ++i) {
-        is_free = static_cast<bool>(io::open_tcp_listener(address, {}, error));
-        if (is_free || error != EADDRINUSE) break;
-        std::this_thread::sleep_for(50ms);
-      }
-      for (std::size_t i = 0; i < acceptors.size() && is_free; ++i) {
-        io::TcpOptions options;
-        options.reuse_port = true;
-        io::Socket socket = io::open_tcp_listener(address, options, error);
-        is_free = static_cast<bool>(socket);
-        acceptors[i].push_back({std::move(socket), address, transport});
-      }
-      if (is_free) continue;
-      why = bind_failure(address, error, true);
-      return false;
-    }
-    return true;
-  };
-  return bind_all(plan_.tcp, net::Transport::tcp) && bind_all(plan_.tls, net::Transport::tls);
-}
-
-/// False: an interface was asked for by name, and there is no offload on it. `auto` takes what it gets, and says why
-/// when it gets nothing.
-bool Relay::start_fast_path(std::string& why) {
-  if (!plan_.offload) return true;
-  offload::OffloadSettings wanted = *plan_.offload;
-  const auto add = [&](const net::IpAddress& ip) {
-    auto& all = wanted.addresses;
-    if (std::find(all.begin(), all.end(), ip) == all.end()) all.push_back(ip);
-  };
-  for (const auto& [listener, transport] : udp_listeners(plan_)) add(listener.ip);
-  for (const auto& address : settings_->relay_addresses) add(address.local);
-  auto offload = plan_.start_offload(wanted, why);
-  // Also where nothing was attached: they were granted for this alone.
-  std::string why_not_dropped;
-  if (!drop_offload_capabilities(why_not_dropped)) {
-    why = fmt::format("capabilities of the start would stay for life: {}", why_not_dropped);
-    offload.reset();
-  }
-  if (offload) {
-    for (const auto& note : offload->notes()) log_.write(Priority::notice, "offload", note);
-    fast_path_ = std::make_unique<FastPath>(std::move(offload), wake_);
-    return true;
-  }
-  if (!wanted.automatic) {
-    why = fmt::format("no offload, which offload.xdp asks for: {}", why);
-    return false;
-  }
-  log_.write(Priority::warning, "offload", fmt::format("off, so user space relays every packet: {}", why));
-  return true;
-}
-
-bool Relay::start(std::string& why) {
-  std::vector<std::vector<Listener>> listeners, acceptors;
-  if (!bind(listeners, why) || !bind_acceptors(acceptors, why) || !start_fast_path(why)) return false;
-  BucketSource* buckets = fast_path_ ? &fast_path_->offload().buckets() : nullptr;
-  shared_ = std::make_shared<turn::Shared>(*settings_, system_random(), hash_key_, buckets);
-  WorkerOptions options;
-  options.backend = plan_.backend;
-  options.loop.gather = plan_.gather;
-  options.relay_receive_buffer = plan_.relay_receive_buffer;
-  const std::size_t ports = std::size_t{settings_->last_port} - settings_->first_port + 1;
-  // Never more than there can be descriptors: the kernel refuses a larger table to io_uring.
-  const std::size_t streams = plan_.tcp.size() + plan_.tls.size();
-  const std::size_t connections = streams == 0 ? 0 : connections_->total != 0 ? connections_->total : many_connections;
-  options.loop.max_sockets = std::min<std::size_t>(ports * settings_->relay_addresses.size() + plan_.listeners.size() + plan_.dtls.size() + streams + connections +
-                                                       plan_.moved_sockets + 16,
-                                                   raise_descriptor_limit());
-  by_number_ = std::make_unique<std::atomic<Worker*>[]>(plan_.workers);
-  const auto hand_over = [this](unsigned number, Parcel parcel) {
-    Worker* const worker = number < plan_.workers ? by_number_[number].load(std::memory_order_acquire) : nullptr;
-    if (worker) worker->hand_over(std::move(parcel));
-  };
-  const TellWorker tell = [this](unsigned number, ClientMail mail) {
-    Worker* const worker = number < plan_.workers ? by_number_[number].load(std::memory_order_acquire) : nullptr;
-    return worker && worker->tell(std::move(mail));
-  };
-  const std::size_t moved_sockets = (plan_.moved_sockets + plan_.workers - 1) / plan_.workers;
-  for (unsigned i = 0; i < plan_.workers; ++i) {
-    options.number = i;
-    workers_.push_back(std::make_unique<Worker>(options, std::move(listeners[i]),
-                                                WorkerWorld{shared_, settings_, nonces_, hash_key_, log_, wake_, fast_path_.get(), connections_,
-                                                            connection_counts_, hand_over, tickets_, tell, moved_sockets, !plan_.dtls.empty()},
-                                                std::move(acceptors[i])));
-    Worker::Started started;
-    try {
-      started = workers_.back()->start();
-    } catch (const std::system_error& error) {
-      started.why = fmt::format("no thread: {}", error.what());
-    }
-    if (started.backend.empty()) {
-      why = fmt::format("worker {} cannot start: {}", i, started.why);
-      stop();
-      wait();
-      workers_.clear();
-      return false;
-    }
-    by_number_[i].store(workers_.back().get(), std::memory_order_release);
-    if (i == 0) started_ = started;
-  }
-  return true;
-}
-
-std::string Relay::apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections) {
-  // Live allocations hold these addresses and ports, and the listeners are bound. A reload is not refused for them: an interface that comes
-  // or goes changes what "every address of the host" means, and must not keep a new secret out.
-  std::string waits;
-  const auto differs = [&](bool different, std::string_view what) {
-    if (different) waits.append(waits.empty() ? "" : ", ").append(what);
-  };
-  differs(settings->listeners != first_->listeners || settings->peers->settings().own_endpoints != first_->peers->settings().own_endpoints, "listeners");
-  differs(!same_addresses(settings->relay_addresses, first_->relay_addresses), "relay addresses");
-  differs(settings->first_port != first_->first_port || settings->last_port != first_->last_port, "relay ports");
-  settings_ = waits.empty() ? std::move(settings) : with_what_is_bound(*settings, *first_);
-  if (connections) connections_ = std::move(connections);
-  for (const auto& worker : workers_) worker->apply(settings_, connections_);
-  return waits;
-}
-
-void Relay::stop() {
-  for (const auto& worker : workers_) worker->stop();
-}
-
-bool Relay::ended() const {
-  return std::all_of(workers_.begin(), workers_.end(), [](const auto& worker) {
-    return worker->state() == Worker::State::ended || worker->state() == Worker::State::broken;
-  });
-}
-
-bool Relay::broken() const {
-  return std::any_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->state() == Worker::State::broken; });
-}
 
 StallWatch::Change StallWatch::look(std::uint64_t heartbeat) {
   const bool was_stalled = stalled();
@@ -427,6 +155,7 @@ bool Control::start() {
   }
   if (const std::string said = small_buffers(relay_.plan(), relay_.listener_receive_buffer());
       !said.empty()) log_.write(Priority::warning, "small receive buffers", said);
+  configured_ = relay_.shared_settings();
   watches_.assign(relay_.workers().size(), StallWatch(looks_until_stalled));
   const Worker::Started& started = relay_.started();
   const std::string range = fmt::format("{}-{}", settings.first_port, settings.last_port);
@@ -447,6 +176,13 @@ bool Control::start() {
   fields.emplace_back("ports", range);
   const std::string offload = relay_.fast_path() ? relay_.fast_path()->interfaces() : "off";
   fields.emplace_back("offload", offload);
+  if (!start_operators(why)) {
+    log_.write(Priority::error, "not started", why);
+    return false;
+  }
+  update_standing();
+  if (!plan.operators.control_socket.empty()) fields.emplace_back("control", plan.operators.control_socket);
+  if (!plan.operators.metrics_listen.empty()) fields.emplace_back("metrics", plan.operators.metrics_listen);
   log_.write(Priority::notice, "ready", "", fields);
   return true;
 }
@@ -477,8 +213,13 @@ int Control::run() {
     beat();
     if (reload_wanted_ && now - reloaded_at_ >= reload_interval) {
       reload_wanted_ = false;
-      reload();
+      reload_now();
       reloaded_at_ = steady_now();
+    }
+    obey_orders();
+    if (now - drain_looked_at_ >= 200ms) {
+      drain_looked_at_ = now;
+      if (drain_is_over(now)) break;
     }
     if (std::exchange(counters_wanted_, false)) print_counters();
     if (now - looked_at_ >= look_interval) {
@@ -499,6 +240,7 @@ void Control::take_signals() {
     switch (info.ssi_signo) {
       case SIGHUP: reload_wanted_ = true; break;
       case SIGUSR1: counters_wanted_ = true; break;
+      case SIGUSR2: drain(std::nullopt); break;
       default: stop_wanted_ = true; break;
     }
   }
@@ -517,22 +259,38 @@ void Control::beat() {
   relay_.fast_path()->beat(steady_now(), all_alive);
 }
 
-void Control::reload() {
+ReloadResult Control::reload_now() {
   notify::reloading();
-  std::string why;
-  std::shared_ptr<const ConnectionSettings> connections;
-  auto settings = reload_(why, connections);
-  const bool good = settings != nullptr;
-  if (!good) {
-    log_.write(Priority::error, "reload refused", fmt::format("{}; nothing was changed", why));
-  } else if (const std::string waits = relay_.apply(std::move(settings), std::move(connections)); !waits.empty()) {
-    log_.write(Priority::warning, "reloaded", fmt::format("all but what needs a restart: {}", waits));
+  ReloadResult result;
+  auto next = reload_(result);
+  result.good = next.has_value();
+  for (const auto& change : result.changes) log_.write(Priority::notice, "changed", change);
+  if (!next) {
+    log_.write(Priority::error, "reload refused", fmt::format("{}; nothing was changed", result.errors.size() == 1 ? result.errors[0] : "the configuration has mistakes, named above"));
   } else {
-    // What a renewal is for is seen at once.
-    const std::string certificates = certificates_text(relay_.connections());
-    log_.write(Priority::notice, "reloaded", "", {Field::if_any("certificates", std::string_view(certificates))});
+    configured_ = next->settings;
+    if (draining_) {
+      auto settings = std::make_shared<turn::Settings>(*configured_);
+      settings->draining = true;
+      next->settings = std::move(settings);
+    }
+    if (const std::string waits = relay_.apply(std::move(next->settings), std::move(next->connections)); !waits.empty()) {
+      log_.write(Priority::warning, "reloaded", fmt::format("all but what needs a restart: {}", waits));
+      result.needs_restart.push_back(waits);
+    } else {
+      // What a renewal is for is seen at once.
+      const std::string certificates = certificates_text(relay_.connections());
+      log_.write(Priority::notice, "reloaded", "", {Field::if_any("certificates", std::string_view(certificates))});
+    }
   }
-  notify::ready(good ? "reloaded" : "reload refused, see the log; the settings before it are in force");
+  {
+    const std::lock_guard lock(mutex_);
+    ++(result.good ? standing_.reloads_good : standing_.reloads_refused);
+    if (result.good) standing_.reloaded_at = ::time(nullptr);
+  }
+  update_standing();
+  notify::ready(result.good ? "reloaded" : "reload refused, see the log; the settings before it are in force");
+  return result;
 }
 
 void Control::watch() {
@@ -572,6 +330,13 @@ bool Control::wait_for_workers(milliseconds patience) {
 
 int Control::shut_down() {
   notify::stopping();
+  {
+    const std::lock_guard lock(mutex_);
+    over_ = true;
+  }
+  done_.notify_all();
+  socket_.reset();
+  metrics_.reset();
   relay_.stop();
   if (wait_for_workers(700ms)) {
     log_.write(Priority::notice, "ended", "");

@@ -3,96 +3,28 @@
 //   SIGTERM, SIGINT   end within a second; the log gets every allocation that ends
 //   SIGHUP            settings anew: good ones are swapped in, bad ones change nothing
 //   SIGUSR1           counters into the log
+//   SIGUSR2           drain: no new allocations; ends with the last one
 //
 // Touches no packet. May not know: how a configuration file looks (a reload is a function that main hands in).
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "fast_path.h"
+#include "operations.h"
 #include "radiotower/service/log.h"
-#include "worker.h"
+#include "relay.h"
 
 namespace radiotower::daemon {
-
-/// What stays for the life of the process, beside the relay addresses and the port range of the settings.
-struct RelayPlan {
-  std::string version;
-  Backend backend = Backend::automatic;
-  nanoseconds gather{0};  // see io::LoopSettings
-  unsigned workers = 0;                          // 0: one a core we may run on
-  std::vector<net::TransportAddress> listeners;  // of UDP; each is opened once a worker (SO_REUSEPORT)
-  std::vector<net::TransportAddress> dtls;       // of UDP too; one that `listeners` does not name takes DTLS alone. Not empty: all take it
-  std::vector<net::TransportAddress> tcp, tls;   // likewise; `tcp` takes TLS too, where there is a certificate
-  int listener_receive_buffer = 8 << 20;
-  int relay_receive_buffer = 1 << 20;
-  std::size_t moved_sockets = 64;  // of all workers together: see MovedClients
-  std::optional<offload::OffloadSettings> offload;  // nullopt: off; its addresses are filled in at the start
-  std::function<std::unique_ptr<offload::Offload>(const offload::OffloadSettings&, std::string&)> start_offload =
-      offload::start;
-};
-
-/// The UDP sockets of a worker, in order, and what each takes: udp (DTLS too, where that is on), or dtls alone.
-std::vector<std::pair<net::TransportAddress, net::Transport>> udp_listeners(const RelayPlan& plan);
-
-/// The workers and what they share. Knows no signals, so that tests can run one.
-class Relay {
- public:
-  /// `wake` is called from any thread: a worker has ended, or the fast path wants to beat. No `connections`: the defaults.
-  Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log& log, std::function<void()> wake,
-        std::shared_ptr<const ConnectionSettings> connections = nullptr);
-  ~Relay();  // stops; waits without limit
-
-  /// Binds, attaches the offload, gives up what that needed, then starts the workers. False with a sentence for the
-  /// operator in `why`; nothing runs then.
-  bool start(std::string& why);
-  /// Hands settings to every worker. Returns what of them takes effect with a restart only; empty when all of it has been taken over.
-  std::string apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections = nullptr);
-  void stop();
-  /// True when every worker has ended.
-  bool ended() const;
-  bool broken() const;  // a worker ended that nobody stopped
-
-  const std::vector<std::unique_ptr<Worker>>& workers() const { return workers_; }
-  const Worker::Started& started() const { return started_; }  // of the first worker
-  const RelayPlan& plan() const { return plan_; }
-  const turn::Settings& settings() const { return *settings_; }
-  const ConnectionSettings& connections() const { return *connections_; }
-  const turn::Shared& shared() const { return *shared_; }  // once started
-  FastPath* fast_path() { return fast_path_.get(); }       // nullptr: there is none
-  /// The smallest that a listener got, in bytes: those of the start may be granted more than sockets of later.
-  int listener_receive_buffer() const { return listener_receive_buffer_; }
-
- private:
-  bool bind(std::vector<std::vector<Listener>>& listeners, std::string& why);
-  bool bind_acceptors(std::vector<std::vector<Listener>>& acceptors, std::string& why);
-  void wait();  // for all workers, before the first of them goes: they hand clients to each other
-  bool start_fast_path(std::string& why);
-
-  RelayPlan plan_;
-  std::shared_ptr<const turn::Settings> first_;  // as at the start: what is bound for life
-  std::shared_ptr<const turn::Settings> settings_;
-  Log& log_;
-  std::function<void()> wake_;
-  HashKey hash_key_;
-  turn::NonceMint nonces_;
-  std::shared_ptr<const turn::TicketMint> tickets_;
-  std::unique_ptr<FastPath> fast_path_;  // outlives the buckets of shared_ and what the workers have given
-  std::shared_ptr<turn::Shared> shared_;
-  std::shared_ptr<const ConnectionSettings> connections_;
-  std::shared_ptr<ConnectionCounts> connection_counts_;
-  std::unique_ptr<std::atomic<Worker*>[]> by_number_;  // null where a worker has not started yet
-  std::vector<std::unique_ptr<Worker>> workers_;
-  Worker::Started started_;
-  int listener_receive_buffer_ = 0;
-};
 
 /// Tells a stalled worker from a living one by counting looks, not by a clock: when the whole process was stopped for a
 /// minute, nobody has stalled.
@@ -109,15 +41,6 @@ class StallWatch {
   std::uint64_t last_ = 0;
 };
 
-/// Every core we may run on (sched_getaffinity(2)).
-unsigned usable_cores();
-
-/// Raises RLIMIT_NOFILE to its hard limit; returns what it is then.
-std::uint64_t raise_descriptor_limit();
-
-/// How many relay ports `limit` descriptors leave room for, once listeners, loops and the log have theirs.
-std::uint64_t relay_ports_that_fit(std::uint64_t limit, std::size_t workers, std::size_t listeners);
-
 class Descriptor {
  public:
   explicit Descriptor(int number) : number_(number) {}
@@ -130,16 +53,28 @@ class Descriptor {
   int number_;
 };
 
-class Control {
+/// What a reload hands over once everything in it has been found good.
+struct NextSettings {
+  std::shared_ptr<const turn::Settings> settings;
+  std::shared_ptr<const ConnectionSettings> connections;  // null: they stay as they are
+  std::vector<net::TransportAddress> listeners, dtls, tcp, tls;  // as in RelayPlan
+  OperatorSettings operators;
+};
+
+class MetricsServer;
+class ControlSocket;
+
+class Control final : private Operations {
  public:
-  /// New settings, or null and a sentence in `why`. No `connections`: they stay as they are.
-  using Reload = std::function<std::shared_ptr<const turn::Settings>(std::string& why, std::shared_ptr<const ConnectionSettings>& connections)>;
+  /// New settings, or nullopt with what is wrong in `result`; what has changed stands in it too.
+  using Reload = std::function<std::optional<NextSettings>(ReloadResult& result)>;
 
   /// To be called before any thread exists: they all inherit it, and only run() takes signals, from a descriptor.
   static void block_signals();
 
   Control(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Reload reload, Log& log,
           std::shared_ptr<const ConnectionSettings> connections = nullptr);
+  ~Control();
 
   /// Runs the relay until a signal ends it. 0; 1 when it could not start or a worker broke.
   int run();
@@ -150,7 +85,24 @@ class Control {
   void take_signals();
   void hush();  // empties wake_
   void beat();
-  void reload();
+  ReloadResult reload() override;  // on any thread: the main one does it
+  ReloadResult reload_now();
+  void drain(std::optional<seconds> deadline) override;
+  void end_drain() override;
+  void obey_orders();
+  void apply_drain();
+  bool drain_is_over(Time now);
+  Standing standing() override;
+  std::vector<WorkerReport> reports(milliseconds patience) override;
+  turn::Shared::Usage usage() override { return relay_.shared().usage(); }
+  std::vector<offload::Outcome> offload_outcomes() override;
+  std::uint64_t log_lines_dropped() override { return log_.dropped(); }
+  bool allocations(std::vector<turn::AllocationFacts>& all, milliseconds patience) override;
+  std::size_t kill(const std::function<bool(const turn::AllocationFacts&)>& which, milliseconds patience) override;
+  void add_sink(EventSink& sink) override { relay_.sinks().add(sink); }
+  void remove_sink(EventSink& sink) override { relay_.sinks().remove(sink); }
+  void update_standing();
+  bool start_operators(std::string& why);
   void print_counters();
   void print_drops();
   void print_offload();
@@ -174,6 +126,26 @@ class Control {
   Time pinged_at_ = long_ago;
   Time drops_at_{};
   std::vector<std::uint64_t> drops_;  // as last told, in the order of the counters
+
+  // Orders of other threads; the main one carries them out.
+  std::mutex mutex_;
+  std::condition_variable done_;
+  std::uint64_t reloads_ordered_ = 0, reloads_done_ = 0;  // under mutex_
+  ReloadResult reload_result_;                            // under mutex_
+  struct Drain {
+    std::optional<seconds> deadline;
+    bool begins = true;  // false: it ends
+  };
+  std::optional<Drain> drain_ordered_;  // under mutex_
+  bool over_ = false;                   // under mutex_: nobody obeys any more
+  Standing standing_;                   // under mutex_
+  // Of the main thread.
+  std::shared_ptr<const turn::Settings> configured_;  // as read, before a drain is laid over it
+  bool draining_ = false;
+  Time drain_until_ = never;
+  Time drain_looked_at_{};
+  std::unique_ptr<MetricsServer> metrics_;
+  std::unique_ptr<ControlSocket> socket_;
 };
 
 }  // namespace radiotower::daemon

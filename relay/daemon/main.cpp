@@ -93,22 +93,26 @@ int run(const Flags& flags, const Config& config) {
     return 1;
   }
 
-  const auto reload = [&](std::string& why, std::shared_ptr<const ConnectionSettings>& connections) -> std::shared_ptr<const turn::Settings> {
+  const auto reload = [&](ReloadResult& result) -> std::optional<NextSettings> {
     Config next;
     ConfigErrors errors;
     const bool read = read_config(flags, next, errors);
-    for (const auto& error : errors) log.write(Priority::error, "configuration", error.text());
-    for (const auto& key : keys_that_need_a_restart(config, next))
-      log.write(Priority::warning, "configuration", fmt::format("{} has changed, which needs a restart; the rest is taken over", key));
-    next.realm = config.realm;  // keys of live calls are made of it
-    const auto anew = read ? build(next, log) : std::nullopt;
-    if (!anew) {
-      why = "the configuration has mistakes, named above";
-      return nullptr;
+    if (read) {
+      result.needs_restart = keys_that_need_a_restart(config, next);
+      for (const auto& key : result.needs_restart)
+        log.write(Priority::warning, "configuration", fmt::format("{} has changed, which needs a restart; the rest is taken over", key));
     }
+    next.realm = config.realm;  // keys of live calls are made of it
+    auto anew = read ? build_settings(next, io::host_addresses(), errors) : std::nullopt;
+    for (const auto& error : errors) {
+      result.errors.push_back(error.text());
+      log.write(Priority::error, "configuration", error.text());
+    }
+    if (!anew) return std::nullopt;
+    for (const auto& note : anew->notes) log.write(Priority::warning, "configuration", note);
+    result.notes = anew->notes;
     log.set_level(priority_of(next));
-    connections = anew->connections;
-    return anew->settings;
+    return NextSettings{anew->settings, anew->connections, anew->listeners, anew->dtls, anew->tcp, anew->tls, operator_settings(next)};
   };
   RelayPlan plan;
   plan.version = version;
@@ -119,6 +123,7 @@ int run(const Flags& flags, const Config& config) {
   plan.dtls = built->dtls;
   plan.tcp = built->tcp;
   plan.tls = built->tls;
+  plan.operators = operator_settings(config);
   plan.offload = offload_settings(config);
   return Control(std::move(plan), built->settings, reload, log, built->connections).run();
 }

@@ -112,6 +112,17 @@ std::optional<WorkerReport> Worker::report(milliseconds patience) {
   return report_;
 }
 
+bool Worker::ask(Question question, milliseconds patience) {
+  std::unique_lock lock(mutex_);
+  if (!wakeable_) return false;
+  const std::uint64_t number = ++questions_asked_;
+  questions_.emplace_back(number, std::move(question));
+  mail_.store(true, std::memory_order_release);
+  wakeable_->wake();
+  answered_.wait_for(lock, patience, [&] { return questions_answered_ >= number || !wakeable_; });
+  return questions_answered_ >= number;
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // The thread.
 
@@ -224,11 +235,13 @@ void Worker::obey() {
   std::vector<Parcel> parcels;
   std::uint64_t wanted = 0;
   bool asked = false;
+  std::vector<std::pair<std::uint64_t, Question>> questions;
   {
     const std::lock_guard lock(mutex_);
     next = std::exchange(next_, nullptr);
     next_connections = std::exchange(next_connections_, nullptr);
     parcels.swap(parcels_);
+    questions.swap(questions_);
     mail_at_hand_[arena_].swap(client_mail_);
     wanted = reports_wanted_;
     asked = reports_made_ != wanted;
@@ -244,6 +257,15 @@ void Worker::obey() {
   }
   for (Parcel& parcel : parcels) take_in(std::move(parcel));
   for (ClientMail& mail : mail_at_hand_[arena_]) take_in(mail);
+  if (!questions.empty()) server_->count_shortcuts(this_turn().steady);
+  for (const auto& [number, question] : questions) {
+    turn::Actions& out = actions();
+    question(*server_, this_turn(), out);
+    carry_out(out);
+    const std::lock_guard lock(mutex_);
+    questions_answered_ = number;
+  }
+  if (!questions.empty()) answered_.notify_all();
   if (!asked) return;
   server_->count_shortcuts(this_turn().steady);
   // Made here rather than read by the other thread, so that the counters stay plain integers.

@@ -15,6 +15,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "connection_settings.h"
@@ -46,6 +47,21 @@ struct WorkerOptions {
   int relay_receive_buffer = 1 << 20;  // bytes: a key frame of video comes as one burst
 };
 
+class EventSink;  // operations.h
+
+/// Those who hear of events. Thread-safe; `any` is looked at first, so that nobody waits for a lock where nobody listens.
+class EventSinks {
+ public:
+  void add(EventSink& sink);
+  void remove(EventSink& sink);  // not called any more once this has returned
+  void tell(unsigned worker, const turn::Event& event);
+
+ private:
+  std::atomic<bool> any_{false};
+  std::mutex mutex_;
+  std::vector<EventSink*> sinks_;
+};
+
 /// What every worker is given and none changes but through its own lock (turn::Shared).
 struct WorkerWorld {
   std::shared_ptr<turn::Shared> shared;
@@ -63,6 +79,7 @@ struct WorkerWorld {
   std::shared_ptr<const turn::TicketMint> tickets = nullptr;  // null: the worker's own
   TellWorker tell_worker = nullptr;
   std::size_t moved_sockets = 0;  // see MovedClients
+  EventSinks* sinks = nullptr;  // nullptr: nobody listens
   bool dtls = false;  // on every listener, by the first byte; needs an identity
 };
 
@@ -104,6 +121,11 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   void join();  // waits for its end, without limit
   /// The counters as they stand between two turns; nullopt when the worker does not answer within `patience`.
   std::optional<WorkerReport> report(milliseconds patience);
+
+  /// Runs `question` on the worker's thread, between two turns. False: not within `patience`; it may run later still, so it owns what it
+  /// touches.
+  using Question = std::function<void(turn::Server& server, Now now, turn::Actions& out)>;
+  bool ask(Question question, milliseconds patience);
 
   // From another worker's thread.
   /// A client over TCP or TLS that is to be served here from now on.
@@ -230,6 +252,8 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   std::shared_ptr<const ConnectionSettings> next_connections_;  // under mutex_
   std::vector<Parcel> parcels_;                      // under mutex_
   std::vector<ClientMail> client_mail_;              // under mutex_
+  std::vector<std::pair<std::uint64_t, Question>> questions_;  // under mutex_
+  std::uint64_t questions_asked_ = 0, questions_answered_ = 0;  // under mutex_
   bool stop_ = false;                                // under mutex_
   std::uint64_t reports_wanted_ = 0, reports_made_ = 0;  // under mutex_
   WorkerReport report_;                              // under mutex_

@@ -38,6 +38,7 @@ std::string relayed_text(const Event& event) {
 
 void Worker::note(const Event& event) {
   Log& log = world_.log;
+  if (world_.sinks) world_.sinks->tell(options_.number, event);
   const Time now = now_.steady;
   std::uint64_t suppressed = 0;
   switch (event.kind) {

@@ -13,6 +13,8 @@ std::string_view name(EndReason reason) {
     case EndReason::credentials_gone: return "credentials gone";
     case EndReason::client_denied: return "client denied";
     case EndReason::connection_closed: return "connection closed";
+    case EndReason::killed: return "killed";
+    case EndReason::drained: return "drained";
   }
   return "";
 }

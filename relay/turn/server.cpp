@@ -278,6 +278,54 @@ void Server::end_all(EndReason reason, Now now, Actions& out) {
   for (const auto index : all) impl_->end(index, reason, now, out);
 }
 
+namespace {
+
+AllocationFacts facts_of(const Allocation& allocation, const Event& event, Time now) {
+  AllocationFacts facts;
+  facts.id = {allocation.index, allocation.generation, allocation.relays[0].state == Relay::State::open ? net::Family::ipv4 : net::Family::ipv6};
+  facts.user = event.user;
+  facts.realm = event.realm;
+  facts.five_tuple = allocation.five_tuple;
+  facts.has_client = allocation.has_client;
+  facts.relayed = event.relayed;
+  facts.relayed2 = event.relayed2;
+  facts.relay_transport = allocation.transport;
+  facts.age = std::chrono::duration_cast<seconds>(now - allocation.made_at);
+  Time end{};
+  for (const auto& relay : allocation.relays)
+    if (relay.state == Relay::State::open) end = std::max(end, relay.expires_at);
+  facts.expires_in = std::max(seconds(0), std::chrono::duration_cast<seconds>(end - now));
+  facts.permissions = static_cast<std::uint32_t>(
+      std::count_if(allocation.permissions.begin(), allocation.permissions.end(), [&](const Permission& p) { return p.permits(now); }));
+  for (const auto& channel : allocation.channels) {
+    if (channel.expires_at <= now || channel.forbidden) continue;
+    ++facts.channels;
+    if (channel.given) ++facts.shortcuts;
+  }
+  facts.bytes_to_peer = allocation.bytes_to_peer;
+  facts.bytes_to_client = allocation.bytes_to_client;
+  facts.packets_to_peer = allocation.packets_to_peer;
+  facts.packets_to_client = allocation.packets_to_client;
+  return facts;
+}
+
+}  // namespace
+
+void Server::for_each_allocation(Time now, const std::function<void(const AllocationFacts&)>& visit) const {
+  impl_->table.for_each([&](std::uint32_t, Allocation& allocation) {
+    if (allocation.any_open()) visit(facts_of(allocation, impl_->event(Event::Kind::allocation_made, allocation), now));
+  });
+}
+
+std::size_t Server::end_allocations(const std::function<bool(const AllocationFacts&)>& which, EndReason reason, Now now, Actions& out) {
+  std::vector<std::uint32_t> chosen;
+  impl_->table.for_each([&](std::uint32_t index, Allocation& allocation) {
+    if (allocation.any_open() && which(facts_of(allocation, impl_->event(Event::Kind::allocation_made, allocation), now.steady))) chosen.push_back(index);
+  });
+  for (const auto index : chosen) impl_->end(index, reason, now, out);
+  return chosen.size();
+}
+
 void Server::count_shortcuts(Time now) { impl_->count_shortcuts(now); }
 void Server::for_each_client(const std::function<void(const net::FiveTuple&)>& visit) const {
   impl_->table.for_each([&](std::uint32_t, Allocation& allocation) { 

@@ -316,7 +316,7 @@ TEST_CASE("fast path: the control thread beats from the first flow on; `ready` a
   plan.workers = 1;
   plan.listeners = {listener};
   with_offload(nullptr, &made)(plan);
-  const auto reload = [](std::string&, std::shared_ptr<const ConnectionSettings>&) { return std::shared_ptr<const turn::Settings>(); };
+  const auto reload = [](ReloadResult&) { return std::optional<NextSettings>(); };
   int code = -1;
   std::thread thread([&] { code = Control(plan, make_settings(listener), reload, log).run(); });
   CHECK(reader.wait_for("offload").find("notice offload: wlan0: the driver has no native XDP") != std::string::npos);

@@ -253,10 +253,10 @@ TEST_CASE("signals: SIGHUP reloads or changes nothing, SIGUSR1 counts, SIGTERM e
   plan.workers = 2;
   plan.listeners = {listener};
   std::atomic<bool> good{false};
-  const auto reload = [&](std::string& why, std::shared_ptr<const ConnectionSettings>&) -> std::shared_ptr<const turn::Settings> {
-    if (good) return make_settings(listener);
-    why = "relay.toml:3: no such key";
-    return nullptr;
+  const auto reload = [&](ReloadResult& result) -> std::optional<NextSettings> {
+    if (good) return NextSettings{make_settings(listener), nullptr, {listener}, {}, {}, {}, {}};
+    result.errors = {"relay.toml:3: no such key"};
+    return std::nullopt;
   };
   int code = -1;
   std::thread thread([&] { code = Control(plan, make_settings(listener), reload, log).run(); });

@@ -101,7 +101,7 @@ struct Carry {
   bool is_taken = false;  // false: left
 };
 
-enum class EndReason : std::uint8_t { refreshed_to_zero, expired, relay_failed, shutdown, credentials_gone, client_denied, connection_closed };
+enum class EndReason : std::uint8_t { refreshed_to_zero, expired, relay_failed, shutdown, credentials_gone, client_denied, connection_closed, killed, drained };
 std::string_view name(EndReason reason);
 
 struct Event {

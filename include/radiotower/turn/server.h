@@ -11,6 +11,7 @@
 #include "radiotower/base/time.h"
 #include "radiotower/net/address.h"
 #include "radiotower/turn/actions.h"
+#include "radiotower/turn/allocation_facts.h"
 #include "radiotower/turn/counters.h"
 #include "radiotower/turn/nonce.h"
 #include "radiotower/turn/settings.h"
@@ -94,6 +95,11 @@ class Server {
   void count_shortcuts(Time now);
   /// The 5-tuple of every allocation.
   void for_each_client(const std::function<void(const net::FiveTuple&)>& visit) const;
+
+  /// Every allocation as it stands. For operators: allocates.
+  void for_each_allocation(Time now, const std::function<void(const AllocationFacts&)>& visit) const;
+  /// Ends those that `which` names, and returns how many. Clients are told nothing, as with end_all().
+  std::size_t end_allocations(const std::function<bool(const AllocationFacts&)>& which, EndReason reason, Now now, Actions& out);
 
   const Counters& counters() const;
   std::size_t allocation_count() const;
