@@ -41,6 +41,19 @@ class StallWatch {
   std::uint64_t last_ = 0;
 };
 
+/// All workers of a process. The service manager's watchdog is fed while every one of them makes progress, and no longer: one that hangs has calls
+/// that only a new start gives back.
+class StallWatches {
+ public:
+  StallWatches(std::size_t workers, unsigned looks) : watches_(workers, StallWatch(looks)) {}
+  /// `heartbeat(i)`: that of worker i. `changed(i, change)`: it has stalled, or recovered. True: feed the watchdog.
+  bool look(const std::function<std::uint64_t(std::size_t)>& heartbeat, const std::function<void(std::size_t, StallWatch::Change)>& changed);
+  bool all_alive() const;
+
+ private:
+  std::vector<StallWatch> watches_;
+};
+
 class Descriptor {
  public:
   explicit Descriptor(int number) : number_(number) {}
@@ -57,8 +70,9 @@ class Descriptor {
 struct NextSettings {
   std::shared_ptr<const turn::Settings> settings;
   std::shared_ptr<const ConnectionSettings> connections;  // null: they stay as they are
-  std::vector<net::TransportAddress> listeners, dtls, tcp, tls;  // as in RelayPlan
+  std::vector<net::TransportAddress> listeners, dtls, tcp, tls;  // as in ListenPlan
   OperatorSettings operators;
+  std::function<void()> taken = nullptr;  // called once all of it is in force, and not when its listeners cannot be opened
 };
 
 class MetricsServer;
@@ -87,6 +101,7 @@ class Control final : private Operations {
   void beat();
   ReloadResult reload() override;  // on any thread: the main one does it
   ReloadResult reload_now();
+  void take_over(NextSettings next, ReloadResult& result);
   void drain(std::optional<seconds> deadline) override;
   void end_drain() override;
   void obey_orders();
@@ -117,11 +132,11 @@ class Control final : private Operations {
   // moment.
   Descriptor wake_;
   Relay relay_;
-  std::vector<StallWatch> watches_;
+  StallWatches watches_{0, 1};
   bool reload_wanted_ = false;
   bool counters_wanted_ = false;
   bool stop_wanted_ = false;
-  Time reloaded_at_ = long_ago;
+  Time next_reload_ = long_ago;  // not before
   Time looked_at_{};
   Time pinged_at_ = long_ago;
   Time drops_at_{};

@@ -39,6 +39,8 @@ Priority priority_of(const Config& config) {
   return config.log_level == "debug" ? Priority::debug : Priority::info;
 }
 
+LogFormat format_of(const Config& config) { return config.log_format == "json" ? LogFormat::json : LogFormat::text; }
+
 /// Before there is a log, and for the modes that need none.
 int complain(const ConfigErrors& errors, bool to_start = false) {
   const char* prefix = is_journal(2) ? "<3>" : "";
@@ -85,7 +87,7 @@ int run(const Flags& flags, const Config& config) {
     std::string why;
     drop_offload_capabilities(why);
   };
-  Log log({config.log_format == "json" ? LogFormat::json : LogFormat::text, priority_of(config), 2, 1024, give_up});
+  Log log({format_of(config), priority_of(config), 2, 1024, give_up});
   forbid_core_dumps();  // before the first secret is read
   const auto built = build(config, log);
   if (!built) {
@@ -93,26 +95,32 @@ int run(const Flags& flags, const Config& config) {
     return 1;
   }
 
+  // What is in force: a reload says what it changes of that.
+  struct InForce {
+    Config config;
+    FileFacts facts;
+  } in_force{config, built->facts};
   const auto reload = [&](ReloadResult& result) -> std::optional<NextSettings> {
     Config next;
     ConfigErrors errors;
     const bool read = read_config(flags, next, errors);
-    if (read) {
-      result.needs_restart = keys_that_need_a_restart(config, next);
-      for (const auto& key : result.needs_restart)
-        log.write(Priority::warning, "configuration", fmt::format("{} has changed, which needs a restart; the rest is taken over", key));
-    }
-    next.realm = config.realm;  // keys of live calls are made of it
     auto anew = read ? build_settings(next, io::host_addresses(), errors) : std::nullopt;
     for (const auto& error : errors) {
       result.errors.push_back(error.text());
       log.write(Priority::error, "configuration", error.text());
     }
     if (!anew) return std::nullopt;
-    for (const auto& note : anew->notes) log.write(Priority::warning, "configuration", note);
+    result.needs_restart = keys_that_need_a_restart(config, next);
+    result.changes = changes_of(in_force.config, next);
+    for (auto& change : in_force.facts.changes_to(anew->facts)) result.changes.push_back(std::move(change));
     result.notes = anew->notes;
-    log.set_level(priority_of(next));
-    return NextSettings{anew->settings, anew->connections, anew->listeners, anew->dtls, anew->tcp, anew->tls, operator_settings(next)};
+    const auto taken = [&log, &in_force, next, notes = anew->notes, facts = anew->facts] {
+      for (const auto& note : notes) log.write(Priority::warning, "configuration", note);
+      log.set_level(priority_of(next));
+      log.set_format(format_of(next));
+      in_force = {next, facts};
+    };
+    return NextSettings{anew->settings, anew->connections, anew->listeners, anew->dtls, anew->tcp, anew->tls, operator_settings(next), taken};
   };
   RelayPlan plan;
   plan.version = version;

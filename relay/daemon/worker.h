@@ -38,6 +38,21 @@ struct Listener {
   io::Socket socket;  // bound, and listening where it is for streams
   net::TransportAddress address;
   net::Transport transport = net::Transport::udp;  // tcp: TLS too, where there is a certificate; tls, dtls: that alone
+  // Of the worker. Its place in the list is in the loop's cookies, so one that is closed leaves an empty place behind (port 0).
+  bool retired = false;  // UDP: for the clients that have an allocation there, and nobody else
+  bool guarded = false;  // UDP: retired, or of DTLS alone since it has been one of UDP
+};
+
+/// What a reload makes of a worker's listeners.
+struct NextListeners {
+  struct Entry {
+    net::TransportAddress address;
+    net::Transport transport = net::Transport::udp;
+    bool retired = false;
+  };
+  std::vector<Entry> udp, streams;  // all there are to be; what is missing closes
+  std::vector<Listener> opened;     // with its socket: those that the worker has not
+  bool dtls = false;                // on the listeners of UDP too, for who has no session yet
 };
 
 struct WorkerOptions {
@@ -46,6 +61,9 @@ struct WorkerOptions {
   io::LoopSettings loop;
   int relay_receive_buffer = 1 << 20;  // bytes: a key frame of video comes as one burst
 };
+
+/// Cookies of relay sockets are RelayIds, whose index is far below 2^31; a listener's has the highest bit and its place in the list.
+inline constexpr std::uint64_t listener_bit = std::uint64_t{1} << 63;
 
 class EventSink;  // operations.h
 
@@ -91,10 +109,12 @@ struct WorkerReport {
   std::size_t allocations = 0;
   std::size_t bytes_kept = 0;
   bool gate_is_up = false;
-  std::vector<std::uint64_t> drops_of_listeners;  // by the kernel, in the order of the listeners
+  std::vector<net::TransportAddress> listeners;   // of UDP, those that are retired too
+  std::vector<std::uint64_t> drops_of_listeners;  // by the kernel, in the order of `listeners`
   StreamCounters streams;
   MovedCounters moved;
   tls::DtlsCounters dtls = {};
+  std::uint64_t dropped_retired = 0;  // datagrams of nobody to a listener that a reload has taken away
 };
 
 class Worker final : private io::Receiver, private StreamClients::Above, private DtlsClients::Above, private PeerStreams::Above {
@@ -116,7 +136,10 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
 
   // From the control thread. Each is done between two turns of the loop.
   /// A later one replaces one not yet taken. No `connections`: they stay as they are.
-  void apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections = nullptr);
+  void apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections = nullptr,
+             std::optional<NextListeners> listeners = std::nullopt);
+  /// One after the other, none is left out.
+  void change_listeners(NextListeners next);
   void stop();  // ends the allocations, then the thread
   void join();  // waits for its end, without limit
   /// The counters as they stand between two turns; nullopt when the worker does not answer within `patience`.
@@ -182,7 +205,7 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   bool charge_joined(turn::ConnectionId connection, std::size_t to_peer, std::size_t to_client) override;
   void dtls_message(const net::TransportAddress& client, io::SocketId listener, turn::Train train) override;
   void dtls_gone(const net::TransportAddress& client, io::SocketId listener) override;
-  const net::TransportAddress& address_of(io::SocketId listener) const;
+  const net::TransportAddress* address_of(io::SocketId listener) const;  // nullptr: it is closed
 
   void carry_out(turn::Actions& actions);
   void open_relay(const turn::OpenRelay& request, turn::Actions& actions);
@@ -196,6 +219,12 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   void set_gate(bool up);
   void take_in(Parcel parcel);
   void take_in(ClientMail& mail);
+  void take_in(NextListeners next);
+  bool add_listener(Listener listener);
+  void close_listener(std::size_t index);
+  void take_place();
+  void drop_retired(const io::Datagram& datagram);
+  bool admits(const Listener& listener, const io::Datagram& datagram, net::Transport transport) const;
   std::optional<std::size_t> listener_at(const net::TransportAddress& address) const;
   void read_clock();
   turn::Actions& actions(std::size_t datagrams = 1);  // with room for an answer to each
@@ -206,7 +235,7 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   WorkerWorld world_;
   std::vector<Listener> listeners_;  // sockets move into the loop; addresses stay
   std::vector<Listener> acceptors_;  // likewise
-  std::vector<io::SocketId> listener_ids_;
+  std::vector<io::SocketId> listener_ids_, acceptor_ids_;
   turn::NonceMint nonces_;
 
   // The thread's own from here on.
@@ -216,7 +245,9 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   std::unique_ptr<PeerStreams> peers_;
   std::unique_ptr<MovedClients> moved_;
   std::array<std::vector<ClientMail>, 2> mail_at_hand_;  // lives as long as an arena
-  std::unique_ptr<DtlsClients> dtls_;  // null: off
+  std::unique_ptr<DtlsClients> dtls_;  // null: never yet on
+  bool dtls_is_open_ = false;          // for new sessions
+  std::uint64_t dropped_retired_ = 0;
   Now now_;
   bool stale_ = true;
   bool finished_ = false;  // what arrives is not looked at any more
@@ -250,6 +281,7 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   io::Loop* wakeable_ = nullptr;                     // under mutex_; null before the start and after the end
   std::shared_ptr<const turn::Settings> next_;       // under mutex_
   std::shared_ptr<const ConnectionSettings> next_connections_;  // under mutex_
+  std::vector<NextListeners> next_listeners_;        // under mutex_
   std::vector<Parcel> parcels_;                      // under mutex_
   std::vector<ClientMail> client_mail_;              // under mutex_
   std::vector<std::pair<std::uint64_t, Question>> questions_;  // under mutex_

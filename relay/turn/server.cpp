@@ -336,6 +336,7 @@ void Server::for_each_client(const std::function<void(const net::FiveTuple&)>& v
 
 bool Server::has_allocation(const net::FiveTuple& five_tuple) const { return impl_->table.find(five_tuple) != nullptr; }
 void Server::set_place(Place place) {
+  if (!place.tickets) place.tickets = std::move(impl_->place.tickets);
   impl_->place = std::move(place);
   impl_->find_alternates();
 }

@@ -51,7 +51,7 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  /// To be called before the first datagram, where there is more than one worker or a feature that needs the listeners.
+  /// To be called before the first datagram, where there is more than one worker or a feature that needs the listeners; and when the listeners change.
   void set_place(Place place);
 
   /// A datagram, or a train of them, from a client. From a stream: one whole message, or neighbouring ChannelData messages of one length as a
