@@ -7,6 +7,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -16,6 +18,7 @@
 #include "privileges.h"
 #include "radiotower/io/loop.h"
 #include "radiotower/io/socket.h"
+#include "radiotower/service/inherited.h"
 #include "radiotower/service/log.h"
 #include "radiotower/service/notify.h"
 #include "radiotower/service/process.h"
@@ -81,7 +84,18 @@ std::optional<Built> build(const Config& config, Log& log) {
   return built;
 }
 
-int run(const Flags& flags, const Config& config) {
+/// What a .socket unit has opened, said where it is of no use.
+std::vector<std::shared_ptr<const io::BoundSocket>> inherited_sockets(std::vector<InheritedDescriptor> descriptors, Log& log) {
+  std::vector<std::shared_ptr<const io::BoundSocket>> sockets;
+  for (const auto& [descriptor, name] : descriptors) {
+    std::string why;
+    if (auto bound = io::take_bound(descriptor, why)) sockets.push_back(std::make_shared<const io::BoundSocket>(std::move(*bound)));
+    else log.write(Priority::warning, "socket not used", fmt::format("descriptor {} of the service manager {}", descriptor, why), {Field::if_any("name", std::string_view(name))});
+  }
+  return sockets;
+}
+
+int run(const Flags& flags, const Config& config, std::vector<InheritedDescriptor> descriptors) {
   // Capabilities are a thread's own, and the log's exists before the offload that they are for: see privileges.h.
   const auto give_up = [] {
     std::string why;
@@ -133,6 +147,7 @@ int run(const Flags& flags, const Config& config) {
   plan.tls = built->tls;
   plan.operators = operator_settings(config);
   plan.offload = offload_settings(config);
+  plan.inherited = inherited_sockets(std::move(descriptors), log);
   return Control(std::move(plan), built->settings, reload, log, built->connections).run();
 }
 
@@ -158,7 +173,7 @@ int main(int argc, char** argv) {
       case Mode::run: break;
     }
     Control::block_signals();  // before the log's thread, the first one
-    return run(*flags, config);
+    return run(*flags, config, take_inherited_descriptors());
   } catch (const std::exception& error) {
     fmt::print(stderr, "{}radiotower-relay: {}\n", is_journal(2) ? "<3>" : "", error.what());
     return 1;

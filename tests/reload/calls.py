@@ -92,6 +92,7 @@ class Load(threading.Thread):
         super().__init__(daemon=True)
         self.calls, self.error = calls, None
         self.sends, self.goes_on = True, True
+        self.has_sent_all = threading.Event()
 
     def run(self):
         try:
@@ -107,6 +108,8 @@ class Load(threading.Thread):
             began, sent = time.monotonic(), 0
             rate = PACKETS_A_SECOND * len(self.calls)
             while self.goes_on:
+                if not self.sends:
+                    self.has_sent_all.set()
                 now = time.monotonic()
                 due = int((now - began) * rate)  # one after the other, so that the rate is steady
                 if due - sent > len(self.calls):
@@ -124,6 +127,7 @@ class Load(threading.Thread):
     def finish(self):
         """(sent, lost, seconds of the slowest)"""
         self.sends = False
+        self.has_sent_all.wait(LAST_PACKETS_SECONDS)
         end = time.monotonic() + LAST_PACKETS_SECONDS
         while self.is_alive() and any(call.missing for call in self.calls) and time.monotonic() < end:
             time.sleep(0.02)
@@ -131,3 +135,6 @@ class Load(threading.Thread):
         self.join(5)
         self.check()
         return sum(c.sent for c in self.calls), sum(len(c.missing) for c in self.calls), max(c.longest for c in self.calls)
+
+    def losers(self):
+        return ", ".join(f"{len(c.missing)} of {c.name}" for c in self.calls if c.missing)
