@@ -282,8 +282,8 @@ std::string Relay::apply(std::shared_ptr<const turn::Settings> settings, std::sh
   return waits;
 }
 
-void Relay::stop() {
-  for (const auto& worker : workers_) worker->stop();
+void Relay::stop(turn::EndReason reason) {
+  for (const auto& worker : workers_) worker->stop(reason);
 }
 
 bool Relay::ended() const {

@@ -50,7 +50,7 @@ class Relay {
   bool start(std::string& why);
   /// Hands settings to every worker. Returns what of them takes effect with a restart only; empty when all of it has been taken over.
   std::string apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections = nullptr);
-  void stop();
+  void stop(turn::EndReason reason = turn::EndReason::shutdown);  // what the log says of allocations that are left
   /// True when every worker has ended.
   bool ended() const;
   bool broken() const;  // a worker ended that nobody stopped
