@@ -35,6 +35,7 @@ constexpr unsigned looks_until_stalled = 10;
 constexpr nanoseconds least_rest = 25ms;  // between two reloads: a storm of SIGHUP becomes a few of them, and the last one counts
 constexpr int rest_share = 4;             // and at least so many times as long as the last one took
 constexpr nanoseconds drops_interval = 60s;
+constexpr nanoseconds drain_interval = 200ms;
 
 sigset_t our_signals() {
   sigset_t set;
@@ -168,6 +169,7 @@ bool Control::start() {
       !said.empty()) log_.write(Priority::warning, "small receive buffers", said);
   configured_ = relay_.shared_settings();
   watches_ = StallWatches(relay_.workers().size(), looks_until_stalled);
+  drain_at_end_ = seconds(plan.operators.drain_seconds);
   const Worker::Started& started = relay_.started();
   const std::string range = fmt::format("{}-{}", settings.first_port, settings.last_port);
   std::vector<Field> fields;
@@ -206,7 +208,8 @@ int Control::run() {
     pollfd wait[2] = {{signals_.number(), POLLIN, 0}, {wake_.number(), POLLIN, 0}};
     const Time next_reload = reload_wanted_ ? next_reload_ : never;
     const Time next_beat = relay_.fast_path() ? relay_.fast_path()->next_beat() : never;
-    const nanoseconds left = std::min({looked_at_ + look_interval, next_reload, next_beat}) - steady_now();
+    const Time next_drain = draining_ ? drain_looked_at_ + drain_interval : never;
+    const nanoseconds left = std::min({looked_at_ + look_interval, next_reload, next_beat, next_drain}) - steady_now();
     const auto timeout = std::clamp<std::int64_t>(std::chrono::ceil<milliseconds>(left).count(), 0, 500);
     if (poll(wait, 2, static_cast<int>(timeout)) < 0 && errno != EINTR) {
       log_.write(Priority::error, "control broken", std::strerror(errno));
@@ -229,8 +232,9 @@ int Control::run() {
       next_reload_ = done + std::max<nanoseconds>(least_rest, rest_share * (done - now));
     }
     obey_orders();
-    if (now - drain_looked_at_ >= 200ms) {
+    if (draining_ && now - drain_looked_at_ >= drain_interval) {
       drain_looked_at_ = now;
+      tell_of_drain(now);
       if (drain_is_over(now)) break;
     }
     if (std::exchange(counters_wanted_, false)) print_counters();
@@ -252,8 +256,19 @@ void Control::take_signals() {
     switch (info.ssi_signo) {
       case SIGHUP: reload_wanted_ = true; break;
       case SIGUSR1: counters_wanted_ = true; break;
-      case SIGUSR2: drain(std::nullopt); break;
-      default: stop_wanted_ = true; break;
+      case SIGUSR2:
+        if (!ending_) order({std::nullopt, true}, false);
+        break;
+      default:
+        if (ending_ || drain_at_end_ == 0s) stop_wanted_ = true;
+        else {
+          ending_ = true;
+          notify::stopping();
+          // A drain that is under way may have to end sooner, never later.
+          const nanoseconds left = draining_ && drain_until_ != never ? drain_until_ - steady_now() : nanoseconds::max();
+          begin_drain(std::max(seconds(0), std::min(drain_at_end_, std::chrono::ceil<seconds>(left))));
+        }
+        break;
     }
   }
 }
@@ -294,12 +309,15 @@ ReloadResult Control::reload_now() {
   }
   update_standing();
   notify::ready(result.good ? "reloaded" : "reload refused, see the log; the settings before it are in force");
+  if (ending_) notify::stopping();
+  drain_told_at_ = long_ago;
   return result;
 }
 
 void Control::take_over(NextSettings next, ReloadResult& result) {
   if (next.taken) next.taken();
   configured_ = next.settings;
+  drain_at_end_ = seconds(next.operators.drain_seconds);
   if (draining_) {
     auto settings = std::make_shared<turn::Settings>(*configured_);
     settings->draining = true;
@@ -362,7 +380,7 @@ int Control::shut_down() {
   done_.notify_all();
   socket_.reset();
   metrics_.reset();
-  relay_.stop();
+  relay_.stop(end_reason_);
   if (wait_for_workers(700ms)) {
     log_.write(Priority::notice, "ended", "");
     return 0;

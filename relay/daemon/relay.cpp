@@ -260,8 +260,8 @@ void Relay::tend() {
   for (const auto& address : unused) log_.write(Priority::notice, "listener closed", "the last call there has ended", {{"listener", address.text()}});
 }
 
-void Relay::stop() {
-  for (const auto& worker : workers_) worker->stop();
+void Relay::stop(turn::EndReason reason) {
+  for (const auto& worker : workers_) worker->stop(reason);
 }
 
 bool Relay::ended() const {

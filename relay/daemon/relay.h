@@ -58,7 +58,7 @@ class Relay {
   const std::vector<std::string>& listener_changes() const { return listeners_->changes(); }
   /// Closes retired listeners whose last allocation has ended. To be called every second or so; costs nothing while there are none.
   void tend();
-  void stop();
+  void stop(turn::EndReason reason = turn::EndReason::shutdown);  // what the log says of allocations that are left
   /// True when every worker has ended.
   bool ended() const;
   bool broken() const;  // a worker ended that nobody stopped

@@ -84,8 +84,9 @@ void Worker::change_listeners(NextListeners next) {
   if (wakeable_) wakeable_->wake();
 }
 
-void Worker::stop() {
+void Worker::stop(turn::EndReason reason) {
   const std::lock_guard lock(mutex_);
+  if (!stop_) stop_reason_ = reason;
   stop_ = true;
   mail_.store(true, std::memory_order_release);
   if (wakeable_) wakeable_->wake();
@@ -382,7 +383,12 @@ void Worker::note_refused_train() {
 void Worker::finish(bool loop_works) {
   begin_arena();
   turn::Actions& out = actions();
-  server_->end_all(turn::EndReason::shutdown, this_turn(), out);
+  turn::EndReason reason = turn::EndReason::shutdown;
+  {
+    const std::lock_guard lock(mutex_);
+    reason = stop_reason_;
+  }
+  server_->end_all(reason, this_turn(), out);
   // Here alone a worker waits for the log, and not for long: everything is over, and the lines are what operators look for.
   const auto patience = std::chrono::steady_clock::now() + 300ms;
   for (const auto& event : out.events) {

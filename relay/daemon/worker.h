@@ -140,7 +140,8 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
              std::optional<NextListeners> listeners = std::nullopt);
   /// One after the other, none is left out.
   void change_listeners(NextListeners next);
-  void stop();  // ends the allocations, then the thread
+  /// Ends the allocations, for `reason`, then the thread.
+  void stop(turn::EndReason reason = turn::EndReason::shutdown);
   void join();  // waits for its end, without limit
   /// The counters as they stand between two turns; nullopt when the worker does not answer within `patience`.
   std::optional<WorkerReport> report(milliseconds patience);
@@ -287,6 +288,7 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   std::vector<std::pair<std::uint64_t, Question>> questions_;  // under mutex_
   std::uint64_t questions_asked_ = 0, questions_answered_ = 0;  // under mutex_
   bool stop_ = false;                                // under mutex_
+  turn::EndReason stop_reason_ = turn::EndReason::shutdown;  // under mutex_
   std::uint64_t reports_wanted_ = 0, reports_made_ = 0;  // under mutex_
   WorkerReport report_;                              // under mutex_
   std::thread thread_;

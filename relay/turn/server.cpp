@@ -278,10 +278,10 @@ void Server::end_all(EndReason reason, Now now, Actions& out) {
   for (const auto index : all) impl_->end(index, reason, now, out);
 }
 
-namespace {
-
-AllocationFacts facts_of(const Allocation& allocation, const Event& event, Time now) {
+AllocationFacts Server::Impl::facts(const Allocation& allocation, Time now) const {
+  const Event event = this->event(Event::Kind::allocation_made, allocation);
   AllocationFacts facts;
+  facts.worker = place.worker;
   facts.id = {allocation.index, allocation.generation, allocation.relays[0].state == Relay::State::open ? net::Family::ipv4 : net::Family::ipv6};
   facts.user = event.user;
   facts.realm = event.realm;
@@ -309,20 +309,22 @@ AllocationFacts facts_of(const Allocation& allocation, const Event& event, Time 
   return facts;
 }
 
-}  // namespace
-
 void Server::for_each_allocation(Time now, const std::function<void(const AllocationFacts&)>& visit) const {
   impl_->table.for_each([&](std::uint32_t, Allocation& allocation) {
-    if (allocation.any_open()) visit(facts_of(allocation, impl_->event(Event::Kind::allocation_made, allocation), now));
+    if (allocation.any_open()) visit(impl_->facts(allocation, now));
   });
 }
 
 std::size_t Server::end_allocations(const std::function<bool(const AllocationFacts&)>& which, EndReason reason, Now now, Actions& out) {
   std::vector<std::uint32_t> chosen;
   impl_->table.for_each([&](std::uint32_t index, Allocation& allocation) {
-    if (allocation.any_open() && which(facts_of(allocation, impl_->event(Event::Kind::allocation_made, allocation), now.steady))) chosen.push_back(index);
+    if (allocation.any_open() && which(impl_->facts(allocation, now.steady))) chosen.push_back(index);
   });
-  for (const auto index : chosen) impl_->end(index, reason, now, out);
+  for (const auto index : chosen) {
+    const Allocation& allocation = *impl_->table.at(index);
+    if (allocation.has_client && net::is_stream(allocation.five_tuple.transport)) out.hang_ups.push_back(allocation.client_socket);
+    impl_->end(index, reason, now, out);
+  }
   return chosen.size();
 }
 

@@ -199,6 +199,7 @@ struct Server::Impl {
   }
   net::TransportAddress relayed_address(const Relay& relay) const;  // as the client is told: the external form
   Event event(Event::Kind kind, const Allocation& allocation) const;
+  AllocationFacts facts(const Allocation& allocation, Time now) const;
 
   std::shared_ptr<Shared> shared;
   std::shared_ptr<const Settings> settings;

@@ -98,7 +98,8 @@ class Server {
 
   /// Every allocation as it stands. For operators: allocates.
   void for_each_allocation(Time now, const std::function<void(const AllocationFacts&)>& visit) const;
-  /// Ends those that `which` names, and returns how many. Clients are told nothing, as with end_all().
+  /// Ends those that `which` names, and returns how many. Clients are told nothing, as with end_all(); connections of those over TCP and TLS
+  /// are hung up. Over UDP and DTLS a Refresh gets a 437.
   std::size_t end_allocations(const std::function<bool(const AllocationFacts&)>& which, EndReason reason, Now now, Actions& out);
 
   const Counters& counters() const;
