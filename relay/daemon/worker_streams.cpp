@@ -10,9 +10,8 @@ namespace radiotower::daemon {
 void Worker::dtls_message(const net::TransportAddress& client, io::SocketId listener, turn::Train train) {
   turn::Actions& out = actions(train.segment == 0 ? 1 : 1 + train.bytes.size() / train.segment);
   const std::uint64_t strangers = server_->counters().strangers();
-  server_->from_client({client, address_of(listener), net::Transport::dtls}, listener, train, this_turn(), out);
+  from_client({client, address_of(listener), net::Transport::dtls}, listener, train, out);
   stream_strangers_ += server_->counters().strangers() - strangers;  // the gate lets in who has a session
-  carry_out(out);
 }
 
 /// L32: all that it carried is given back at once.
@@ -63,10 +62,9 @@ void Worker::on_released(std::uint64_t cookie, io::Socket socket) {
 void Worker::stream_message(const net::FiveTuple& five_tuple, turn::SocketHandle via, turn::Train train) {
   turn::Actions& out = actions();
   const std::uint64_t strangers = server_->counters().strangers();
-  server_->from_client(five_tuple, via, train, this_turn(), out);
+  from_client(five_tuple, via, train, out);
   // Whom TCP has let in is no flood of datagrams: the gate could do nothing about him, and would keep others out.
   stream_strangers_ += server_->counters().strangers() - strangers;
-  carry_out(out);
 }
 
 void Worker::stream_gone(const net::FiveTuple& five_tuple) {
