@@ -269,6 +269,7 @@ ReloadResult Control::reload_now() {
     log_.write(Priority::error, "reload refused", fmt::format("{}; nothing was changed", result.errors.size() == 1 ? result.errors[0] : "the configuration has mistakes, named above"));
   } else {
     configured_ = next->settings;
+    if (metrics_) metrics_->apply(next->operators);
     if (draining_) {
       auto settings = std::make_shared<turn::Settings>(*configured_);
       settings->draining = true;
