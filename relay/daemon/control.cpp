@@ -318,6 +318,7 @@ void Control::take_over(NextSettings next, ReloadResult& result) {
   if (next.taken) next.taken();
   configured_ = next.settings;
   drain_at_end_ = seconds(next.operators.drain_seconds);
+  if (metrics_) metrics_->apply(next.operators);
   if (draining_) {
     auto settings = std::make_shared<turn::Settings>(*configured_);
     settings->draining = true;

@@ -166,6 +166,7 @@ void Control::update_standing() {
   const RelayPlan& plan = relay_.plan();
   const turn::Settings& settings = relay_.settings();
   standing.version = plan.version;
+  standing.realm = settings.realm;
   standing.backend = relay_.started().backend;
   standing.why_not_io_uring = relay_.started().why;
   standing.offload = relay_.fast_path() ? relay_.fast_path()->interfaces() : "off";

@@ -31,6 +31,7 @@ struct ReloadResult {
 /// How the relay stands as a whole.
 struct Standing {
   std::string version;
+  std::string realm;  // the default one
   std::string backend;  // "io_uring", "epoll"
   std::string why_not_io_uring;  // empty: it is
   std::string offload;  // the interfaces; "off"

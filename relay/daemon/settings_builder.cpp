@@ -345,6 +345,8 @@ std::optional<Built> build_settings(const Config& config, const std::vector<io::
   settings->listeners = built.listeners;
   for (const auto& address : built.dtls)
     if (std::find(built.listeners.begin(), built.listeners.end(), address) == built.listeners.end()) settings->listeners.push_back(address);
+  if (const auto metrics = net::TransportAddress::parse(config.metrics_listen); metrics && !metrics->ip.is_loopback())
+    built.notes.push_back(fmt::format("metrics.listen = \"{}\": anybody who reaches it can read the figures; on 127.0.0.1 or a Unix socket only this host can", config.metrics_listen));
   read_certificates(config, built, errors);
   settings->relay_addresses = choose_relay_addresses(config, host, built, errors);
   map_external(config, settings->relay_addresses, errors);

@@ -101,6 +101,15 @@ struct WorkerWorld {
   bool dtls = false;  // on every listener, by the first byte; needs an identity
 };
 
+/// How long authenticated requests took: from the moment the loop hands one over to the moment its answer is queued, opening of the relay port
+/// included. A Connect (RFC 6062) is answered later: its time is that of setting out.
+struct ControlTimes {
+  static constexpr std::array<nanoseconds, 13> bounds{microseconds(10),  microseconds(25),  microseconds(50),   microseconds(100),   microseconds(250),
+                                                      microseconds(500), milliseconds(1),   microseconds(2500), milliseconds(5),     milliseconds(10),
+                                                      milliseconds(25),  milliseconds(50),  milliseconds(100)};
+  turn::Histogram<bounds.size()> histogram;
+};
+
 struct WorkerReport {
   turn::Counters counters;
   io::LoopCounters loop;
@@ -115,6 +124,10 @@ struct WorkerReport {
   MovedCounters moved;
   tls::DtlsCounters dtls = {};
   std::uint64_t dropped_retired = 0;  // datagrams of nobody to a listener that a reload has taken away
+  turn::Tallies tallies = {};
+  turn::AllocationCounts allocation_counts = {};
+  ControlTimes control_times = {};
+  unsigned number = 0;  // of the worker
 };
 
 class Worker final : private io::Receiver, private StreamClients::Above, private DtlsClients::Above, private PeerStreams::Above {
@@ -209,6 +222,8 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   const net::TransportAddress* address_of(io::SocketId listener) const;  // nullptr: it is closed
 
   void carry_out(turn::Actions& actions);
+  /// Gives it to the server and carries out what comes of it.
+  void from_client(const net::FiveTuple& five_tuple, turn::SocketHandle via, const turn::Train& train, turn::Actions& actions);
   void open_relay(const turn::OpenRelay& request, turn::Actions& actions);
   void note(const turn::Event& event);
   void keep_session(const net::FiveTuple& five_tuple, bool has_allocation);
@@ -252,6 +267,7 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   Now now_;
   bool stale_ = true;
   bool finished_ = false;  // what arrives is not looked at any more
+  ControlTimes control_times_;
   Time swept_{};
   Time counted_{};
   // Bytes handed to Loop::send must live until the *next* turn() has returned. So two arenas alternate: what was queued in and after

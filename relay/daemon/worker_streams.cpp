@@ -11,9 +11,8 @@ void Worker::dtls_message(const net::TransportAddress& client, io::SocketId list
   const std::uint64_t strangers = server_->counters().strangers();
   const net::TransportAddress* const server = address_of(listener);
   if (!server) return;
-  server_->from_client({client, *server, net::Transport::dtls}, listener, train, this_turn(), out);
+  from_client({client, *server, net::Transport::dtls}, listener, train, out);
   stream_strangers_ += server_->counters().strangers() - strangers;  // the gate lets in who has a session
-  carry_out(out);
 }
 
 /// L32: all that it carried is given back at once.
@@ -66,10 +65,9 @@ void Worker::on_released(std::uint64_t cookie, io::Socket socket) {
 void Worker::stream_message(const net::FiveTuple& five_tuple, turn::SocketHandle via, turn::Train train) {
   turn::Actions& out = actions();
   const std::uint64_t strangers = server_->counters().strangers();
-  server_->from_client(five_tuple, via, train, this_turn(), out);
+  from_client(five_tuple, via, train, out);
   // Whom TCP has let in is no flood of datagrams: the gate could do nothing about him, and would keep others out.
   stream_strangers_ += server_->counters().strangers() - strangers;
-  carry_out(out);
 }
 
 void Worker::stream_gone(const net::FiveTuple& five_tuple) {

@@ -17,6 +17,7 @@
 #include "radiotower/turn/settings.h"
 #include "radiotower/turn/shared.h"
 #include "radiotower/turn/shortcuts.h"
+#include "radiotower/turn/tallies.h"
 #include "radiotower/turn/ticket.h"
 
 namespace radiotower::turn {
@@ -103,6 +104,8 @@ class Server {
   std::size_t end_allocations(const std::function<bool(const AllocationFacts&)>& which, EndReason reason, Now now, Actions& out);
 
   const Counters& counters() const;
+  const Tallies& tallies() const;  // brought up to date as counters() are
+  AllocationCounts count_allocations() const;  // walks through all of them
   std::size_t allocation_count() const;
   /// Bytes kept for the outside world: grows with allocations alone, never with unproved sources (X01-X04).
   std::size_t bytes_kept() const;
