@@ -127,11 +127,13 @@ Control::Control(RelayPlan plan, std::shared_ptr<const turn::Settings> settings,
         return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
       }()),
       wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
-      relay_(std::move(plan), std::move(settings), log, [this] {
-        const std::uint64_t one = 1;
-        [[maybe_unused]] const ssize_t n = ::write(wake_.number(), &one, sizeof one);
-      }, std::move(connections)) {
+      relay_(std::move(plan), std::move(settings), log, [this] { wake(); }, std::move(connections)) {
   if (signals_.number() < 0 || wake_.number() < 0) throw std::system_error(errno, std::generic_category(), "signalfd");
+}
+
+void Control::wake() {
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t n = ::write(wake_.number(), &one, sizeof one);
 }
 
 bool Control::start() {
@@ -192,12 +194,12 @@ int Control::run() {
   notify::ready(fmt::format("{} workers on {}", relay_.workers().size(), relay_.started().backend));
   looked_at_ = drops_at_ = steady_now();
   while (!stop_wanted_) {
-    pollfd wait[2] = {{signals_.number(), POLLIN, 0}, {wake_.number(), POLLIN, 0}};
+    pollfd wait[3] = {{signals_.number(), POLLIN, 0}, {wake_.number(), POLLIN, 0}, {addresses_ ? addresses_->descriptor() : -1, POLLIN, 0}};
     const Time next_reload = reload_wanted_ ? reloaded_at_ + reload_interval : never;
     const Time next_beat = relay_.fast_path() ? relay_.fast_path()->next_beat() : never;
     const nanoseconds left = std::min({looked_at_ + look_interval, next_reload, next_beat}) - steady_now();
     const auto timeout = std::clamp<std::int64_t>(std::chrono::ceil<milliseconds>(left).count(), 0, 500);
-    if (poll(wait, 2, static_cast<int>(timeout)) < 0 && errno != EINTR) {
+    if (poll(wait, 3, static_cast<int>(timeout)) < 0 && errno != EINTR) {
       log_.write(Priority::error, "control broken", std::strerror(errno));
       return 1;
     }
@@ -216,6 +218,8 @@ int Control::run() {
       reload_now();
       reloaded_at_ = steady_now();
     }
+    if (wait[2].revents) addresses_->hear(now);
+    follow_addresses(now);
     obey_orders();
     if (now - drain_looked_at_ >= 200ms) {
       drain_looked_at_ = now;
@@ -268,13 +272,7 @@ ReloadResult Control::reload_now() {
   if (!next) {
     log_.write(Priority::error, "reload refused", fmt::format("{}; nothing was changed", result.errors.size() == 1 ? result.errors[0] : "the configuration has mistakes, named above"));
   } else {
-    configured_ = next->settings;
-    if (draining_) {
-      auto settings = std::make_shared<turn::Settings>(*configured_);
-      settings->draining = true;
-      next->settings = std::move(settings);
-    }
-    if (const std::string waits = relay_.apply(std::move(next->settings), std::move(next->connections)); !waits.empty()) {
+    if (const std::string waits = take_over(std::move(*next)); !waits.empty()) {
       log_.write(Priority::warning, "reloaded", fmt::format("all but what needs a restart: {}", waits));
       result.needs_restart.push_back(waits);
     } else {

@@ -61,6 +61,19 @@ struct NextSettings {
   OperatorSettings operators;
 };
 
+/// What the relay's addresses follow beside its configuration (see address_watch.h). On the main thread alone.
+class AddressFollower {
+ public:
+  virtual int descriptor() const = 0;  // readable: hear(). -1: there is none
+  virtual void hear(Time now) = 0;
+  virtual bool due(Time now) = 0;  // something may have changed, and has settled: rebuild()
+  /// Settings as they are now, or nullopt: nothing has changed, or `errors` say what is wrong.
+  virtual std::optional<NextSettings> rebuild(std::vector<std::string>& errors) = 0;
+
+ protected:
+  ~AddressFollower() = default;
+};
+
 class MetricsServer;
 class ControlSocket;
 
@@ -76,6 +89,10 @@ class Control final : private Operations {
           std::shared_ptr<const ConnectionSettings> connections = nullptr);
   ~Control();
 
+  /// Before run(): where addresses that change are heard of; outlives it. wake(): due() may be true; from any thread, also before run().
+  void follow(AddressFollower& addresses) { addresses_ = &addresses; }
+  void wake();
+
   /// Runs the relay until a signal ends it. 0; 1 when it could not start or a worker broke.
   int run();
 
@@ -87,6 +104,9 @@ class Control final : private Operations {
   void beat();
   ReloadResult reload() override;  // on any thread: the main one does it
   ReloadResult reload_now();
+  std::string take_over(NextSettings next);
+  void tell_addresses(const turn::Settings& before, const turn::Settings& now);
+  void follow_addresses(Time now);
   void drain(std::optional<seconds> deadline) override;
   void end_drain() override;
   void obey_orders();
@@ -141,6 +161,8 @@ class Control final : private Operations {
   Standing standing_;                   // under mutex_
   // Of the main thread.
   std::shared_ptr<const turn::Settings> configured_;  // as read, before a drain is laid over it
+  AddressFollower* addresses_ = nullptr;
+  Time held_looked_at_{};
   bool draining_ = false;
   Time drain_until_ = never;
   Time drain_looked_at_{};

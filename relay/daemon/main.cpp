@@ -2,6 +2,7 @@
 #include <openssl/crypto.h>
 #include <sys/utsname.h>
 
+#include <atomic>
 #include <cstdio>
 #include <exception>
 #include <memory>
@@ -10,6 +11,7 @@
 
 #include <fmt/format.h>
 
+#include "address_watch.h"
 #include "config.h"
 #include "control.h"
 #include "flags.h"
@@ -26,6 +28,7 @@ namespace radiotower::daemon {
 namespace {
 
 constexpr const char* version = RADIOTOWER_VERSION;
+constexpr milliseconds external_patience{5000};  // at the start, for what relay.external asks of the DNS or of a STUN server
 
 Backend backend_of(const Config& config) {
   if (config.backend == "io_uring") return Backend::io_uring;
@@ -87,11 +90,18 @@ int run(const Flags& flags, const Config& config) {
   };
   Log log({config.log_format == "json" ? LogFormat::json : LogFormat::text, priority_of(config), 2, 1024, give_up});
   forbid_core_dumps();  // before the first secret is read
-  const auto built = build(config, log);
+  auto built = build(config, log);
   if (!built) {
     log.write(Priority::error, "not started", "the configuration has mistakes, named above");
     return 1;
   }
+
+  std::atomic<Control*> awake{nullptr};
+  FollowedAddresses addresses(log, [&awake] {
+    if (Control* const control = awake.load()) control->wake();
+  });
+  addresses.adopt(config, *built);
+  addresses.wait_for_answers(external_patience, *built);
 
   const auto reload = [&](ReloadResult& result) -> std::optional<NextSettings> {
     Config next;
@@ -103,7 +113,7 @@ int run(const Flags& flags, const Config& config) {
         log.write(Priority::warning, "configuration", fmt::format("{} has changed, which needs a restart; the rest is taken over", key));
     }
     next.realm = config.realm;  // keys of live calls are made of it
-    auto anew = read ? build_settings(next, io::host_addresses(), errors) : std::nullopt;
+    auto anew = read ? build_settings(next, io::host_addresses(), errors, addresses.answers()) : std::nullopt;
     for (const auto& error : errors) {
       result.errors.push_back(error.text());
       log.write(Priority::error, "configuration", error.text());
@@ -112,6 +122,7 @@ int run(const Flags& flags, const Config& config) {
     for (const auto& note : anew->notes) log.write(Priority::warning, "configuration", note);
     result.notes = anew->notes;
     log.set_level(priority_of(next));
+    addresses.adopt(next, *anew);
     return NextSettings{anew->settings, anew->connections, anew->listeners, anew->dtls, anew->tcp, anew->tls, operator_settings(next)};
   };
   RelayPlan plan;
@@ -125,7 +136,12 @@ int run(const Flags& flags, const Config& config) {
   plan.tls = built->tls;
   plan.operators = operator_settings(config);
   plan.offload = offload_settings(config);
-  return Control(std::move(plan), built->settings, reload, log, built->connections).run();
+  Control control(std::move(plan), built->settings, reload, log, built->connections);
+  control.follow(addresses);
+  awake = &control;
+  const int status = control.run();
+  addresses.close();  // nobody wakes it any more
+  return status;
 }
 
 }  // namespace

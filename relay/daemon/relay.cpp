@@ -54,20 +54,11 @@ void add_missing(std::vector<T>& to, const std::vector<T>& from) {
 /// What a new configuration no longer names and we still hold stays guarded: nobody is relayed to a listener of ours (P25).
 std::shared_ptr<const turn::Settings> with_what_is_bound(const turn::Settings& next, const turn::Settings& bound) {
   auto settings = std::make_shared<turn::Settings>(next);
-  settings->relay_addresses = bound.relay_addresses;
-  settings->first_port = bound.first_port;
-  settings->last_port = bound.last_port;
   add_missing(settings->listeners, bound.listeners);
   net::PeerPolicySettings peers = next.peers->settings();
   add_missing(peers.own_endpoints, bound.peers->settings().own_endpoints);
-  add_missing(peers.relay_addresses, bound.peers->settings().relay_addresses);
   settings->peers = std::make_shared<net::PeerPolicy>(std::move(peers));
   return settings;
-}
-
-bool same_addresses(const std::vector<turn::RelayAddress>& a, const std::vector<turn::RelayAddress>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](const auto& x, const auto& y) { return x.local == y.local && x.external == y.external; });
 }
 
 }  // namespace
@@ -224,11 +215,13 @@ bool Relay::start(std::string& why) {
   options.backend = plan_.backend;
   options.loop.gather = plan_.gather;
   options.relay_receive_buffer = plan_.relay_receive_buffer;
-  const std::size_t ports = std::size_t{settings_->last_port} - settings_->first_port + 1;
+  // Room for a range and for addresses of later.
+  const std::size_t ports = std::max<std::size_t>(16384, std::size_t{settings_->last_port} - settings_->first_port + 1);
+  const std::size_t addresses = std::max<std::size_t>(2, settings_->relay_addresses.size());
   // Never more than there can be descriptors: the kernel refuses a larger table to io_uring.
   const std::size_t streams = plan_.tcp.size() + plan_.tls.size();
   const std::size_t connections = streams == 0 ? 0 : connections_->total != 0 ? connections_->total : many_connections;
-  options.loop.max_sockets = std::min<std::size_t>(ports * settings_->relay_addresses.size() + plan_.listeners.size() + plan_.dtls.size() + streams + connections +
+  options.loop.max_sockets = std::min<std::size_t>(ports * addresses + plan_.listeners.size() + plan_.dtls.size() + streams + connections +
                                                        plan_.moved_sockets + 16,
                                                    raise_descriptor_limit());
   by_number_ = std::make_unique<std::atomic<Worker*>[]>(plan_.workers);
@@ -267,20 +260,36 @@ bool Relay::start(std::string& why) {
 }
 
 std::string Relay::apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections) {
-  // Live allocations hold these addresses and ports, and the listeners are bound. A reload is not refused for them: an interface that comes
+  // The listeners are bound. A reload is not refused for them: an interface that comes
   // or goes changes what "every address of the host" means, and must not keep a new secret out.
   std::string waits;
   const auto differs = [&](bool different, std::string_view what) {
     if (different) waits.append(waits.empty() ? "" : ", ").append(what);
   };
   differs(settings->listeners != first_->listeners || settings->peers->settings().own_endpoints != first_->peers->settings().own_endpoints, "listeners");
-  differs(!same_addresses(settings->relay_addresses, first_->relay_addresses), "relay addresses");
-  differs(settings->first_port != first_->first_port || settings->last_port != first_->last_port, "relay ports");
-  settings_ = waits.empty() ? std::move(settings) : with_what_is_bound(*settings, *first_);
+  settings_ = with_what_is_held(waits.empty() ? std::move(settings) : with_what_is_bound(*settings, *first_));
   if (connections) connections_ = std::move(connections);
   for (const auto& worker : workers_) worker->apply(settings_, connections_);
   return waits;
 }
+
+/// Offers what the settings say. Relay addresses and external forms that live allocations have besides stay guarded: a peer there is a live
+/// relayed port of ours or nobody.
+std::shared_ptr<const turn::Settings> Relay::with_what_is_held(std::shared_ptr<const turn::Settings> next) {
+  if (!shared_) return next;
+  for (const auto& ip : shared_->offer(*next))
+    log_.write(Priority::error, "no room", fmt::format("{} cannot be offered beside all that live allocations hold; reload when some have ended", ip.text()));
+  held_ = shared_->known_addresses();
+  net::PeerPolicySettings peers = next->peers->settings();
+  const std::size_t named = peers.relay_addresses.size();
+  add_missing(peers.relay_addresses, held_);
+  if (peers.relay_addresses.size() == named) return next;
+  auto settings = std::make_shared<turn::Settings>(*next);
+  settings->peers = std::make_shared<net::PeerPolicy>(std::move(peers));
+  return settings;
+}
+
+bool Relay::holds_less() const { return shared_ && !held_.empty() && shared_->known_addresses() != held_; }
 
 void Relay::stop() {
   for (const auto& worker : workers_) worker->stop();

@@ -17,7 +17,7 @@
 
 namespace radiotower::daemon {
 
-/// What stays for the life of the process, beside the relay addresses and the port range of the settings.
+/// What stays for the life of the process.
 struct RelayPlan {
   std::string version;
   Backend backend = Backend::automatic;
@@ -50,6 +50,8 @@ class Relay {
   bool start(std::string& why);
   /// Hands settings to every worker. Returns what of them takes effect with a restart only; empty when all of it has been taken over.
   std::string apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections = nullptr);
+  /// Allocations on addresses that are offered no longer, or that were told an external one that is not, have ended since: apply() again.
+  bool holds_less() const;
   void stop();
   /// True when every worker has ended.
   bool ended() const;
@@ -68,6 +70,7 @@ class Relay {
   int listener_receive_buffer() const { return listener_receive_buffer_; }
 
  private:
+  std::shared_ptr<const turn::Settings> with_what_is_held(std::shared_ptr<const turn::Settings> next);
   bool bind(std::vector<std::vector<Listener>>& listeners, std::string& why);
   bool bind_acceptors(std::vector<std::vector<Listener>>& acceptors, std::string& why);
   void wait();  // for all workers, before the first of them goes: they hand clients to each other
@@ -90,6 +93,7 @@ class Relay {
   EventSinks sinks_;
   Worker::Started started_;
   int listener_receive_buffer_ = 0;
+  std::vector<net::IpAddress> held_;  // relay addresses that the policy knows beside those of the settings
 };
 
 /// Every core we may run on (sched_getaffinity(2)).
