@@ -15,6 +15,7 @@
 #include <variant>
 
 #include "config_checks.h"
+#include "external_address.h"
 
 namespace radiotower::daemon {
 
@@ -86,16 +87,11 @@ bool check_relay_address(const std::string& value, const Place& place, std::stri
 }
 
 bool check_external(const std::string& value, const Place& place, std::string& spelling) {
-  const std::size_t slash = value.find('/');
-  const auto external = net::IpAddress::parse(value.substr(0, slash));
-  const auto local = slash == std::string::npos ? external : net::IpAddress::parse(value.substr(slash + 1));
-  if (!external || !local)
-    return place.wrong(fmt::format("\"{}\" is not \"public/private\" or \"public\"", value), "two addresses without ports: \"198.51.100.7/192.168.0.105\"");
-  if (external->family() != local->family())
-    return place.wrong(fmt::format("\"{}\" mixes IPv4 and IPv6", value), "one entry a family: \"198.51.100.7/192.168.0.105\"");
-  if (external->is_unspecified() || external->is_multicast() || external->is_link_local())
-    return place.wrong(fmt::format("no peer can reach {}", external->text()), "the address that the NAT shows to the Internet, first: \"198.51.100.7/192.168.0.105\"");
-  spelling = fmt::format("{}/{}", external->text(), local->text());
+  std::string what, hint;
+  const auto entry = parse_external(value, what, hint);
+  if (!entry) return place.wrong(what, hint);
+  const std::string front = entry->source.empty() ? entry->address.text() : entry->source;
+  spelling = fmt::format("{}/{}", front, entry->local ? entry->local->text() : entry->source.empty() ? front : "");
   return true;
 }
 
@@ -169,10 +165,10 @@ const Key keys[] = {
     {"listen.proxy_protocol_from", [](Config& c) -> Slot { return &c.proxy_protocol_from; }, check_clients},
     {"listen.stun_only", [](Config& c) -> Slot { return &c.stun_only; }, check_listener},
     {"listen.deny_clients", [](Config& c) -> Slot { return &c.deny_clients; }, check_clients},
-    {"relay.addresses", [](Config& c) -> Slot { return &c.relay_addresses; }, check_relay_address, false},
-    {"relay.external", [](Config& c) -> Slot { return &c.external; }, check_external, false},
+    {"relay.addresses", [](Config& c) -> Slot { return &c.relay_addresses; }, check_relay_address},
+    {"relay.external", [](Config& c) -> Slot { return &c.external; }, check_external},
     {"relay.external_refresh_seconds", [](Config& c) -> Slot { return &c.external_refresh_seconds; }, nullptr, true, 86'400},
-    {"relay.ports", [](Config& c) -> Slot { return Ports{&c.first_port, &c.last_port}; }, nullptr, false},
+    {"relay.ports", [](Config& c) -> Slot { return Ports{&c.first_port, &c.last_port}; }},
     {"relay.rfc5766_channel_numbers", [](Config& c) -> Slot { return &c.rfc5766_channel_numbers; }},
     {"relay.keep_address_family", [](Config& c) -> Slot { return &c.keep_address_family; }},
     {"credentials.secrets_file", [](Config& c) -> Slot { return File{&c.secrets_file}; }},

@@ -262,6 +262,14 @@ turn::Redirect build_redirect(const Config& config, const turn::Settings& settin
   return redirect;
 }
 
+void resolve_stun_only(const Config& config, const std::vector<io::HostAddress>& host, turn::Settings& settings, Built& built, ConfigErrors& errors) {
+  resolve(config, host, config.stun_only, "listen.stun_only", settings.stun_only, errors);
+  const auto& only = settings.stun_only;
+  const auto is_stun_only = [&](const auto& listener) { return std::find(only.begin(), only.end(), listener) != only.end(); };
+  if (!settings.listeners.empty() && std::all_of(settings.listeners.begin(), settings.listeners.end(), is_stun_only))
+    built.notes.push_back("every UDP listener is in listen.stun_only: nothing is relayed over UDP");
+}
+
 }  // namespace
 
 bool check_origin(const std::string& value, const Place& place, std::string& spelling) {
@@ -363,11 +371,18 @@ void build_realms_and_redirects(const Config& config, const std::vector<io::Host
   for (const RealmConfig& realm : config.realms) settings.realms.push_back(build_realm(config, realm, host, settings, built, errors));
   check_apart(config, settings.realms, errors);
 
-  resolve(config, host, config.stun_only, "listen.stun_only", settings.stun_only, errors);
-  const auto& only = settings.stun_only;
-  const auto is_stun_only = [&](const auto& listener) { return std::find(only.begin(), only.end(), listener) != only.end(); };
-  if (!settings.listeners.empty() && std::all_of(settings.listeners.begin(), settings.listeners.end(), is_stun_only))
-    built.notes.push_back("every UDP listener is in listen.stun_only: nothing is relayed over UDP");
+  resolve_stun_only(config, host, settings, built, errors);
+  settings.redirect = build_redirect(config, settings, built, errors);
+}
+
+void rebuild_realms_and_redirects(const Config& config, const std::vector<io::HostAddress>& host, turn::Settings& settings, Built& built,
+                                  ConfigErrors& errors) {
+  for (std::size_t i = 0; i < settings.realms.size() && i < config.realms.size(); ++i) {
+    settings.realms[i].listeners.clear();
+    resolve(config, host, config.realms[i].listeners, table_name(config.realms[i].name) + ".listeners", settings.realms[i].listeners, errors);
+  }
+  settings.stun_only.clear();
+  resolve_stun_only(config, host, settings, built, errors);
   settings.redirect = build_redirect(config, settings, built, errors);
 }
 

@@ -139,11 +139,13 @@ Control::Control(RelayPlan plan, std::shared_ptr<const turn::Settings> settings,
         return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
       }()),
       wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
-      relay_(std::move(plan), std::move(settings), log, [this] {
-        const std::uint64_t one = 1;
-        [[maybe_unused]] const ssize_t n = ::write(wake_.number(), &one, sizeof one);
-      }, std::move(connections)) {
+      relay_(std::move(plan), std::move(settings), log, [this] { wake(); }, std::move(connections)) {
   if (signals_.number() < 0 || wake_.number() < 0) throw std::system_error(errno, std::generic_category(), "signalfd");
+}
+
+void Control::wake() {
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t n = ::write(wake_.number(), &one, sizeof one);
 }
 
 bool Control::start() {
@@ -205,13 +207,13 @@ int Control::run() {
   notify::ready(fmt::format("{} workers on {}", relay_.workers().size(), relay_.started().backend));
   looked_at_ = drops_at_ = steady_now();
   while (!stop_wanted_) {
-    pollfd wait[2] = {{signals_.number(), POLLIN, 0}, {wake_.number(), POLLIN, 0}};
+    pollfd wait[3] = {{signals_.number(), POLLIN, 0}, {wake_.number(), POLLIN, 0}, {addresses_ ? addresses_->descriptor() : -1, POLLIN, 0}};
     const Time next_reload = reload_wanted_ ? next_reload_ : never;
     const Time next_beat = relay_.fast_path() ? relay_.fast_path()->next_beat() : never;
     const Time next_drain = draining_ ? drain_looked_at_ + drain_interval : never;
     const nanoseconds left = std::min({looked_at_ + look_interval, next_reload, next_beat, next_drain}) - steady_now();
     const auto timeout = std::clamp<std::int64_t>(std::chrono::ceil<milliseconds>(left).count(), 0, 500);
-    if (poll(wait, 2, static_cast<int>(timeout)) < 0 && errno != EINTR) {
+    if (poll(wait, 3, static_cast<int>(timeout)) < 0 && errno != EINTR) {
       log_.write(Priority::error, "control broken", std::strerror(errno));
       return 1;
     }
@@ -231,6 +233,8 @@ int Control::run() {
       const Time done = steady_now();
       next_reload_ = done + std::max<nanoseconds>(least_rest, rest_share * (done - now));
     }
+    if (wait[2].revents) addresses_->hear(now);
+    follow_addresses(now);
     obey_orders();
     if (draining_ && now - drain_looked_at_ >= drain_interval) {
       drain_looked_at_ = now;
@@ -316,30 +320,19 @@ ReloadResult Control::reload_now() {
 
 void Control::take_over(NextSettings next, ReloadResult& result) {
   if (next.taken) next.taken();
-  configured_ = next.settings;
   drain_at_end_ = seconds(next.operators.drain_seconds);
   if (metrics_) metrics_->apply(next.operators);
-  if (draining_) {
-    auto settings = std::make_shared<turn::Settings>(*configured_);
-    settings->draining = true;
-    next.settings = std::move(settings);
-  }
-  const std::string waits = relay_.apply(std::move(next.settings), std::move(next.connections));
   relay_.set_operators(next.operators);
+  put_in_force(std::move(next));
   const auto& listeners = relay_.listener_changes();
   result.changes.insert(result.changes.end(), listeners.begin(), listeners.end());
   if (result.changes.empty()) result.changes.emplace_back("nothing has changed");
   for (const auto& change : result.changes) log_.write(Priority::notice, "changed", change);
   for (const auto& key : result.needs_restart)
     log_.write(Priority::warning, "needs a restart", fmt::format("{} has changed, and stays as it was until then; the rest is taken over", key));
-  if (!waits.empty()) {
-    log_.write(Priority::warning, "reloaded", fmt::format("all but what needs a restart: {}", waits));
-    result.needs_restart.push_back(waits);
-  } else {
-    // What a renewal is for is seen at once.
-    const std::string certificates = certificates_text(relay_.connections());
-    log_.write(Priority::notice, "reloaded", "", {Field::if_any("certificates", std::string_view(certificates))});
-  }
+  // What a renewal is for is seen at once.
+  const std::string certificates = certificates_text(relay_.connections());
+  log_.write(Priority::notice, "reloaded", "", {Field::if_any("certificates", std::string_view(certificates))});
 }
 
 void Control::watch() {

@@ -76,6 +76,19 @@ struct NextSettings {
   std::function<void()> taken = nullptr;  // called once all of it is in force, and not when its listeners cannot be opened
 };
 
+/// What the relay's addresses follow beside its configuration (see address_watch.h). On the main thread alone.
+class AddressFollower {
+ public:
+  virtual int descriptor() const = 0;  // readable: hear(). -1: there is none
+  virtual void hear(Time now) = 0;
+  virtual bool due(Time now) = 0;  // something may have changed, and has settled: rebuild()
+  /// Settings as they are now, or nullopt: nothing has changed, or `errors` say what is wrong.
+  virtual std::optional<NextSettings> rebuild(std::vector<std::string>& errors) = 0;
+
+ protected:
+  ~AddressFollower() = default;
+};
+
 class MetricsServer;
 class ControlSocket;
 
@@ -91,6 +104,10 @@ class Control final : private Operations {
           std::shared_ptr<const ConnectionSettings> connections = nullptr);
   ~Control();
 
+  /// Before run(): where addresses that change are heard of; outlives it. wake(): due() may be true; from any thread, also before run().
+  void follow(AddressFollower& addresses) { addresses_ = &addresses; }
+  void wake();
+
   /// Runs the relay until a signal ends it. 0; 1 when it could not start or a worker broke.
   int run();
 
@@ -103,6 +120,9 @@ class Control final : private Operations {
   ReloadResult reload() override;  // on any thread: the main one does it
   ReloadResult reload_now();
   void take_over(NextSettings next, ReloadResult& result);
+  void put_in_force(NextSettings next);
+  void tell_addresses(const turn::Settings& before, const turn::Settings& now);
+  void follow_addresses(Time now);
   void drain(std::optional<seconds> deadline) override;
   void end_drain() override;
   void obey_orders();
@@ -163,6 +183,8 @@ class Control final : private Operations {
   Standing standing_;                   // under mutex_
   // Of the main thread.
   std::shared_ptr<const turn::Settings> configured_;  // as read, before a drain is laid over it
+  AddressFollower* addresses_ = nullptr;
+  Time held_looked_at_{};
   bool draining_ = false;
   bool ending_ = false;  // SIGTERM began the drain, or has found one: it cannot be undone
   turn::EndReason end_reason_ = turn::EndReason::shutdown;  // of the allocations that are left at the end

@@ -2,6 +2,7 @@
 #include <openssl/crypto.h>
 #include <sys/utsname.h>
 
+#include <atomic>
 #include <cstdio>
 #include <exception>
 #include <memory>
@@ -12,6 +13,7 @@
 
 #include <fmt/format.h>
 
+#include "address_watch.h"
 #include "config.h"
 #include "control.h"
 #include "flags.h"
@@ -29,6 +31,7 @@ namespace radiotower::daemon {
 namespace {
 
 constexpr const char* version = RADIOTOWER_VERSION;
+constexpr milliseconds external_patience{5000};  // at the start, for what relay.external asks of the DNS or of a STUN server
 
 Backend backend_of(const Config& config) {
   if (config.backend == "io_uring") return Backend::io_uring;
@@ -103,12 +106,18 @@ int run(const Flags& flags, const Config& config, std::vector<InheritedDescripto
   };
   Log log({format_of(config), priority_of(config), 2, 1024, give_up});
   forbid_core_dumps();  // before the first secret is read
-  const auto built = build(config, log);
+  auto built = build(config, log);
   if (!built) {
     log.write(Priority::error, "not started", "the configuration has mistakes, named above");
     return 1;
   }
 
+  std::atomic<Control*> awake{nullptr};
+  FollowedAddresses addresses(log, [&awake] {
+    if (Control* const control = awake.load()) control->wake();
+  });
+  addresses.adopt(config, *built);
+  addresses.wait_for_answers(external_patience, *built);
   // What is in force: a reload says what it changes of that.
   struct InForce {
     Config config;
@@ -118,7 +127,7 @@ int run(const Flags& flags, const Config& config, std::vector<InheritedDescripto
     Config next;
     ConfigErrors errors;
     const bool read = read_config(flags, next, errors);
-    auto anew = read ? build_settings(next, io::host_addresses(), errors) : std::nullopt;
+    auto anew = read ? build_settings(next, io::host_addresses(), errors, addresses.answers()) : std::nullopt;
     for (const auto& error : errors) {
       result.errors.push_back(error.text());
       log.write(Priority::error, "configuration", error.text());
@@ -128,11 +137,12 @@ int run(const Flags& flags, const Config& config, std::vector<InheritedDescripto
     result.changes = changes_of(in_force.config, next);
     for (auto& change : in_force.facts.changes_to(anew->facts)) result.changes.push_back(std::move(change));
     result.notes = anew->notes;
-    const auto taken = [&log, &in_force, next, notes = anew->notes, facts = anew->facts] {
-      for (const auto& note : notes) log.write(Priority::warning, "configuration", note);
+    const auto taken = [&log, &in_force, &addresses, next, built = *anew] {
+      for (const auto& note : built.notes) log.write(Priority::warning, "configuration", note);
       log.set_level(priority_of(next));
       log.set_format(format_of(next));
-      in_force = {next, facts};
+      in_force = {next, built.facts};
+      addresses.adopt(next, built);
     };
     return NextSettings{anew->settings, anew->connections, anew->listeners, anew->dtls, anew->tcp, anew->tls, operator_settings(next), taken};
   };
@@ -148,7 +158,12 @@ int run(const Flags& flags, const Config& config, std::vector<InheritedDescripto
   plan.operators = operator_settings(config);
   plan.offload = offload_settings(config);
   plan.inherited = inherited_sockets(std::move(descriptors), log);
-  return Control(std::move(plan), built->settings, reload, log, built->connections).run();
+  Control control(std::move(plan), built->settings, reload, log, built->connections);
+  control.follow(addresses);
+  awake = &control;
+  const int status = control.run();
+  addresses.close();  // nobody wakes it any more
+  return status;
 }
 
 }  // namespace

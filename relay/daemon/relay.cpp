@@ -38,18 +38,6 @@ void add_missing(std::vector<T>& to, const std::vector<T>& from) {
     if (std::find(to.begin(), to.end(), one) == to.end()) to.push_back(one);
 }
 
-/// What a new configuration no longer names and we still hold stays guarded: nobody is relayed to a listener of ours (P25).
-std::shared_ptr<const turn::Settings> with_what_is_bound(const turn::Settings& next, const turn::Settings& bound) {
-  auto settings = std::make_shared<turn::Settings>(next);
-  settings->relay_addresses = bound.relay_addresses;
-  settings->first_port = bound.first_port;
-  settings->last_port = bound.last_port;
-  net::PeerPolicySettings peers = next.peers->settings();
-  add_missing(peers.relay_addresses, bound.peers->settings().relay_addresses);
-  settings->peers = std::make_shared<net::PeerPolicy>(std::move(peers));
-  return settings;
-}
-
 template <typename T>
 bool lacks(const std::vector<T>& in, const std::vector<T>& of) {
   return std::any_of(of.begin(), of.end(), [&](const T& one) { return std::find(in.begin(), in.end(), one) == in.end(); });
@@ -72,11 +60,6 @@ std::shared_ptr<const turn::Settings> with_open_listeners(std::shared_ptr<const 
     settings->peers = std::make_shared<net::PeerPolicy>(std::move(peers));
   }
   return settings;
-}
-
-bool same_addresses(const std::vector<turn::RelayAddress>& a, const std::vector<turn::RelayAddress>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](const auto& x, const auto& y) { return x.local == y.local && x.external == y.external; });
 }
 
 }  // namespace
@@ -104,7 +87,6 @@ std::uint64_t relay_ports_that_fit(std::uint64_t limit, std::size_t workers, std
 Relay::Relay(RelayPlan plan, std::shared_ptr<const turn::Settings> settings, Log& log, std::function<void()> wake,
              std::shared_ptr<const ConnectionSettings> connections)
     : plan_(std::move(plan)),
-      first_(settings),
       settings_(std::move(settings)),
       log_(log),
       wake_(std::move(wake)),
@@ -168,11 +150,13 @@ bool Relay::start(std::string& why) {
   options.backend = plan_.backend;
   options.loop.gather = plan_.gather;
   options.relay_receive_buffer = plan_.relay_receive_buffer;
-  const std::size_t ports = std::size_t{settings_->last_port} - settings_->first_port + 1;
+  // Room for a range and for addresses of later.
+  const std::size_t ports = std::max<std::size_t>(16384, std::size_t{settings_->last_port} - settings_->first_port + 1);
+  const std::size_t addresses = std::max<std::size_t>(2, settings_->relay_addresses.size());
   // Never more than there can be descriptors: the kernel refuses a larger table to io_uring.
   // A reload may add listeners, and streams where there were none.
   const std::size_t connections = std::max<std::size_t>(connections_->total, many_connections);
-  options.loop.max_sockets = std::min<std::size_t>(ports * settings_->relay_addresses.size() + many_listeners + connections + plan_.moved_sockets + 16,
+  options.loop.max_sockets = std::min<std::size_t>(ports * addresses + many_listeners + connections + plan_.moved_sockets + 16,
                                                    raise_descriptor_limit());
   by_number_ = std::make_unique<std::atomic<Worker*>[]>(plan_.workers);
   const auto hand_over = [this](unsigned number, Parcel parcel) {
@@ -211,16 +195,8 @@ bool Relay::start(std::string& why) {
   return true;
 }
 
-std::string Relay::apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections) {
-  // Live allocations hold these addresses and ports. A reload is not refused for them: an interface that comes or goes changes what "every
-  // address of the host" means, and must not keep a new secret out.
-  std::string waits;
-  const auto differs = [&](bool different, std::string_view what) {
-    if (different) waits.append(waits.empty() ? "" : ", ").append(what);
-  };
-  differs(!same_addresses(settings->relay_addresses, first_->relay_addresses), "relay addresses");
-  differs(settings->first_port != first_->first_port || settings->last_port != first_->last_port, "relay ports");
-  settings_ = waits.empty() ? std::move(settings) : with_what_is_bound(*settings, *first_);
+void Relay::apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections) {
+  settings_ = with_what_is_held(std::move(settings));
   if (connections) connections_ = std::move(connections);
   std::vector<NextListeners> next(workers_.size());
   const bool other_listeners = listeners_->is_pending();
@@ -231,7 +207,6 @@ std::string Relay::apply(std::shared_ptr<const turn::Settings> settings, std::sh
   settings_ = with_open_listeners(settings_, *listeners_);
   for (std::size_t i = 0; i < workers_.size(); ++i)
     workers_[i]->apply(settings_, connections_, other_listeners ? std::optional(std::move(next[i])) : std::nullopt);
-  return waits;
 }
 
 /// A retired listener takes no new allocations, so one that nobody uses stays so. A worker that does not answer may hold some.
@@ -259,6 +234,24 @@ void Relay::tend() {
   for (std::size_t i = 0; i < workers_.size(); ++i) workers_[i]->change_listeners(std::move(next[i]));
   for (const auto& address : unused) log_.write(Priority::notice, "listener closed", "the last call there has ended", {{"listener", address.text()}});
 }
+
+/// Offers what the settings say. Relay addresses and external forms that live allocations have besides stay guarded: a peer there is a live
+/// relayed port of ours or nobody.
+std::shared_ptr<const turn::Settings> Relay::with_what_is_held(std::shared_ptr<const turn::Settings> next) {
+  if (!shared_) return next;
+  for (const auto& ip : shared_->offer(*next))
+    log_.write(Priority::error, "no room", fmt::format("{} cannot be offered beside all that live allocations hold; reload when some have ended", ip.text()));
+  held_ = shared_->known_addresses();
+  net::PeerPolicySettings peers = next->peers->settings();
+  const std::size_t named = peers.relay_addresses.size();
+  add_missing(peers.relay_addresses, held_);
+  if (peers.relay_addresses.size() == named) return next;
+  auto settings = std::make_shared<turn::Settings>(*next);
+  settings->peers = std::make_shared<net::PeerPolicy>(std::move(peers));
+  return settings;
+}
+
+bool Relay::holds_less() const { return shared_ && !held_.empty() && shared_->known_addresses() != held_; }
 
 void Relay::stop(turn::EndReason reason) {
   for (const auto& worker : workers_) worker->stop(reason);

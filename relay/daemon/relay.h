@@ -18,7 +18,7 @@
 
 namespace radiotower::daemon {
 
-/// What stays for the life of the process, beside the relay addresses and the port range of the settings.
+/// What stays for the life of the process.
 struct RelayPlan : ListenPlan {  // which a reload changes
   std::string version;
   Backend backend = Backend::automatic;
@@ -46,8 +46,10 @@ class Relay {
   bool start(std::string& why);
   /// Opens the listeners that `next` has beyond ours. False with a sentence for the operator: then nothing has changed.
   bool open_listeners(const ListenPlan& next, std::string& why) { return listeners_->open(next, why); }
-  /// Hands settings to every worker, and the listeners that open_listeners() has opened. Returns what of them takes effect with a restart only; empty when all of it has been taken over.
-  std::string apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections = nullptr);
+  /// Hands settings to every worker, and the listeners that open_listeners() has opened.
+  void apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections = nullptr);
+  /// Allocations on addresses that are offered no longer, or that were told an external one that is not, have ended since: apply() again.
+  bool holds_less() const;
   /// But for the sockets' paths, which stay.
   void set_operators(OperatorSettings next) {
     next.control_socket = plan_.operators.control_socket;
@@ -76,11 +78,11 @@ class Relay {
   int listener_receive_buffer() const { return listeners_->smallest_receive_buffer(); }
 
  private:
+  std::shared_ptr<const turn::Settings> with_what_is_held(std::shared_ptr<const turn::Settings> next);
   void wait();  // for all workers, before the first of them goes: they hand clients to each other
   bool start_fast_path(std::string& why);
 
   RelayPlan plan_;
-  std::shared_ptr<const turn::Settings> first_;  // as at the start: what is bound for life
   std::shared_ptr<const turn::Settings> settings_;
   Log& log_;
   std::function<void()> wake_;
@@ -97,6 +99,7 @@ class Relay {
   Worker::Started started_;
   std::unique_ptr<Listeners> listeners_;
   Time tended_at_{};
+  std::vector<net::IpAddress> held_;  // relay addresses that the policy knows beside those of the settings
 };
 
 /// Every core we may run on (sched_getaffinity(2)).

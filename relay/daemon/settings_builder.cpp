@@ -170,24 +170,59 @@ std::vector<turn::RelayAddress> choose_relay_addresses(const Config& config, con
   return chosen;
 }
 
-/// "public/private", or "public" where there is one relay address of that family.
-void map_external(const Config& config, std::vector<turn::RelayAddress>& addresses, ConfigErrors& errors) {
+/// "public/private", or "public" where there is one relay address of that family; and likewise with what is to be asked for. `before`: of a
+/// rebuild, where what no longer fits is left out instead of refused; null at the start and at a reload.
+void map_external(const Config& config, std::vector<turn::RelayAddress>& addresses, const ExternalAnswers& known, const turn::Settings* before, Built& built,
+                  ConfigErrors& errors) {
+  std::vector<net::IpAddress> taken;
+  const auto was_mapped = [&](const net::IpAddress& local) {
+    return std::any_of(before->relay_addresses.begin(), before->relay_addresses.end(), [&](const auto& a) { return a.local == local && a.external != a.local; });
+  };
   for (const Text& text : config.external) {
     const auto wrong = [&](std::string what, std::string hint) { errors.push_back({text.source, "relay.external", std::move(what), std::move(hint)}); };
-    const std::size_t slash = text.value.find('/');
-    const net::IpAddress external = *net::IpAddress::parse(text.value.substr(0, slash));
-    std::vector<turn::RelayAddress*> matching;
-    for (auto& address : addresses) {
-      const bool named = slash != std::string::npos && address.local == *net::IpAddress::parse(text.value.substr(slash + 1));
-      if (named || (slash == std::string::npos && address.local.family() == external.family())) matching.push_back(&address);
-    }
+    std::string what, hint;
+    const ExternalEntry entry = *parse_external(text.value, what, hint);
     std::string there;
     for (const auto& a : addresses) there.append(there.empty() ? "" : ", ").append(a.local.text());
-    if (matching.empty()) wrong(fmt::format("\"{}\" belongs to no relay address", text.value), fmt::format("\"public/private\"; the relay addresses are {}", there));
-    else if (matching.size() > 1) wrong(fmt::format("\"{}\" could be of {} relay addresses", text.value, matching.size()), fmt::format("write \"{}/PRIVATE\" with one of {}", external.text(), there));
-    else if (matching.front()->external != matching.front()->local) wrong(fmt::format("{} has an external address already", matching.front()->local.text()), "one entry a relay address");
-    else matching.front()->external = external;
+    std::vector<turn::RelayAddress*> chosen;
+    std::size_t most = 0;  // that it could be of
+    for (const auto family : {net::Family::ipv4, net::Family::ipv6}) {
+      if (entry.kind == ExternalEntry::Kind::address && family != entry.address.family()) continue;
+      std::vector<turn::RelayAddress*> matching;
+      for (auto& address : addresses)
+        if (entry.local ? address.local == *entry.local && address.local.family() == family : address.local.family() == family) matching.push_back(&address);
+      most = std::max(most, matching.size());
+      // An address that came beside the one that has this entry, docker0 perhaps, does not take it away.
+      if (before && matching.size() > 1) std::erase_if(matching, [&](const auto* a) { return !was_mapped(a->local); });
+      if (matching.size() == 1) chosen.push_back(matching.front());
+    }
+    if (chosen.empty() && before) {
+      if (most > 1)
+        built.notes.push_back(fmt::format("relay.external: \"{}\" could be of {} relay addresses now, so clients are told none of it; write \"{}/PRIVATE\" with one of {}",
+                                          text.value, most, text.value, there));
+      continue;
+    }
+    const std::string front = entry.source.empty() ? entry.address.text() : entry.source;
+    if (most == 0) wrong(fmt::format("\"{}\" belongs to no relay address", text.value), fmt::format("\"public/private\"; the relay addresses are {}", there));
+    else if (chosen.empty()) wrong(fmt::format("\"{}\" could be of {} relay addresses", text.value, most), fmt::format("write \"{}/PRIVATE\" with one of {}", front, there));
+    for (turn::RelayAddress* address : chosen) {
+      if (std::find(taken.begin(), taken.end(), address->local) != taken.end()) {
+        wrong(fmt::format("{} has an external address already", address->local.text()), "one entry a relay address");
+        continue;
+      }
+      taken.push_back(address->local);
+      if (entry.kind == ExternalEntry::Kind::address) {
+        address->external = entry.address;
+        continue;
+      }
+      const ExternalQuestion& question = built.questions.emplace_back(ExternalQuestion{entry.source, address->local});
+      if (const auto answer = known.find(question); answer != known.end()) address->external = answer->second;
+    }
   }
+  // Each is a thread that asks.
+  constexpr std::size_t most_questions = 32;
+  if (built.questions.size() > most_questions)
+    errors.push_back({config.external.front().source, "relay.external", fmt::format("asks for {} addresses", built.questions.size()), fmt::format("at most {}", most_questions)});
 }
 
 /// The files of the configuration, or what LoadCredential= of a unit brought (systemd.exec(5)).
@@ -320,7 +355,7 @@ std::vector<turn::User> read_users(const std::string& path, std::string_view key
   return users;
 }
 
-std::optional<Built> build_settings(const Config& config, const std::vector<io::HostAddress>& host, ConfigErrors& errors) {
+std::optional<Built> build_settings(const Config& config, const std::vector<io::HostAddress>& host, ConfigErrors& errors, const ExternalAnswers& known) {
   const std::size_t before = errors.size();
   Built built;
   auto settings = std::make_shared<turn::Settings>();
@@ -349,7 +384,7 @@ std::optional<Built> build_settings(const Config& config, const std::vector<io::
     built.notes.push_back(fmt::format("metrics.listen = \"{}\": anybody who reaches it can read the figures; on 127.0.0.1 or a Unix socket only this host can", config.metrics_listen));
   read_certificates(config, built, errors);
   settings->relay_addresses = choose_relay_addresses(config, host, built, errors);
-  map_external(config, settings->relay_addresses, errors);
+  map_external(config, settings->relay_addresses, known, nullptr, built, errors);
   settings->directory = read_credentials(config, built, errors);
   settings->peers = make_policy(config, host, settings->relay_addresses, built, errors);
   auto connections = std::make_shared<ConnectionSettings>();
@@ -363,6 +398,46 @@ std::optional<Built> build_settings(const Config& config, const std::vector<io::
   build_realms_and_redirects(config, host, *settings, built, errors);
   if (errors.size() != before) return std::nullopt;
   built.connections = std::move(connections);
+  built.settings = std::move(settings);
+  return built;
+}
+
+std::optional<Built> rebuild_addresses(const Config& config, const Built& before, std::vector<io::HostAddress> host, const ExternalAnswers& known,
+                                       ConfigErrors& errors) {
+  const std::size_t mistakes = errors.size();
+  // What a key names counts as there, and is in no wildcard.
+  std::vector<net::IpAddress> missing;
+  const auto expect = [&](const net::IpAddress& ip) {
+    if (ip.is_unspecified() || is_of_host(ip, host)) return;
+    io::HostAddress address;
+    address.ip = ip;
+    address.deprecated_or_temporary = true;
+    host.push_back(std::move(address));
+    missing.push_back(ip);
+  };
+  for (const Text& text : config.relay_addresses) expect(*net::IpAddress::parse(text.value));
+  for (const auto* list : {&config.listen_udp, &config.listen_tcp, &config.listen_tls, &config.listen_dtls, &config.stun_only})
+    for (const Text& text : *list) expect(net::TransportAddress::parse(text.value)->ip);
+  for (const RealmConfig& realm : config.realms)
+    for (const Text& text : realm.listeners) expect(net::TransportAddress::parse(text.value)->ip);
+
+  Built built = before;
+  built.questions.clear();
+  built.notes.clear();
+  auto settings = std::make_shared<turn::Settings>(*before.settings);
+  choose_listeners(config, host, built, errors);
+  settings->listeners = built.listeners;
+  for (const auto& address : built.dtls)
+    if (std::find(built.listeners.begin(), built.listeners.end(), address) == built.listeners.end()) settings->listeners.push_back(address);
+  auto& relays = settings->relay_addresses;
+  relays = choose_relay_addresses(config, host, built, errors);
+  const auto is_missing = [&](const turn::RelayAddress& a) { return std::find(missing.begin(), missing.end(), a.local) != missing.end(); };
+  if (!std::all_of(relays.begin(), relays.end(), is_missing)) std::erase_if(relays, is_missing);
+  map_external(config, relays, known, before.settings.get(), built, errors);
+  settings->peers = make_policy(config, host, relays, built, errors);
+  rebuild_realms_and_redirects(config, host, *settings, built, errors);
+  std::erase_if(built.notes, [](const std::string& note) { return note.starts_with("peers.allow"); });  // said at the start
+  if (errors.size() != mistakes) return std::nullopt;
   built.settings = std::move(settings);
   return built;
 }
@@ -384,7 +459,7 @@ std::string print_on_host(const Config& config, const std::vector<io::HostAddres
   choose_listeners(config, host, built, errors);
   check_nat_discovery(config, built, errors);
   auto addresses = choose_relay_addresses(config, host, built, errors);
-  map_external(config, addresses, errors);
+  map_external(config, addresses, {}, nullptr, built, errors);
   std::string out = "\n# On this host that means:\n";
   for (const auto& listener : built.listeners) out += fmt::format("#   listens on {}{}\n", listener.text(), built.dtls.empty() ? "" : " (UDP and DTLS)");
   for (const auto& listener : built.tcp) out += fmt::format("#   listens on {} (TCP{})\n", listener.text(), has_certificate(config) ? " and TLS" : "");
@@ -394,6 +469,8 @@ std::string print_on_host(const Config& config, const std::vector<io::HostAddres
   if (config.nat_discovery)
     for (const auto& pair : turn::discovery_pairs(built.listeners))
       out += fmt::format("#   NAT behaviour discovery between {} and {}, ports {} and {}\n", pair.first.text(), pair.second.text(), pair.first_port, pair.second_port);
+  for (const auto& question : built.questions)
+    out += fmt::format("#   asks {} for the external address of {} when it runs\n", question.source, question.local.text());
   for (const auto& a : addresses)
     out += a.external == a.local ? fmt::format("#   relays from {}\n", a.local.text())
                                  : fmt::format("#   relays from {}, which clients are told as {}\n", a.local.text(), a.external.text());

@@ -10,6 +10,7 @@
 #include "config.h"
 #include "config_changes.h"
 #include "connection_settings.h"
+#include "external_address.h"
 #include "radiotower/io/socket.h"
 #include "radiotower/offload/offload.h"
 #include "radiotower/turn/settings.h"
@@ -23,12 +24,18 @@ struct Built {
   std::vector<net::TransportAddress> listeners;  // of UDP. Wildcards expanded: one a usable address of the host
   std::vector<net::TransportAddress> tcp, tls, dtls;  // likewise; an address is in one of tcp and tls alone
   FileFacts facts;                               // of what was read, for the next reload
+  std::vector<ExternalQuestion> questions;       // what relay.external leaves to the DNS or to a STUN server, for these relay addresses
   std::vector<std::string> notes;                // what an operator should know: sentences for the log
 };
 
 /// `config` as read_config() left it, its texts checked. `host`: the addresses of this host (io::host_addresses()).
-/// nullopt: `errors` has grown, and the settings before stay.
-std::optional<Built> build_settings(const Config& config, const std::vector<io::HostAddress>& host, ConfigErrors& errors);
+/// nullopt: `errors` has grown, and the settings before stay. `known`: answers to questions; where there is none, clients are told the local address.
+std::optional<Built> build_settings(const Config& config, const std::vector<io::HostAddress>& host, ConfigErrors& errors, const ExternalAnswers& known = {});
+
+/// The same configuration on a host whose addresses have changed, or with other answers: reads no file, and is more patient, since nobody has made
+/// a mistake. An address that a key names and that has gone is waited for: its listeners stay, and it is relayed from again when it is back.
+std::optional<Built> rebuild_addresses(const Config& config, const Built& before, std::vector<io::HostAddress> host, const ExternalAnswers& known,
+                                       ConfigErrors& errors);
 
 /// What offload.xdp asks for, without addresses; nullopt: nothing.
 std::optional<offload::OffloadSettings> offload_settings(const Config& config);

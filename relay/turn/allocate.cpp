@@ -141,7 +141,7 @@ void Server::Impl::allocate(Request& request, Actions& out) {
   if (wish.token) {
     const auto claimant = account;
     if (auto port = shared->claim(*wish.token, *claimant, request.now.steady, &account)) {
-      const bool is_v4 = shared->relay_addresses()[port->address_index].local.is_v4();
+      const bool is_v4 = shared->local(*port).ip.is_v4();
       (is_v4 ? v4 : v6) = port;
     }
   } else {
@@ -202,7 +202,7 @@ void Server::Impl::open_relay(Allocation& allocation, std::uint32_t index, Famil
   relay.state = Relay::State::opening;
   relay.port = port;
   relay.expires_at = now.steady + seconds(allocation.reply.lifetime);
-  out.opens.push_back({relay_id(index, allocation, family), {shared->relay_addresses()[port.address_index].local, port.port}, allocation.transport});
+  out.opens.push_back({relay_id(index, allocation, family), shared->local(port), allocation.transport});
 }
 
 void Server::Impl::give_back(Allocation& allocation, Relay& relay, Now now) {
@@ -230,7 +230,7 @@ void Server::Impl::relay_failed(RelayId id, RelayFailure failure, Now now, Actio
   if (!allocation || allocation->relay(id.family).state != Relay::State::opening) return;
   Relay& relay = allocation->relay(id.family);
   const std::uint8_t attempts = relay.attempts;
-  const net::IpAddress local = shared->relay_addresses()[relay.port.address_index].local;
+  const net::IpAddress local = shared->local(relay.port).ip;
   give_back(*allocation, relay, now);
   if (failure == RelayFailure::port_in_use && attempts + 1 < max_port_attempts) {
     // A port that somebody else on this host has: it rests in quarantine, and another one is tried.

@@ -50,11 +50,11 @@ void Server::Impl::channel_bind(Request& request, Actions& out) {
     return refuse(request, ErrorCode::insufficient_capacity, out);
 
   if (!channel) {
-    const net::TransportAddress send_to = shared->inside(permitted->address());
-    allocation.channels.push_back({*permitted, send_to, number, 0, false, Time{}, nullptr});
+    allocation.channels.push_back({*permitted, {}, number, 0, false, Time{}, nullptr});
     channel = &allocation.channels.back();
   }
   channel->peer = *permitted;
+  channel->send_to = shared->inside(permitted->address());
   channel->forbidden = false;
   channel->expires_at = now + channel_lifetime;
   settle_shortcuts(allocation, now);

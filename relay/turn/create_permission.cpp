@@ -18,8 +18,7 @@ std::optional<net::PermittedPeer> Server::Impl::permit(Allocation& allocation, c
     if (!reachable(*permitted, allocation.transport)) {
       permitted.reset();
       reason = "own address, no live relayed port";
-    } else if (relay.state == Relay::State::open && shared->inside(peer.address).port == relay.port.port &&
-               shared->inside(peer.address).ip == shared->relay_addresses()[relay.port.address_index].local) {
+    } else if (relay.state == Relay::State::open && shared->inside(peer.address) == shared->local(relay.port)) {
       permitted.reset();  // a loop of one (P26)
       reason = "the allocation itself";
     }

@@ -4,47 +4,64 @@
 
 namespace radiotower::turn {
 
-PortPool::PortPool(std::uint16_t first, std::uint16_t last, RandomSource random)
-    : first_(first), last_(last), random_(std::move(random)), state_(range(), State::free), place_(range()) {
-  free_.reserve(range());
-  for (std::size_t i = 0; i < range(); ++i) {
-    place_[i] = static_cast<std::uint16_t>(i);
-    free_.push_back(static_cast<std::uint16_t>(first + i));
+PortPool::PortPool(std::uint16_t first, std::uint16_t last, RandomSource random) : random_(std::move(random)), state_(65536, State::none), place_(65536) {
+  set_range(first, last);
+}
+
+void PortPool::set_range(std::uint16_t first, std::uint16_t last) {
+  if (first == first_ && last == last_) return;
+  first_ = first;
+  last_ = last;
+  free_.clear();
+  free_.reserve(width());
+  outside_ = 0;
+  for (std::uint32_t i = 0; i < state_.size(); ++i) {
+    const auto port = static_cast<std::uint16_t>(i);
+    const bool is_held = state_[i] != State::none && state_[i] != State::free;
+    if (is_held) outside_ += in_range(port) ? 0 : 1;
+    else if (in_range(port)) make_free(port);
+    else state_[i] = State::none;
   }
 }
 
 void PortPool::make_free(std::uint16_t port) {
+  if (!in_range(port)) {
+    state(port) = State::none;
+    --outside_;
+    return;
+  }
   state(port) = State::free;
-  place_[port - first_] = static_cast<std::uint16_t>(free_.size());
+  place_[port] = static_cast<std::uint16_t>(free_.size());
   free_.push_back(port);
+}
+
+void PortPool::end_one_quarantine() {
+  --quarantined_;
+  make_free(waiting_.front().port);
+  waiting_.pop_front();
 }
 
 void PortPool::take_from_free(std::uint16_t port, State next) {
   assert(state(port) == State::free);
-  const std::uint16_t hole = place_[port - first_];
+  const std::uint16_t hole = place_[port];
   const std::uint16_t moved = free_.back();
   free_[hole] = moved;
-  place_[moved - first_] = hole;
+  place_[moved] = hole;
   free_.pop_back();
   state(port) = next;
   ++(next == State::used ? used_ : reserved_);
 }
 
 void PortPool::end_quarantines(Time now) {
-  while (!waiting_.empty() && waiting_.front().until <= now) {
-    --quarantined_;
-    make_free(waiting_.front().port);
-    waiting_.pop_front();
-  }
+  while (!waiting_.empty() && waiting_.front().until <= now) end_one_quarantine();
 }
 
 std::optional<std::uint16_t> PortPool::take_any(Time now) {
   end_quarantines(now);
-  if (free_.empty()) {
+  if (width() == 0) return std::nullopt;
+  while (free_.empty()) {  // dry: the one that has rested longest
     if (waiting_.empty()) return std::nullopt;
-    --quarantined_;  // dry: the one that has rested longest
-    make_free(waiting_.front().port);
-    waiting_.pop_front();
+    end_one_quarantine();
   }
   const std::uint16_t port = free_[random_below(random_, static_cast<std::uint32_t>(free_.size()))];
   take_from_free(port, State::used);
@@ -53,6 +70,7 @@ std::optional<std::uint16_t> PortPool::take_any(Time now) {
 
 std::optional<std::uint16_t> PortPool::take_even_matching(Time now, bool pair) {
   end_quarantines(now);
+  if (width() == 0) return std::nullopt;
   const auto fits = [&](std::uint16_t port) {
     return port % 2 == 0 && state(port) == State::free && (!pair || (port < last_ && state(static_cast<std::uint16_t>(port + 1)) == State::free));
   };
@@ -62,17 +80,13 @@ std::optional<std::uint16_t> PortPool::take_even_matching(Time now, bool pair) {
       const std::uint16_t port = free_[random_below(random_, static_cast<std::uint32_t>(free_.size()))];
       if (fits(port)) return port;
     }
-    const auto start = random_below(random_, static_cast<std::uint32_t>(range()));
-    for (std::size_t i = 0; i < range(); ++i) {
-      const auto port = static_cast<std::uint16_t>(first_ + (start + i) % range());
+    const auto start = random_below(random_, static_cast<std::uint32_t>(width()));
+    for (std::size_t i = 0; i < width(); ++i) {
+      const auto port = static_cast<std::uint16_t>(first_ + (start + i) % width());
       if (fits(port)) return port;
     }
     if (round == 0) {  // dry: what rests is better than nothing
-      while (!waiting_.empty()) {
-        --quarantined_;
-        make_free(waiting_.front().port);
-        waiting_.pop_front();
-      }
+      while (!waiting_.empty()) end_one_quarantine();
     }
   }
   return std::nullopt;
@@ -94,7 +108,7 @@ std::optional<std::uint16_t> PortPool::take_pair(Time now) {
 }
 
 bool PortPool::claim(std::uint16_t port) {
-  if (port < first_ || port > last_ || state(port) != State::reserved) return false;
+  if (state(port) != State::reserved) return false;
   state(port) = State::used;
   --reserved_;
   ++used_;

@@ -135,8 +135,10 @@ void Server::Impl::channel_data(Allocation* allocation, MutableBytes datagram, s
   Tallies::Traffic& traffic = tallies.of(Tallies::way_of(allocation->five_tuple.transport));
   traffic.packets_to_peer += packets;
   traffic.bytes_to_peer += payload;
-  if (stride == 0) return out.to_peer(relay.socket, channel->peer, channel->send_to, datagram.subspan(stun::channel_header_size, length));
-  out.to_peer(relay.socket, channel->peer, channel->send_to, datagram.first(before_last + stun::channel_header_size + last_length));
+  // Behind a relayed port of ours there may be another allocation by now, with another form.
+  const net::TransportAddress send_to = channel->peer.own_relayed() ? shared->inside(channel->peer.address()) : channel->send_to;
+  if (stride == 0) return out.to_peer(relay.socket, channel->peer, send_to, datagram.subspan(stun::channel_header_size, length));
+  out.to_peer(relay.socket, channel->peer, send_to, datagram.first(before_last + stun::channel_header_size + last_length));
   Send& train = out.sends.back();
   train.stride = stride;
   train.skip = stun::channel_header_size;

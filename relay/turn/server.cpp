@@ -139,7 +139,7 @@ void Server::Impl::on_request(Request& request, Actions& out) {
 }
 
 net::TransportAddress Server::Impl::relayed_address(const Relay& relay) const {
-  return {shared->relay_addresses()[relay.port.address_index].external, relay.port.port};
+  return shared->told(relay.port);
 }
 
 Event Server::Impl::event(Event::Kind kind, const Allocation& allocation) const {
@@ -266,7 +266,9 @@ void Server::apply(std::shared_ptr<const Settings> settings, Now now, Actions& o
       const auto& address = channel.peer.address();
       const auto peer = peers.permit(address, address.family());
       channel.forbidden = !peer;
-      if (peer) channel.peer = *peer;
+      if (!peer) continue;
+      channel.peer = *peer;
+      channel.send_to = impl_->shared->inside(address);  // an external address of ours may have become somebody else's, and the other way round
     }
     allocation.last_peer.reset();
     impl_->settle_shortcuts(allocation, now.steady);

@@ -74,13 +74,23 @@ bool Account::lease(std::size_t need, Time now, Lease& lease) {
 }
 
 Shared::Shared(const Settings& settings, const RandomSource& random, const HashKey& key, BucketSource* buckets)
-    : relay_addresses_(settings.relay_addresses), accounts_(16, Hash{key}), by_realm_(4, Hash{key}), random_(random), buckets_(buckets) {
-  for (const RelayAddress& address : relay_addresses_) {
-    pools_.emplace_back(settings.first_port, settings.last_port, random);
-    live_.push_back(std::make_unique<PortSet>());
-    live_tcp_.push_back(std::make_unique<PortSet>());
-    maps_addresses_ = maps_addresses_ || address.local != address.external;
-  }
+    : book_(random), accounts_(16, Hash{key}), by_realm_(4, Hash{key}), random_(random), buckets_(buckets) {
+  offer(settings);
+}
+
+std::vector<net::IpAddress> Shared::offer(const Settings& settings) {
+  const std::lock_guard lock(mutex_);
+  return book_.offer(settings.relay_addresses, settings.first_port, settings.last_port);
+}
+
+std::size_t Shared::ports_held(const net::IpAddress& local) const {
+  const std::lock_guard lock(mutex_);
+  return book_.held(local);
+}
+
+std::vector<net::IpAddress> Shared::known_addresses() const {
+  const std::lock_guard lock(mutex_);
+  return book_.known();
 }
 
 std::shared_ptr<Account> Shared::admit(std::string_view name, std::optional<std::uint32_t> own_allocations,
@@ -143,22 +153,26 @@ std::optional<Shared::Port> Shared::take_port(net::Family family, const net::IpA
                                               const std::shared_ptr<Account>& account, Time now) {
   const std::lock_guard lock(mutex_);
   expire_locked(now);
-  const auto try_address = [&](std::uint32_t index) -> std::optional<Port> {
-    PortPool& pool = pools_[index];
+  const auto try_address = [&](const AddressBook::Offered& address) -> std::optional<Port> {
+    PortPool& pool = book_.pool(address.place);
     const auto port = want == Want::any ? pool.take_any(now) : want == Want::even ? pool.take_even(now) : pool.take_pair(now);
     if (!port) return std::nullopt;
-    Port taken{index, *port, {}};
+    Port taken{address.place, *port, {}};
+    book_.tell(address.place, *port, address.form);
     if (want == Want::even_pair) {
+      const auto next = static_cast<std::uint16_t>(*port + 1);
       random_(taken.token);
-      reservations_.push_back({taken.token, {index, static_cast<std::uint16_t>(*port + 1), {}}, account, now + PortPool::reservation});
+      book_.tell(address.place, next, address.form);
+      reservations_.push_back({taken.token, {address.place, next, {}}, account, now + PortPool::reservation});
     }
     return taken;
   };
   // The address the client came in on first: it is known to reach us there.
   for (const bool first : {true, false}) {
-    for (std::uint32_t i = 0; i < relay_addresses_.size(); ++i) {
-      if (relay_addresses_[i].local.family() != family || (relay_addresses_[i].local == preferred) != first) continue;
-      if (auto port = try_address(i)) return port;
+    for (const auto& address : book_.offered()) {
+      const net::IpAddress local = book_.local(address.place);
+      if (local.family() != family || (local == preferred) != first) continue;
+      if (auto port = try_address(address)) return port;
     }
   }
   return std::nullopt;
@@ -173,30 +187,30 @@ std::optional<Shared::Port> Shared::claim(Bytes token, const Account& account, T
   });
   if (found == reservations_.end()) return std::nullopt;
   const Port port = found->port;
-  pools_[port.address_index].claim(port.port);
+  book_.pool(port.place).claim(port.port);
   if (holder) *holder = found->account;
   reservations_.erase(found);
   return port;
 }
 
-void Shared::set_live(const Port& port, bool live, net::Transport transport) {
-  auto& word = (transport == net::Transport::tcp ? live_tcp_ : live_)[port.address_index]->words[port.port / 64];
-  const std::uint64_t bit = std::uint64_t{1} << (port.port % 64);
-  if (live) word.fetch_or(bit, std::memory_order_relaxed);
-  else word.fetch_and(~bit, std::memory_order_relaxed);
-}
+void Shared::set_live(const Port& port, bool live, net::Transport transport) { book_.set_live(port.place, port.port, live, transport); }
 
 void Shared::release(const Port& port, Time now) {
   set_live(port, false);
   set_live(port, false, net::Transport::tcp);
   const std::lock_guard lock(mutex_);
-  pools_[port.address_index].release(port.port, now);
+  release_locked(port, now);
+}
+
+void Shared::release_locked(const Port& port, Time now) {
+  book_.untell(port.place, port.port);
+  book_.pool(port.place).release(port.port, now);
 }
 
 void Shared::expire_locked(Time now) {
   while (!reservations_.empty() && reservations_.front().until <= now) {
     const Reservation& r = reservations_.front();
-    pools_[r.port.address_index].release(r.port.port, now);
+    release_locked(r.port, now);
     leave_locked(*r.account, 1);
     reservations_.pop_front();
   }
@@ -216,28 +230,8 @@ void Shared::apply_limits(const Limits& limits, std::string_view realm) {
 }
 
 bool Shared::has_family(net::Family family) const {
-  return std::any_of(relay_addresses_.begin(), relay_addresses_.end(), [&](const auto& a) { return a.local.family() == family; });
-}
-
-bool Shared::relayed_port_live(const net::TransportAddress& address, net::Transport transport) const {
-  const auto& live = transport == net::Transport::tcp ? live_tcp_ : live_;
-  for (std::size_t i = 0; i < relay_addresses_.size(); ++i) {
-    if (relay_addresses_[i].local != address.ip && relay_addresses_[i].external != address.ip) continue;
-    if (live[i]->words[address.port / 64].load(std::memory_order_relaxed) >> (address.port % 64) & 1) return true;
-  }
-  return false;
-}
-
-net::TransportAddress Shared::inside(const net::TransportAddress& peer) const {
-  for (const auto& a : relay_addresses_)
-    if (a.external == peer.ip) return {a.local, peer.port, 0};
-  return peer;
-}
-
-net::TransportAddress Shared::outside(const net::TransportAddress& source, net::Transport transport) const {
-  for (const auto& a : relay_addresses_)
-    if (a.local == source.ip && relayed_port_live(source, transport)) return {a.external, source.port, 0};
-  return source;
+  const std::lock_guard lock(mutex_);
+  return std::any_of(book_.offered().begin(), book_.offered().end(), [&](const auto& a) { return book_.local(a.place).family() == family; });
 }
 
 std::optional<std::uint32_t> Shared::register_connection(unsigned worker) {
@@ -266,7 +260,8 @@ void Shared::forget_connection(std::uint32_t connection) {
 Shared::Usage Shared::usage() const {
   const std::lock_guard lock(mutex_);
   Usage usage;
-  for (const auto& pool : pools_) {
+  for (std::uint32_t i = 0; i < book_.places(); ++i) {
+    const PortPool& pool = book_.pool(i);
     usage.free += pool.free();
     usage.used += pool.used();
     usage.reserved += pool.reserved();

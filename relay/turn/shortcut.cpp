@@ -38,10 +38,9 @@ void Server::Impl::settle_shortcuts(Allocation& allocation, Time now) {
       take_back_shortcut(allocation, channel);
     } else if (!channel.given) {
       const Relay& relay = allocation.relay(channel.peer.address().family());
-      const net::IpAddress& local = shared->relay_addresses()[relay.port.address_index].local;
       const Bucket* bucket = allocation.account->visible_bucket();
       const ShortcutId id =
-          shortcuts->give({allocation.five_tuple, {local, relay.port.port}, channel.send_to, channel.number, bucket}, until);
+          shortcuts->give({allocation.five_tuple, shared->local(relay.port), channel.send_to, channel.number, bucket}, until);
       if (id == no_shortcut) {
         ++counters.shortcuts_refused;  // asked for again with the next request that settles
         continue;

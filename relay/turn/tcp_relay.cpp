@@ -122,7 +122,7 @@ void Server::Impl::connect(Request& request, Actions& out) {
   ++counters.peer_connects;
   const Relay& relay = allocation.relay(peer->family);
   out.connects.push_back({connection->id,
-                          {shared->relay_addresses()[relay.port.address_index].local, relay.port.port},
+                          shared->local(relay.port),
                           shared->inside(permitted->address())});
 }
 

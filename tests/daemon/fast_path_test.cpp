@@ -206,10 +206,10 @@ TEST_CASE("fast path: a reload that forbids the peer takes its flow back, and on
   CHECK(offload.flows() == 1);
   SettingsWishes closed;
   closed.allow.clear();
-  CHECK(station.relay->apply(make_settings(station.listener, closed)) == "");
+  station.relay->apply(make_settings(station.listener, closed));
   (void)station.report();
   CHECK(offload.flows() == 0);
-  CHECK(station.relay->apply(make_settings(station.listener)) == "");
+  station.relay->apply(make_settings(station.listener));
   (void)station.report();
   CHECK(offload.flows() == 1);
 }

@@ -256,6 +256,9 @@ std::shared_ptr<const turn::Settings> Tower::make_settings() {
     peers.relay_addresses.push_back(l);
     if (e != l) peers.relay_addresses.push_back(e);
   }
+  if (shared)
+    for (const auto& ip : shared->known_addresses())
+      if (std::find(peers.relay_addresses.begin(), peers.relay_addresses.end(), ip) == peers.relay_addresses.end()) peers.relay_addresses.push_back(ip);
   peers.broadcast_addresses = {*net::IpAddress::parse("198.18.0.255")};
   peers.own_endpoints = settings->listeners;
   settings->peers = std::make_shared<net::PeerPolicy>(std::move(peers));
@@ -290,7 +293,8 @@ void Tower::advance(nanoseconds by) {
 
 void Tower::reload(const std::function<void(TowerOptions&)>& change) {
   change(options);
-  server->apply(make_settings(), now, actions);
+  CHECK(shared->offer(*make_settings()).empty());
+  server->apply(make_settings(), now, actions);  // made again: what live allocations still hold is known by now
   carry_out();
 }
 

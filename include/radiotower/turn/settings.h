@@ -62,8 +62,8 @@ struct Settings {
   std::string realm = "radiotower";  // the default realm, with its `limits` and `directory`
   Limits limits;
   std::vector<Realm> realms;  // the others
-  std::vector<RelayAddress> relay_addresses;  // in order of preference; fixed for the life of the process
-  std::uint16_t first_port = 32768;           // fixed for the life of the process
+  std::vector<RelayAddress> relay_addresses;  // in order of preference; a change is for new allocations alone: see Shared::offer
+  std::uint16_t first_port = 32768;           // likewise
   std::uint16_t last_port = 65535;
   seconds default_lifetime{600};  // RFC 8656, 7.2
   seconds max_lifetime{3600};

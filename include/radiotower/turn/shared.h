@@ -1,5 +1,5 @@
 // The only protocol state that crosses workers: ports, reservations, quotas, live relayed ports. Touched on the control
-// path alone, under one lock, save two reads on the data path that need none: `relayed_port_live` (one relaxed load)
+// path alone, under one lock, save what the data path needs without: `relayed_port_live`, `inside` and `outside` (a few loads)
 // and Account::lease (one atomic exchange a few dozen times a second and user).
 #pragma once
 
@@ -18,6 +18,7 @@
 #include "radiotower/base/siphash.h"
 #include "radiotower/base/time.h"
 #include "radiotower/net/address.h"
+#include "radiotower/turn/address_book.h"
 #include "radiotower/turn/port_pool.h"
 #include "radiotower/turn/settings.h"
 
@@ -67,13 +68,13 @@ using ReservationToken = std::array<std::uint8_t, 8>;
 
 class Shared {
  public:
-  /// `settings` gives relay addresses and port range, which stay for the life of the process. `buckets`: where the
-  /// limits of users are kept; outlives every Account. nullptr: the heap.
+  /// `settings` gives relay addresses and port range, until offer() changes them. `buckets`: where the limits of users are kept;
+  /// outlives every Account. nullptr: the heap.
   Shared(const Settings& settings, const RandomSource& random, const HashKey& key, BucketSource* buckets = nullptr);
 
   enum class Want : std::uint8_t { any, even, even_pair };
   struct Port {
-    std::uint32_t address_index = 0;  // into Settings::relay_addresses
+    std::uint32_t place = 0;  // of its address: see local() and told()
     std::uint16_t port = 0;
     ReservationToken token{};  // even_pair only: for port + 1
   };
@@ -86,6 +87,18 @@ class Shared {
                                  std::uint32_t count, bool& over_total, std::string_view realm = {}, std::uint32_t realm_allocations = 0,
                                  bool token = false);
   void leave(const std::shared_ptr<Account>& account, std::uint32_t count = 1);
+
+  /// What new allocations get from here on: relay addresses, their external forms, and the range of ports. Live allocations and reservations keep
+  /// address, port and the form that their clients were told until they end. To be called once, before the servers get the same settings.
+  /// Returns what found no room (see AddressBook::offer); empty as a rule.
+  std::vector<net::IpAddress> offer(const Settings& settings);
+  /// The relayed address of a port that the caller holds: as it is bound, and as its client was told it.
+  net::TransportAddress local(const Port& port) const { return {book_.local(port.place), port.port, 0}; }
+  net::TransportAddress told(const Port& port) const { return {book_.told(port.place, port.port), port.port, 0}; }
+  /// Ports of that local address that allocations hold or have reserved, also where it is no longer offered.
+  std::size_t ports_held(const net::IpAddress& local) const;
+  /// Local and external forms of all that is offered or that live allocations hold: what a peer must not be but as a live relayed address.
+  std::vector<net::IpAddress> known_addresses() const;
 
   /// A port of that family; `preferred`: the address the client reached us on, used when it is one of ours.
   std::optional<Port> take_port(net::Family family, const net::IpAddress& preferred, Want want,
@@ -103,14 +116,13 @@ class Shared {
   void apply_limits(const Limits& limits, std::string_view realm = {});  // of one realm, after a reload
 
   bool has_family(net::Family family) const;
-  const std::vector<RelayAddress>& relay_addresses() const { return relay_addresses_; }
-  /// Data path: is this (local or external form of a) relay address and port held by a live allocation right now?
-  bool relayed_port_live(const net::TransportAddress& address, net::Transport transport = net::Transport::udp) const;
-  /// A peer given as our external address -> the local one to send to (hairpin); anything else unchanged.
-  net::TransportAddress inside(const net::TransportAddress& peer) const;
-  /// The source of a datagram that came from one of our own relay sockets -> how its client's peer knows it.
-  net::TransportAddress outside(const net::TransportAddress& source, net::Transport transport = net::Transport::udp) const;
-  bool maps_addresses() const { return maps_addresses_; }
+  /// Data path: is this relay address and port held by a live allocation right now, in its local form or in the one its client was told?
+  bool relayed_port_live(const net::TransportAddress& address, net::Transport transport = net::Transport::udp) const { return book_.live(address, transport); }
+  /// A peer given as a live relayed address in its external form -> the local one to send to (hairpin); anything else unchanged.
+  net::TransportAddress inside(const net::TransportAddress& peer) const { return book_.inside(peer); }
+  /// The source of a datagram that came from one of our own relay sockets -> as what its client was told it.
+  net::TransportAddress outside(const net::TransportAddress& source, net::Transport transport = net::Transport::udp) const { return book_.outside(source, transport); }
+  bool maps_addresses() const { return book_.maps_addresses(); }
 
   /// A CONNECTION-ID (RFC 6062) that is no other's in the process and that nobody can guess, and the worker that has the connection.
   /// nullopt: there are too many.
@@ -124,9 +136,6 @@ class Shared {
   Usage usage() const;
 
  private:
-  struct PortSet {  // one bit a port
-    std::array<std::atomic<std::uint64_t>, 1024> words{};
-  };
   struct Reservation {
     ReservationToken token;
     Port port;
@@ -134,14 +143,11 @@ class Shared {
     Time until;
   };
   void expire_locked(Time now);
+  void release_locked(const Port& port, Time now);
   void leave_locked(Account& account, std::uint32_t count);
 
   mutable std::mutex mutex_;
-  std::vector<RelayAddress> relay_addresses_;
-  std::vector<PortPool> pools_;                   // one a relay address
-  std::vector<std::unique_ptr<PortSet>> live_;    // likewise; of UDP
-  // Apart: what a port of one transport is bound by says nothing about the other, which may be another program's.
-  std::vector<std::unique_ptr<PortSet>> live_tcp_;
+  AddressBook book_;
   std::unordered_map<std::uint32_t, unsigned> connections_;  // CONNECTION-ID -> worker
   std::deque<Reservation> reservations_;          // oldest first; bounded by the number of ports
   struct Hash {
@@ -154,7 +160,6 @@ class Shared {
   std::unordered_map<std::string, std::uint32_t, Hash, std::equal_to<>> by_realm_;  // of those, how many are whose; no zeros
   RandomSource random_;
   BucketSource* buckets_;
-  bool maps_addresses_ = false;
 };
 
 }  // namespace radiotower::turn
