@@ -203,8 +203,9 @@ std::optional<Authority> read_authority(std::string_view certificates, std::stri
       return why = fmt::format("the certificates of the CA's file are no chain: \"{}\" does not vouch for \"{}\"", subject_of(next.get()), subject_of(below)), std::nullopt;
     below = next.get();
   }
-  if (X509_check_ca(ca) != 1) return why = fmt::format("\"{}\" is no CA: its basic constraints do not say CA:TRUE. Is that the certificate of a server?", who), std::nullopt;
-  if ((X509_get_key_usage(ca) & KU_KEY_CERT_SIGN) == 0) return why = fmt::format("\"{}\" may not sign certificates: keyCertSign is missing in its key usage", who), std::nullopt;
+  const bool is_ca = (X509_get_extension_flags(ca) & EXFLAG_CA) != 0, may_sign = (X509_get_key_usage(ca) & KU_KEY_CERT_SIGN) != 0;
+  if (!is_ca) return why = fmt::format("\"{}\" is no CA: its basic constraints do not say CA:TRUE. Is that the certificate of a server?", who), std::nullopt;
+  if (!may_sign || X509_check_ca(ca) != 1) return why = fmt::format("\"{}\" may not sign certificates: keyCertSign is missing in its key usage", who), std::nullopt;
   if (expiry_of(ca) <= now) return why = fmt::format("\"{}\" ran out on {}: make a new CA with --make-ca, and put it on all clients", who, date(expiry_of(ca))), std::nullopt;
   if (seconds_of(X509_get0_notBefore(ca)) > now) return why = fmt::format("\"{}\" is not valid yet: is this host's clock right?", who), std::nullopt;
   read.key.reset(PEM_read_bio_PrivateKey(key_pem.get(), nullptr, give_password, const_cast<std::string*>(&password)));

@@ -131,6 +131,10 @@ class Desk {
  public:
   Desk(const Options& o, const std::vector<Target>& targets, boost::asio::io_context& io) : o_(o), targets_(targets), io_(io), devices_(targets.size()) {}
 
+  void welcome(const std::string& address, const std::string& user_agent) const {
+    if (!o_.json) say(fmt::format("{}, {}: has opened the page\n", page::printable(address, 64), page::short_user_agent(user_agent)));
+  }
+
   unsigned take(const std::string& body, const std::string& address, const std::string& user_agent) {
     std::string why;
     const auto result = page::parse_result(body, targets_.size(), why);
@@ -192,7 +196,9 @@ void introduce(const Options& o, const std::string& url, std::size_t count) {
   }
   std::FILE* const out = o.json ? stderr : stdout;
   fmt::print(out, "Open this on a phone, in the network that calls are made from:\n\n  {}\n\n{}\n", url, page::qr_code(url, isatty(fileno(out)) == 1));
-  fmt::print(out, "It tests {} {} by itself and reports here. Who has this URL gets credentials for an hour. Ctrl-C ends.\n", count, count == 1 ? "URL" : "URLs");
+  fmt::print(out, "It tests {} {} by itself and reports here. Whoever has this address gets credentials for an hour. Ctrl-C ends.\n"
+                  "If the phone cannot open it: it is in another network, or a firewall on this host does not let TCP in at this port.\n\n",
+             count, count == 1 ? "URL" : "URLs");
   std::fflush(out);
 }
 
@@ -223,7 +229,10 @@ int run_page(const Options& o) {
     if (!der) return usage_error(command_name, "--ca: " + why);
     settings.ca_certificate = *der;
   }
-  settings.page = [&](const std::string& nonce) { return make_page(nonce, *targets, secret, !o.no_call, !o.ca.empty()); };
+  settings.page = [&](const std::string& nonce, const std::string& address, const std::string& agent) {
+    desk.welcome(address, agent);
+    return make_page(nonce, *targets, secret, !o.no_call, !o.ca.empty());
+  };
   settings.result = [&](const std::string& body, const std::string& address, const std::string& agent) { return desk.take(body, address, agent); };
   if (!o.certificate.empty()) {
     try {

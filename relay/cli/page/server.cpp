@@ -68,10 +68,10 @@ struct Server::State : std::enable_shared_from_this<Server::State> {
   std::size_t open = 0;
   std::map<asio::ip::address, std::size_t> open_by_address;
 
-  Response get(const std::string& path) const {
-    if (path == "") {
+  Response get(const std::string& path, const std::string& from, const std::string& agent) const {
+    if (path.empty()) {
       const std::string nonce = random_letters(20);
-      Response response = answer(http::status::ok, settings.page(nonce), "text/html; charset=utf-8");
+      Response response = answer(http::status::ok, settings.page(nonce, from, agent), "text/html; charset=utf-8");
       response.set("Content-Security-Policy", "default-src 'none'; script-src 'nonce-" + nonce + "'; style-src 'nonce-" + nonce +
                                                   "'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
       response.set("X-Frame-Options", "DENY");
@@ -85,12 +85,11 @@ struct Server::State : std::enable_shared_from_this<Server::State> {
     return answer(http::status::not_found, "not found\n");
   }
 
-  Response post(const Request& request, const std::string& from) const {
+  Response post(const Request& request, const std::string& from, const std::string& agent) const {
     // A page of another origin cannot send this type without asking first, and would get no yes.
     const auto type = request[http::field::content_type];
     if (std::string_view(type.data(), type.size()).substr(0, 16) != "application/json") return answer(http::status::unsupported_media_type);
-    const auto agent = request[http::field::user_agent];
-    return answer(http::int_to_status(settings.result(request.body(), from, std::string(agent.data(), agent.size()))));
+    return answer(http::int_to_status(settings.result(request.body(), from, agent)));
   }
 
   Response respond(const Request& request, const std::string& from) const {
@@ -103,9 +102,9 @@ struct Server::State : std::enable_shared_from_this<Server::State> {
       response.set(http::field::location, "/" + settings.token + "/");
       return response;
     }
-    const std::string path(target.substr(slash + 1));
-    if (request.method() == http::verb::get) return get(path);
-    if (request.method() == http::verb::post && path == "result") return post(request, from);
+    const std::string path(target.substr(slash + 1)), agent(request[http::field::user_agent]);
+    if (request.method() == http::verb::get) return get(path, from, agent);
+    if (request.method() == http::verb::post && path == "result") return post(request, from, agent);
     return answer(http::status::method_not_allowed);
   }
 
@@ -129,7 +128,21 @@ struct Server::State : std::enable_shared_from_this<Server::State> {
     co_await http::async_write(stream, response, asio::redirect_error(asio::use_awaitable, error));
   }
 
+  /// A connection counts for as long as this lives.
+  struct Place {
+    Place(std::shared_ptr<State> s, asio::ip::address a) : state(std::move(s)), address(a) { ++state->open, ++state->open_by_address[address]; }
+    ~Place() {
+      --state->open;
+      if (--state->open_by_address[address] == 0) state->open_by_address.erase(address);
+    }
+    Place(const Place&) = delete;
+    Place& operator=(const Place&) = delete;
+    std::shared_ptr<State> state;
+    asio::ip::address address;
+  };
+
   asio::awaitable<void> serve(beast::tcp_stream stream, asio::ip::address address) {
+    const Place place(shared_from_this(), address);
     // A mapped IPv4 address is shown as what it is.
     const std::string from = address.is_v6() && address.to_v6().is_v4_mapped() ? asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6()).to_string()
                                                                                : address.to_string();
@@ -149,8 +162,6 @@ struct Server::State : std::enable_shared_from_this<Server::State> {
       std::array<char, 4096> rest;
       for (int i = 0; i < 64 && !error; ++i) co_await stream.async_read_some(asio::buffer(rest), asio::redirect_error(asio::use_awaitable, error));
     }
-    --open;
-    if (--open_by_address[address] == 0) open_by_address.erase(address);
   }
 
   asio::awaitable<void> accept() {
@@ -169,8 +180,6 @@ struct Server::State : std::enable_shared_from_this<Server::State> {
       const auto address = remote.address();
       const auto count = open_by_address.find(address);
       if (open >= settings.connections || (count != open_by_address.end() && count->second >= settings.connections_an_address)) continue;  // closes it
-      ++open;
-      ++open_by_address[address];
       asio::co_spawn(io, [self = shared_from_this(), stream = beast::tcp_stream(std::move(socket)), address]() mutable -> asio::awaitable<void> {
         co_await self->serve(std::move(stream), address);
       }, asio::detached);

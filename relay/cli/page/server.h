@@ -15,8 +15,8 @@ namespace radiotower::cli::page {
 
 struct ServerSettings {
   std::string token;  // of random_token()
-  /// The page, with this nonce at its script and its style. Called for each request, so that each gets fresh credentials.
-  std::function<std::string(const std::string& nonce)> page;
+  /// The page for whoever asks from `address`, with this nonce at its script and its style. Called for each request, so that each gets fresh credentials.
+  std::function<std::string(const std::string& nonce, const std::string& address, const std::string& user_agent)> page;
   /// A posted result: its body, the address it came from and the User-Agent header, both as they came. Returns the HTTP status.
   std::function<unsigned(const std::string& body, const std::string& address, const std::string& user_agent)> result;
   std::string ca_certificate;  // DER, at /TOKEN/ca.crt; empty: there is none
