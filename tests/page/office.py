@@ -53,14 +53,14 @@ class Office:
 class OfficeRelay(Radiotower):
     """Ours, at the tower's address, with a certificate that `radiotower certificate` makes."""
 
-    def __init__(self, path, tool, office, settings=None, certificate_for=("--address", TOWER)):
-        self.port, self.tls_port = free_port(), free_port()
+    def __init__(self, path, tool, office, settings=None, certificate_for=("--address", TOWER), ports=None):
+        self.port, self.tls_port = ports or (free_port(), free_port())
         at, tls = f'["{TOWER}:{self.port}"]', f'["{TOWER}:{self.tls_port}"]'
-        ports = {"port": self.port, "tls_port": self.tls_port}
+        chosen = {"port": self.port, "tls_port": self.tls_port}
         super().__init__(path, workers=1, settings={
             "listen.udp": at, "listen.tcp": at, "listen.tls": tls, "listen.certificate": '"chain.pem"', "listen.private_key": '"key.pem"',
             "relay.addresses": f'["{TOWER}"]', "peers.allow": "[]", **(settings or {})})
-        self.__dict__.update(ports)
+        self.__dict__.update(chosen)
         self.tool, self.namespace, self.certificate_for = tool, office.tower, certificate_for
         self.servers = {TOWER: TOWER}
 
@@ -166,4 +166,12 @@ def tested(office, tool, kind, ca, folder, *flags):
         return found, last, page.exit_code()
 
 
-BROWSERS = {"chromium": browser.chromium, "firefox": browser.firefox}
+def firefox(folder, ca):
+    """One that knows the tower by its name, too: it takes turns: with no address."""
+    command = browser.firefox(folder, ca)
+    with open(f"{folder}/profile/user.js", "a") as out:
+        out.write(f'user_pref("network.dns.forceResolve", "{TOWER}");\n')
+    return command
+
+
+BROWSERS = {"chromium": browser.chromium, "firefox": firefox}
