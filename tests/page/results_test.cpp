@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "qr.h"
@@ -76,7 +77,8 @@ TEST_CASE("no phone sends escape sequences to a terminal") {
   const Sender sender{printable("::1\x1b", 64), short_user_agent("\x1b[31m\xff evil")};
   const auto only_printable = [](std::string line) {
     REQUIRE(line.back() == '\n');
-    line.pop_back();
+    CHECK(std::count(line.begin(), line.end(), '\n') <= 2);  // the second is the sentence's
+    std::erase(line, '\n');
     for (const char c : line) CHECK((c >= 0x20 && c < 0x7f));
     return line.size();
   };

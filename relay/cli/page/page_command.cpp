@@ -9,6 +9,8 @@
 #include <CLI/CLI.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <cerrno>
+#include <cstring>
 #include <ctime>
 #include <fstream>
 #include <memory>
@@ -45,7 +47,7 @@ struct Options {
 };
 
 std::optional<std::string> read_file(const std::string& path, std::string& why) {
-  std::ifstream in(path, std::ios::binary);
+  std::ifstream in(path == "-" ? "/dev/stdin" : path, std::ios::binary);
   std::string text;
   char block[4096];
   while (in && text.size() <= (1 << 20) && (in.read(block, sizeof block), in.gcount() > 0)) text.append(block, static_cast<std::size_t>(in.gcount()));
@@ -285,7 +287,7 @@ void add_page_command(CLI::App& app, Run& run) {
   command->add_option("--transport", o->transports, "ways to test, with commas: udp, tcp, tls")
       ->type_name("LIST")->delimiter(',')->capture_default_str()->check(CLI::IsMember({"udp", "tcp", "tls"}));
   command->add_option("--tls-port", o->tls_port, "the relay's port of TLS")->type_name("PORT")->capture_default_str()->check(CLI::Range(1, 65535));
-  command->add_option("--ice", o->ice_file, "test this list instead: a browser's iceServers, or Mattermost's iceserversconfigs, as JSON")->type_name("FILE");
+  command->add_option("--ice", o->ice_file, "test this list instead: a browser's iceServers, or Mattermost's iceserversconfigs, as JSON; - reads standard input")->type_name("FILE");
   command->add_option("--listen", o->listen, "where the page is served; default: the LAN address, port 8090 or a free one")->type_name("ADDRESS[:PORT]");
   command->add_option("--certificate", o->certificate, "serve HTTPS with this chain")->type_name("FILE");
   command->add_option("--private-key", o->private_key, "its key")->type_name("FILE");

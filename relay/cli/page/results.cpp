@@ -129,7 +129,7 @@ std::string text_line(const Sender& sender, const Target& target, const Result& 
   const char* code = result.state == State::ok ? "32" : result.state == State::failed ? "31" : "33";
   std::string line = fmt::format("{}, {}  {}  {}", sender.address, sender.browser, coloured(code, word, colour), printable(target.text, 200));
   if (const auto known = numbers(result); !known.empty()) line += "  " + known;
-  if (result.state != State::ok) line += ". " + result.sentence;
+  if (result.state != State::ok) line += "\n    " + result.sentence;
   return line + "\n";
 }
 

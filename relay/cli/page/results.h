@@ -58,7 +58,7 @@ class Devices {
   std::map<std::string, std::map<std::size_t, State>> devices_;
 };
 
-/// Lines for a terminal, in colour or not, with an end of line each.
+/// Lines for a terminal, in colour or not, with an end of line each. What is not as it should be has its sentence in a line below.
 std::string text_line(const Sender& sender, const Target& target, const Result& result, bool colour);
 std::string text_summary(const Sender& sender, const Devices::Summary& summary, bool colour);
 /// The same as one JSON object each.
