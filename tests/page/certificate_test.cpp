@@ -123,7 +123,8 @@ TEST_CASE("--only-for: the CA vouches for nothing else, not even with its key in
   const auto authority = ca({{"lan"}, {*net::AddressRange::parse("192.168.0.0/23", no_why)}});
   const Names inside{{"tower.lan", "lan"}, {ip("192.168.1.7")}};
   CHECK(verdict(authority.certificate.get(), issued_by(authority, inside).chain_pem, "192.168.1.7", nullptr) == X509_V_OK);
-  for (const auto& [dns, address] : std::vector<std::pair<const char*, const char*>>{{"bank.example", nullptr}, {"notlan", nullptr}, {nullptr, "192.168.2.1"}, {nullptr, "fd00::1"}}) {
+  const std::pair<const char*, const char*> others[] = {{"bank.example", nullptr}, {"notlan", nullptr}, {nullptr, "192.168.2.1"}, {nullptr, "fd00::1"}};
+  for (const auto& [dns, address] : others) {
     Names outside;
     if (dns) outside.dns.push_back(dns);
     if (address) outside.addresses.push_back(ip(address));

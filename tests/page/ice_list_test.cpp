@@ -24,7 +24,8 @@ std::string refusal(std::string_view json) {
 }  // namespace
 
 TEST_CASE("a browser's iceServers becomes one target for each URL, as it was written") {
-  const auto targets = read(R"([{"urls": "stun:192.168.0.105"}, {"urls": ["turn:192.168.0.105:3478?transport=udp", "turns:tower.lan"], "username": "u", "credential": "p"}])");
+  const auto targets = read(R"([{"urls": "stun:192.168.0.105"},
+                                {"urls": ["turn:192.168.0.105:3478?transport=udp", "turns:tower.lan"], "username": "u", "credential": "p"}])");
   REQUIRE(targets);
   REQUIRE(targets->size() == 3);
   CHECK(targets->at(0).text == "stun:192.168.0.105");

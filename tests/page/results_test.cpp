@@ -14,8 +14,10 @@ using Json = nlohmann::json;
 namespace {
 
 Json posted() {
-  return {{"device", "0a1b2c3d"}, {"index", 1}, {"state", "ok"}, {"verdict", "works"}, {"sentence", "A call works."}, {"address", "192.168.0.105:50000"},
-          {"gathered_ms", 12.5}, {"echoed", 20}, {"round_trip_min_ms", 1.25}, {"round_trip_median_ms", 2}, {"frames", 60}, {"error_code", nullptr}, {"error_text", nullptr}};
+  return {{"device", "0a1b2c3d"}, {"index", 1}, {"state", "ok"}, {"verdict", "works"}, {"sentence", "A call works."},
+          {"address", "192.168.0.105:50000"},
+          {"gathered_ms", 12.5}, {"echoed", 20}, {"round_trip_min_ms", 1.25}, {"round_trip_median_ms", 2}, {"frames", 60},
+          {"error_code", nullptr}, {"error_text", nullptr}};
 }
 
 std::optional<Result> parse(const Json& json) {
@@ -56,8 +58,10 @@ TEST_CASE("a result that the page does not send is refused") {
     CHECK_FALSE(parse(without));
   }
   for (const auto& [key, value] : std::vector<std::pair<const char*, Json>>{
-           {"index", 3}, {"index", -1}, {"index", "1"}, {"index", 1e300}, {"state", "fine"}, {"state", 1}, {"device", "A B"}, {"device", ""}, {"device", "\u001b[2J"},
-           {"verdict", "WORKS!"}, {"echoed", -1}, {"echoed", 1e9}, {"gathered_ms", 1e9}, {"gathered_ms", "12"}, {"frames", true}, {"address", 7}, {"error_code", 70000}}) {
+           {"index", 3}, {"index", -1}, {"index", "1"}, {"index", 1e300}, {"state", "fine"}, {"state", 1}, {"device", "A B"},
+           {"device", ""}, {"device", "\u001b[2J"},
+           {"verdict", "WORKS!"}, {"echoed", -1}, {"echoed", 1e9}, {"gathered_ms", 1e9}, {"gathered_ms", "12"},
+           {"frames", true}, {"address", 7}, {"error_code", 70000}}) {
     CAPTURE(key);
     auto wrong = posted();
     wrong[key] = value;
@@ -131,13 +135,12 @@ TEST_CASE("devices are bounded, and those that are known still get through") {
 }
 
 TEST_CASE("a user agent becomes a browser and a system") {
-  CHECK(short_user_agent("Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Mobile Safari/537.36") == "Chrome 150 on Android");
-  CHECK(short_user_agent("Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1") ==
-        "Safari 18 on iPhone");
-  CHECK(short_user_agent("Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) CriOS/150.0 Mobile/15E148 Safari/604.1") ==
-        "Chrome 150 on iPhone");
+  const std::string webkit = " AppleWebKit/537.36 (KHTML, like Gecko) ", iphone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X)" + webkit;
+  CHECK(short_user_agent("Mozilla/5.0 (Linux; Android 10; K)" + webkit + "Chrome/150.0.0.0 Mobile Safari/537.36") == "Chrome 150 on Android");
+  CHECK(short_user_agent(iphone + "Version/18.5 Mobile/15E148 Safari/604.1") == "Safari 18 on iPhone");
+  CHECK(short_user_agent(iphone + "CriOS/150.0 Mobile/15E148 Safari/604.1") == "Chrome 150 on iPhone");
   CHECK(short_user_agent("Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 Firefox/153.0") == "Firefox 153 on Linux");
-  CHECK(short_user_agent("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Safari/537.36 Edg/150.0") == "Edge 150 on Windows");
+  CHECK(short_user_agent("Mozilla/5.0 (Windows NT 10.0; Win64; x64)" + webkit + "Chrome/150.0.0.0 Safari/537.36 Edg/150.0") == "Edge 150 on Windows");
   CHECK(short_user_agent("") == "unknown browser");
 }
 

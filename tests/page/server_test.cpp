@@ -67,7 +67,8 @@ class Harness {
   }
   std::string get(const std::string& path) { return ask("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n"); }
   std::string post(const std::string& path, const std::string& body, const std::string& type = "application/json") {
-    return ask("POST " + path + " HTTP/1.1\r\nHost: x\r\nUser-Agent: phone\r\nContent-Type: " + type + "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+    return ask("POST " + path + " HTTP/1.1\r\nHost: x\r\nUser-Agent: phone\r\nContent-Type: " + type + "\r\nContent-Length: " +
+               std::to_string(body.size()) + "\r\n\r\n" + body);
   }
 
   const std::string token = "abcdefgh23456789";
@@ -90,7 +91,8 @@ TEST_CASE("the page is behind its token, and there is nothing else") {
   Harness server;
   CHECK(status(server.get(server.root)) == 200);
   CHECK(status(server.get("/" + server.token)) == 302);
-  for (const std::string path : {"/", "/abcdefgh23456788/", "/abcdefgh2345678/", "/abcdefgh234567899/", "//abcdefgh23456789/", "/favicon.ico", "/ABCDEFGH23456789/", "abcdefgh23456789/"})
+  for (const std::string path : {"/", "/abcdefgh23456788/", "/abcdefgh2345678/", "/abcdefgh234567899/", "//abcdefgh23456789/",
+                                 "/favicon.ico", "/ABCDEFGH23456789/", "abcdefgh23456789/"})
     CHECK_MESSAGE(status(server.get(path)) == 404, path);
   for (const char* path : {"x", "../", "result", "%2e%2e/", "ca.crt/"}) CHECK_MESSAGE(status(server.get(server.root + path)) == 404, path);
   CHECK(status(server.post("/wrongwrongwrong1/result", "{}")) == 404);
@@ -100,7 +102,8 @@ TEST_CASE("the page is behind its token, and there is nothing else") {
 TEST_CASE("the page is not kept, not framed, and runs no script but its own") {
   Harness server;
   const auto one = server.get(server.root), two = server.get(server.root);
-  for (const char* header : {"Cache-Control: no-store", "default-src 'none'", "frame-ancestors 'none'", "Referrer-Policy: no-referrer", "X-Content-Type-Options: nosniff"})
+  for (const char* header : {"Cache-Control: no-store", "default-src 'none'", "frame-ancestors 'none'",
+                             "Referrer-Policy: no-referrer", "X-Content-Type-Options: nosniff"})
     CHECK_MESSAGE(has(one, header), header);
   const auto nonce = one.substr(one.find("page ") + 5);
   CHECK(nonce.size() == 20);
@@ -131,8 +134,9 @@ TEST_CASE("what is too large is refused, not read") {
   Harness server;
   CHECK(status(server.post(server.root + "result", std::string(9000, ' '))) == 413);
   CHECK(status(server.ask("GET " + server.root + " HTTP/1.1\r\nX: " + std::string(9000, 'x') + "\r\n\r\n")) == 431);
-  CHECK(status(server.ask("POST " + server.root + "result HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 99999999999999999999\r\n\r\n")) == 400);
-  CHECK(status(server.ask("POST " + server.root + "result HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n" + std::string(0xffff, ' '))) == 413);
+  const std::string post = "POST " + server.root + "result HTTP/1.1\r\nContent-Type: application/json\r\n";
+  CHECK(status(server.ask(post + "Content-Length: 99999999999999999999\r\n\r\n")) == 400);
+  CHECK(status(server.ask(post + "Transfer-Encoding: chunked\r\n\r\nffff\r\n" + std::string(0xffff, ' '))) == 413);
   CHECK(status(server.ask("\x16\x03\x01 this is TLS\r\n\r\n")) == 400);
   CHECK(server.posted.empty());
   CHECK(status(server.get(server.root)) == 200);

@@ -8,12 +8,14 @@
 
 #include <cstring>
 #include <ctime>
-#include <fstream>
+
+#include "text.h"
 
 namespace radiotower::cli::certificate {
 
 namespace {
 
+using page::refuse;
 using Bio = std::unique_ptr<BIO, Freeing<BIO_free>>;
 
 constexpr long hour = 3600, day = 24 * hour;
@@ -169,7 +171,7 @@ bool name_is_sound(std::string_view name, std::string& why) {
 }
 
 std::optional<Authority> make_authority(const std::string& name, KeyType type, int days, const OnlyFor& only_for, UnixSeconds now, std::string& why) {
-  if (name.empty() || name.size() > 64) return why = "a CA's name has 1 to 64 characters", std::nullopt;  // ub-common-name of RFC 5280
+  if (name.empty() || name.size() > 64) return refuse(why, "a CA's name has 1 to 64 characters");  // ub-common-name of RFC 5280
   Authority made;
   made.key = make_key(type, 3072);
   if (made.key) made.certificate = begin(name, made.key.get(), nullptr, now, days);
@@ -177,7 +179,7 @@ std::optional<Authority> make_authority(const std::string& name, KeyType type, i
   const bool done = x && add(x, x, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") && add(x, x, NID_key_usage, "critical,keyCertSign,cRLSign") &&
                     add(x, x, NID_subject_key_identifier, "hash") && add(x, x, NID_authority_key_identifier, "keyid") &&
                     (only_for.empty() || add_constraints(x, only_for)) && X509_sign(x, made.key.get(), EVP_sha256()) > 0;
-  if (!done) return why = reason(), std::nullopt;
+  if (!done) return refuse(why, reason());
   return made;
 }
 
@@ -193,21 +195,24 @@ std::optional<Authority> read_authority(std::string_view certificates, std::stri
     else if (X509_self_signed(next.get(), 0) != 1) read.above.push_back(std::move(next));
   }
   ERR_clear_error();
-  if (!read.certificate) return why = "the CA's file holds no certificate in PEM (-----BEGIN CERTIFICATE-----)", std::nullopt;
+  if (!read.certificate) return refuse(why, "the CA's file holds no certificate in PEM (-----BEGIN CERTIFICATE-----)");
   X509* const ca = read.certificate.get();
   const std::string who = subject_of(ca);
   // With one of its own it is a root, or at least has all it needs: what else stands in the file is not its chain.
   X509* below = ca;
   for (const auto& next : read.above) {
     if (X509_check_issued(next.get(), below) != X509_V_OK)
-      return why = fmt::format("the certificates of the CA's file are no chain: \"{}\" does not vouch for \"{}\"", subject_of(next.get()), subject_of(below)), std::nullopt;
+      return refuse(why, fmt::format("the certificates of the CA's file are no chain: \"{}\" does not vouch for \"{}\"",
+                                      subject_of(next.get()), subject_of(below)));
     below = next.get();
   }
   const bool is_ca = (X509_get_extension_flags(ca) & EXFLAG_CA) != 0, may_sign = (X509_get_key_usage(ca) & KU_KEY_CERT_SIGN) != 0;
-  if (!is_ca) return why = fmt::format("\"{}\" is no CA: its basic constraints do not say CA:TRUE. Is that the certificate of a server?", who), std::nullopt;
-  if (!may_sign || X509_check_ca(ca) != 1) return why = fmt::format("\"{}\" may not sign certificates: keyCertSign is missing in its key usage", who), std::nullopt;
-  if (expiry_of(ca) <= now) return why = fmt::format("\"{}\" ran out on {}: make a new CA with --make-ca, and put it on all clients", who, date(expiry_of(ca))), std::nullopt;
-  if (seconds_of(X509_get0_notBefore(ca)) > now) return why = fmt::format("\"{}\" is not valid yet: is this host's clock right?", who), std::nullopt;
+  if (!is_ca) return refuse(why, fmt::format("\"{}\" is no CA: its basic constraints do not say CA:TRUE. Is that the certificate of a server?", who));
+  if (!may_sign || X509_check_ca(ca) != 1)
+    return refuse(why, fmt::format("\"{}\" may not sign certificates: keyCertSign is missing in its key usage", who));
+  if (expiry_of(ca) <= now)
+    return refuse(why, fmt::format("\"{}\" ran out on {}: make a new CA with --make-ca, and put it on all clients", who, date(expiry_of(ca))));
+  if (seconds_of(X509_get0_notBefore(ca)) > now) return refuse(why, fmt::format("\"{}\" is not valid yet: is this host's clock right?", who));
   read.key.reset(PEM_read_bio_PrivateKey(key_pem.get(), nullptr, give_password, const_cast<std::string*>(&password)));
   if (!read.key) {
     why = is_encrypted(key) ? "the passphrase does not open the CA's key" : "the CA's key file holds no private key in PEM (" + reason() + ")";
@@ -216,22 +221,23 @@ std::optional<Authority> read_authority(std::string_view certificates, std::stri
   }
   if (X509_check_private_key(ca, read.key.get()) != 1) {
     ERR_clear_error();
-    return why = fmt::format("the key is not that of \"{}\"", who), std::nullopt;
+    return refuse(why, fmt::format("the key is not that of \"{}\"", who));
   }
   return read;
 }
 
 std::optional<Issued> issue(const Authority& authority, const Names& names, KeyType type, int days, UnixSeconds now, std::string& why) {
   X509* const ca = authority.certificate.get();
-  if (names.dns.empty() && names.addresses.empty()) return why = "a certificate needs a name or an address", std::nullopt;
-  if (days < 1 || days > most_days) return why = fmt::format("1 to {} days: iPhones and Macs refuse what is valid for longer, whoever issued it", most_days), std::nullopt;
+  if (names.dns.empty() && names.addresses.empty()) return refuse(why, "a certificate needs a name or an address");
+  if (days < 1 || days > most_days)
+    return refuse(why, fmt::format("1 to {} days: iPhones and Macs refuse what is valid for longer, whoever issued it", most_days));
   const UnixSeconds expires = now - hour + days * day;
   X509* first_out = ca;
   for (const auto& above : authority.above)
     if (expiry_of(above.get()) < expiry_of(first_out)) first_out = above.get();
   if (expiry_of(first_out) < expires)
-    return why = fmt::format("\"{}\" itself runs out on {}, before the certificate would: --days {}, or a new CA with --make-ca", subject_of(first_out),
-                             date(expiry_of(first_out)), (expiry_of(first_out) - now) / day), std::nullopt;
+    return refuse(why, fmt::format("\"{}\" itself runs out on {}, before the certificate would: --days {}, or a new CA with --make-ca", subject_of(first_out),
+                             date(expiry_of(first_out)), (expiry_of(first_out) - now) / day));
   std::string alternatives;
   for (const auto& name : names.dns) alternatives += (alternatives.empty() ? "DNS:" : ",DNS:") + name;
   for (const auto& address : names.addresses) alternatives += (alternatives.empty() ? "IP:" : ",IP:") + address.text();
@@ -245,11 +251,12 @@ std::optional<Issued> issue(const Authority& authority, const Names& names, KeyT
   const bool own_digest = EVP_PKEY_get_default_digest_nid(authority.key.get(), &digest_nid) == 2 && digest_nid == NID_undef;
   const bool done = x && add(x, ca, NID_basic_constraints, "critical,CA:FALSE") &&
                     add(x, ca, NID_key_usage, type == KeyType::rsa ? "critical,digitalSignature,keyEncipherment" : "critical,digitalSignature") &&
-                    add(x, ca, NID_ext_key_usage, "serverAuth") && add(x, ca, NID_subject_alt_name, alternatives) && add(x, ca, NID_subject_key_identifier, "hash") &&
+                    add(x, ca, NID_ext_key_usage, "serverAuth") && add(x, ca, NID_subject_alt_name, alternatives) &&
+                    add(x, ca, NID_subject_key_identifier, "hash") &&
                     (!X509_get0_subject_key_id(ca) || add(x, ca, NID_authority_key_identifier, "keyid")) &&
                     X509_sign(x, authority.key.get(), own_digest ? nullptr : EVP_sha256()) > 0;
-  if (!done) return why = reason(), std::nullopt;
-  if (const auto wrong = verify(authority, x, names, now); !wrong.empty()) return why = "a client would refuse it: " + wrong, std::nullopt;
+  if (!done) return refuse(why, reason());
+  if (const auto wrong = verify(authority, x, names, now); !wrong.empty()) return refuse(why, "a client would refuse it: " + wrong);
   Issued issued{to_pem(x), to_pem(key.get(), {}), expires};
   if (X509_self_signed(ca, 0) != 1) issued.chain_pem += to_pem(ca);
   for (const auto& above : authority.above) issued.chain_pem += to_pem(above.get());
@@ -299,9 +306,10 @@ std::optional<std::string> der_of_ca(const std::string& path, std::string& why) 
   const Bio file(BIO_new_file(path.c_str(), "r"));
   const Certificate read(file ? PEM_read_bio_X509(file.get(), nullptr, nullptr, nullptr) : nullptr);
   ERR_clear_error();
-  if (!file) return why = fmt::format("{}: {}", path, std::strerror(errno)), std::nullopt;
-  if (!read) return why = path + ": no certificate in PEM (-----BEGIN CERTIFICATE-----)", std::nullopt;
-  if (X509_check_ca(read.get()) == 0) return why = fmt::format("{}: \"{}\" is no CA; phones need the one that issued it", path, subject_of(read.get())), std::nullopt;
+  if (!file) return refuse(why, fmt::format("{}: {}", path, std::strerror(errno)));
+  if (!read) return refuse(why, path + ": no certificate in PEM (-----BEGIN CERTIFICATE-----)");
+  if (X509_check_ca(read.get()) == 0)
+    return refuse(why, fmt::format("{}: \"{}\" is no CA; phones need the one that issued it", path, subject_of(read.get())));
   unsigned char* der = nullptr;
   const int size = i2d_X509(read.get(), &der);
   std::string out(reinterpret_cast<char*>(der), size > 0 ? static_cast<std::size_t>(size) : 0);

@@ -16,12 +16,14 @@
 #include "../commands.h"
 #include "../credentials.h"
 #include "certificate.h"
+#include "text.h"
 
 namespace radiotower::cli {
 
 namespace {
 
 using namespace certificate;
+using page::refuse;
 
 constexpr const char* command_name = "certificate";
 
@@ -69,7 +71,8 @@ bool write_file(const Output& output, bool force, std::string& why) {
   const std::string draft = fmt::format("{}.{}.new", output.path, getpid());
   const int fd = open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, output.mode);
   const auto failed = [&] {
-    why = errno == EEXIST ? fmt::format("{} is there already: --force writes a new one in its place", output.path) : fmt::format("{}: {}", output.path, std::strerror(errno));
+    why = errno == EEXIST ? fmt::format("{} is there already: --force writes a new one in its place", output.path)
+                          : fmt::format("{}: {}", output.path, std::strerror(errno));
     if (fd >= 0) unlink(draft.c_str());
     return false;
   };
@@ -84,8 +87,11 @@ bool write_file(const Output& output, bool force, std::string& why) {
   }
   good = good && fsync(fd) == 0;
   if (close(fd) != 0 || !good) return failed();
-  if (force ? rename(draft.c_str(), output.path.c_str()) != 0 : link(draft.c_str(), output.path.c_str()) != 0) return failed();
-  if (!force) unlink(draft.c_str());
+  if (renameat2(AT_FDCWD, draft.c_str(), AT_FDCWD, output.path.c_str(), force ? 0 : RENAME_NOREPLACE) == 0) return true;
+  if (force || errno != EINVAL) return failed();
+  // A file system that cannot rename without replacing: a second name for the file, and then not the first.
+  if (link(draft.c_str(), output.path.c_str()) != 0) return failed();
+  unlink(draft.c_str());
   return true;
 }
 
@@ -99,7 +105,8 @@ std::optional<std::string> passphrase(const Options& o, bool fresh, std::string&
     return read;
   }
   char typed[256] = {};
-  const int done = EVP_read_pw_string_min(typed, fresh ? 4 : 0, sizeof typed - 1, fresh ? "passphrase for the CA's new key: " : "passphrase of the CA's key: ", fresh ? 1 : 0);
+  const char* const prompt = fresh ? "passphrase for the CA's new key: " : "passphrase of the CA's key: ";
+  const int done = EVP_read_pw_string_min(typed, fresh ? 4 : 0, sizeof typed - 1, prompt, fresh ? 1 : 0);
   std::optional<std::string> out;
   if (done == 0) out = std::string(typed);
   else why = "no passphrase: there is no terminal to ask at, or the two differ. --ca-key-password-file FILE takes it from a file";
@@ -137,17 +144,15 @@ bool read_names(const Options& o, Names& out, std::string& why) {
   return true;
 }
 
-std::optional<Authority> authority_of(const Options& o, UnixSeconds now, std::vector<Output>& outputs, std::string& why) {
+std::optional<Authority> authority_of(const Options& o, const OnlyFor& only_for, UnixSeconds now, std::vector<Output>& outputs, std::string& why) {
   if (!o.make_ca.empty()) {
-    OnlyFor only_for;
-    if (!read_only_for(o.only_for, only_for, why)) return std::nullopt;
     const auto password = o.no_passphrase ? std::optional<std::string>("") : passphrase(o, true, why);
     if (!password) return std::nullopt;
     auto made = make_authority(o.make_ca, o.rsa ? KeyType::rsa : KeyType::ec, ca_days, only_for, now, why);
     if (!made) return std::nullopt;
     outputs.push_back({o.out + "/ca-key.pem", to_pem(made->key.get(), *password), 0600});
     outputs.push_back({o.out + "/ca.pem", to_pem(made->certificate.get()), 0644});
-    if (outputs[0].text.empty() || outputs[1].text.empty()) return why = "OpenSSL does not write the CA's key", std::nullopt;
+    if (outputs[0].text.empty() || outputs[1].text.empty()) return refuse(why, "OpenSSL does not write the CA's key");
     return made;
   }
   const auto certificates = read_file(o.ca, why);
@@ -198,12 +203,16 @@ int run_certificate(const Options& o) {
   const UnixSeconds now = std::time(nullptr);
   if (o.make_ca.empty() && (o.ca.empty() || o.ca_key.empty()))
     return usage_error(command_name, "give the CA that issues it, --ca FILE and --ca-key FILE, or make one: --make-ca \"Office CA\"");
-  if (!o.make_ca.empty() && (!o.ca.empty() || !o.ca_key.empty())) return usage_error(command_name, "--make-ca makes a CA, --ca takes one that is there: one of the two");
-  if (o.make_ca.empty() && (!o.only_for.empty() || o.no_passphrase)) return usage_error(command_name, "--only-for and --no-passphrase are about a new CA: they go with --make-ca");
+  if (!o.make_ca.empty() && (!o.ca.empty() || !o.ca_key.empty()))
+    return usage_error(command_name, "--make-ca makes a CA, --ca takes one that is there: one of the two");
+  if (o.make_ca.empty() && (!o.only_for.empty() || o.no_passphrase))
+    return usage_error(command_name, "--only-for and --no-passphrase are about a new CA: they go with --make-ca");
   Names names;
-  if (!read_names(o, names, why)) return usage_error(command_name, why);
+  OnlyFor only_for;
+  if (!read_names(o, names, why) || !read_only_for(o.only_for, only_for, why)) return usage_error(command_name, why);
   const bool wants_certificate = !names.dns.empty() || !names.addresses.empty();
-  if (!wants_certificate && o.make_ca.empty()) return usage_error(command_name, "say what it is for: --address 192.168.0.105, which phones use, and --name if there are DNS names");
+  if (!wants_certificate && o.make_ca.empty())
+    return usage_error(command_name, "say what it is for: --address 192.168.0.105, which phones use, and --name if there are DNS names");
   if (wants_certificate && names.addresses.empty()) warn("no --address: phones that reach the relay by its IP address will refuse this certificate");
 
   // Before anybody types a passphrase. write_file() looks again.
@@ -214,7 +223,7 @@ int run_certificate(const Options& o) {
         return failure(fmt::format("{}/{} is there already: --force writes a new one in its place, --out DIR writes elsewhere", o.out, name));
     }
   std::vector<Output> outputs;
-  const auto authority = authority_of(o, now, outputs, why);
+  const auto authority = authority_of(o, only_for, now, outputs, why);
   if (!authority) return failure(why);
   X509* const ca = authority->certificate.get();
   std::optional<Issued> issued;
@@ -231,15 +240,16 @@ int run_certificate(const Options& o) {
   }
 
   if (!o.make_ca.empty()) {
-    fmt::print("CA \"{}\", until {}:\n  {}/ca.pem      for all clients\n  {}/ca-key.pem  stays here: whoever has it can be any server for them{}\n", subject_of(ca),
-               date(expiry_of(ca)), o.out, o.out, o.no_passphrase ? ". It has no passphrase" : "");
+    fmt::print("CA \"{}\", until {}:\n  {}/ca.pem      for all clients\n  {}/ca-key.pem  stays here: whoever has it can be any server for them{}\n",
+               subject_of(ca), date(expiry_of(ca)), o.out, o.out, o.no_passphrase ? ". It has no passphrase" : "");
     if (o.only_for.empty()) fmt::print("  (--only-for 192.168.0.0/24,lan limits what it can vouch for, should its key ever be stolen)\n");
   }
   if (issued) {
     std::string for_whom;
     for (const auto& address : names.addresses) for_whom += (for_whom.empty() ? "" : ", ") + address.text();
     for (const auto& name : names.dns) for_whom += (for_whom.empty() ? "" : ", ") + name;
-    fmt::print("certificate for {}, by \"{}\", until {}:\n  {}/chain.pem\n  {}/key.pem      mode 0600\n", for_whom, subject_of(ca), date(issued->expires), o.out, o.out);
+    fmt::print("certificate for {}, by \"{}\", until {}:\n  {}/chain.pem\n  {}/key.pem      mode 0600\n", for_whom, subject_of(ca),
+               date(issued->expires), o.out, o.out);
     explain_use(o, names);
   } else {
     fmt::print("next: radiotower certificate --ca {0}/ca.pem --ca-key {0}/ca-key.pem --address ADDRESS\n", o.out);
@@ -259,9 +269,11 @@ void add_certificate_command(CLI::App& app, Run& run) {
   command->add_option("--ca-key", o->ca_key, "its key")->type_name("FILE");
   command->add_option("--ca-key-password-file", o->password_file, "the passphrase of the CA's key, - for standard input; default: asks")->type_name("FILE");
   command->add_option("--make-ca", o->make_ca, "make a CA of this name first, for ten years: ca.pem and ca-key.pem")->type_name("NAME");
-  command->add_option("--only-for", o->only_for, "the new CA may vouch for these networks and for names below these alone, with commas")->type_name("LIST")->delimiter(',');
+  command->add_option("--only-for", o->only_for, "the new CA may vouch for these networks and for names below these alone, with commas")
+      ->type_name("LIST")->delimiter(',');
   command->add_flag("--no-passphrase", o->no_passphrase, "the new CA's key is not encrypted");
-  command->add_option("--days", o->days, "how long the certificate is good for; iPhones refuse more than 825")->type_name("DAYS")->capture_default_str()->check(CLI::Range(1, most_days));
+  command->add_option("--days", o->days, "how long the certificate is good for; iPhones refuse more than 825")
+      ->type_name("DAYS")->capture_default_str()->check(CLI::Range(1, most_days));
   command->add_option("--out", o->out, "the directory that files are written to: chain.pem and key.pem")->type_name("DIR")->capture_default_str();
   command->add_flag("--rsa", o->rsa, "RSA keys, for clients that know no P-256");
   command->add_flag("--force", o->force, "write over files that are there");

@@ -17,7 +17,7 @@ Json parse(std::string_view text) { return Json::parse(text, nullptr, false); }
 /// The array itself, wherever it stands.
 std::optional<Json> find_list(Json value, std::string& why) {
   for (int depth = 0; depth < 4; ++depth) {
-    if (value.is_discarded()) return why = "this is no JSON", std::nullopt;
+    if (value.is_discarded()) return refuse(why, "this is no JSON");
     if (value.is_array()) return value;
     if (value.is_string()) {
       value = parse(value.get<std::string>());
@@ -90,7 +90,7 @@ std::optional<std::vector<Target>> read_ice_list(std::string_view json, std::vec
   std::vector<Target> targets;
   for (const auto& entry : *list)
     if (!read_entry(entry, targets, notes, why)) return std::nullopt;
-  if (targets.empty()) return why = "the list holds no URL that a browser could be tested with", std::nullopt;
+  if (targets.empty()) return refuse(why, "the list holds no URL that a browser could be tested with");
   return targets;
 }
 

@@ -30,6 +30,7 @@ namespace radiotower::cli {
 
 namespace {
 
+using page::refuse;
 using page::Target;
 using boost::asio::ip::tcp;
 using Json = nlohmann::json;
@@ -51,7 +52,7 @@ std::optional<std::string> read_file(const std::string& path, std::string& why) 
   std::string text;
   char block[4096];
   while (in && text.size() <= (1 << 20) && (in.read(block, sizeof block), in.gcount() > 0)) text.append(block, static_cast<std::size_t>(in.gcount()));
-  if (!in.eof()) return why = fmt::format("{}: {}", path, text.size() > (1 << 20) ? "longer than 1 MiB" : std::strerror(errno)), std::nullopt;
+  if (!in.eof()) return refuse(why, fmt::format("{}: {}", path, text.size() > (1 << 20) ? "longer than 1 MiB" : std::strerror(errno)));
   return text;
 }
 
@@ -64,12 +65,13 @@ std::optional<std::vector<Target>> targets_of(const Options& o, std::string& why
     json = *text;
   } else {
     const auto server = parse_host_port(o.server, default_port, why);
-    if (!server) return why = "--server: " + why, std::nullopt;
+    if (!server) return refuse(why, "--server: " + why);
     std::vector<net::Transport> transports;
-    for (const auto& name : o.transports) transports.push_back(name == "udp" ? net::Transport::udp : name == "tcp" ? net::Transport::tcp : net::Transport::tls);
+    for (const auto& name : o.transports)
+      transports.push_back(name == "udp" ? net::Transport::udp : name == "tcp" ? net::Transport::tcp : net::Transport::tls);
     auto urls = turn_urls(*server, o.tls_port, transports);
     if (!o.no_stun) urls.insert(urls.begin(), stun_url(*server));
-    json = Json::array({{{"urls", urls}}}).dump();
+    json = Json::array({{{"urls", urls}}}).dump(-1, ' ', false, Json::error_handler_t::replace);
   }
   std::vector<std::string> notes;
   auto targets = page::read_ice_list(json, notes, why);
@@ -88,7 +90,8 @@ std::optional<net::IpAddress> lan_address(const std::vector<Target>& targets) {
     const int fd = socket(address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     socklen_t size = sizeof address;
     // connect(2) of UDP sends nothing: it asks the routes.
-    const bool known = fd >= 0 && connect(fd, reinterpret_cast<sockaddr*>(&address), length) == 0 && getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0;
+    const bool known = fd >= 0 && connect(fd, reinterpret_cast<sockaddr*>(&address), length) == 0 &&
+                       getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0;
     if (fd >= 0) close(fd);
     if (!known) continue;
     if (const auto mine = net::TransportAddress::from_sockaddr(reinterpret_cast<sockaddr*>(&address), size); mine && !mine->ip.is_loopback()) return mine->ip;
@@ -114,7 +117,11 @@ std::string make_page(const std::string& nonce, std::vector<Target> targets, con
     wanted["targets"].push_back({{"url", target.text}, {"username", target.username}, {"credential", target.credential}});
   }
   std::string json;
-  for (const char c : wanted.dump(-1, ' ', true)) c == '<' || c == '>' || c == '&' ? json += fmt::format("\\u{:04x}", static_cast<unsigned>(c)) : json += c;
+  // Inside <script>, where "</script>" in a text would end it.
+  for (const char c : wanted.dump(-1, ' ', true, Json::error_handler_t::replace)) {
+    if (c == '<' || c == '>' || c == '&') json += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+    else json += c;
+  }
   std::string out;
   for (std::string_view rest = page::page_html; !rest.empty();) {
     const auto at = rest.find("{{");
@@ -178,12 +185,12 @@ std::optional<tcp::endpoint> where(const Options& o, const std::vector<Target>& 
   port_given = false;
   if (o.listen.empty()) {
     const auto mine = lan_address(targets);
-    if (!mine) return why = "this host has no address on a LAN: give one with --listen ADDRESS:PORT", std::nullopt;
+    if (!mine) return refuse(why, "this host has no address on a LAN: give one with --listen ADDRESS:PORT");
     at = {*mine, usual_port};
   } else {
     const auto both = net::TransportAddress::parse(o.listen);
     const auto ip = both ? std::nullopt : net::IpAddress::parse(o.listen);
-    if (!both && !ip) return why = "--listen takes an address of this host, and a port if you like: 192.168.0.105:8090", std::nullopt;
+    if (!both && !ip) return refuse(why, "--listen takes an address of this host, and a port if you like: 192.168.0.105:8090");
     port_given = both.has_value();
     at = both ? *both : net::TransportAddress{*ip, usual_port};
   }
@@ -211,7 +218,8 @@ int run_page(const Options& o) {
   const auto targets = targets_of(o, why);
   if (!targets) return usage_error(command_name, why);
   if (page::lacks_credential(*targets)) {
-    if (o.secret_file.empty()) return usage_error(command_name, "there are TURN entries without user name and credential: --secret-file FILE makes them, from the relay's secrets");
+    if (o.secret_file.empty())
+      return usage_error(command_name, "there are TURN entries without user name and credential: --secret-file FILE makes them, from the relay's secrets");
     const auto read = read_secret(o.secret_file, why, warning);
     if (!read) return usage_error(command_name, "--secret-file: " + why);
     secret = *read;
@@ -256,7 +264,8 @@ int run_page(const Options& o) {
       server = std::make_unique<page::Server>(io, tcp::endpoint(at->address(), 0), settings);
     }
   } catch (const boost::system::system_error& error) {
-    return usage_error(command_name, fmt::format("cannot listen at {}, port {}: {}. --listen ADDRESS:PORT takes another one", at->address().to_string(), at->port(), error.code().message()));
+    return usage_error(command_name, fmt::format("cannot listen at {}, port {}: {}. --listen ADDRESS:PORT takes another one",
+                                                 at->address().to_string(), at->port(), error.code().message()));
   }
   auto shown = server->endpoint();
   if (shown.address().is_unspecified())
@@ -283,11 +292,13 @@ void add_page_command(CLI::App& app, Run& run) {
   auto* command = app.add_subcommand("page", "serve a page on the LAN with which a phone tests by itself what of the relay it can reach");
   auto o = std::make_shared<Options>();
   command->add_option("--server", o->server, "the relay, as phones reach it")->type_name("ADDRESS[:PORT]");
-  command->add_option("--secret-file", o->secret_file, "the relay's secrets file, for credentials that are good for an hour; - reads standard input")->type_name("FILE");
+  command->add_option("--secret-file", o->secret_file, "the relay's secrets file, for credentials that are good for an hour; - reads standard input")
+      ->type_name("FILE");
   command->add_option("--transport", o->transports, "ways to test, with commas: udp, tcp, tls")
       ->type_name("LIST")->delimiter(',')->capture_default_str()->check(CLI::IsMember({"udp", "tcp", "tls"}));
   command->add_option("--tls-port", o->tls_port, "the relay's port of TLS")->type_name("PORT")->capture_default_str()->check(CLI::Range(1, 65535));
-  command->add_option("--ice", o->ice_file, "test this list instead: a browser's iceServers, or Mattermost's iceserversconfigs, as JSON; - reads standard input")->type_name("FILE");
+  command->add_option("--ice", o->ice_file, "test this list instead: a browser's iceServers, or Mattermost's iceserversconfigs, as JSON; - reads standard input")
+      ->type_name("FILE");
   command->add_option("--listen", o->listen, "where the page is served; default: the LAN address, port 8090 or a free one")->type_name("ADDRESS[:PORT]");
   command->add_option("--certificate", o->certificate, "serve HTTPS with this chain")->type_name("FILE");
   command->add_option("--private-key", o->private_key, "its key")->type_name("FILE");

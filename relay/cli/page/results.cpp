@@ -78,7 +78,7 @@ std::string coloured(const char* code, std::string text, bool colour) { return c
 std::optional<Result> parse_result(std::string_view json, std::size_t targets, std::string& why) {
   why.clear();
   const Json object = Json::parse(json, nullptr, false);
-  if (!object.is_object()) return why = "no JSON object", std::nullopt;
+  if (!object.is_object()) return refuse(why, "no JSON object");
   Fields fields(object, why);
   Result r;
   r.device = fields.text("device", 32, true);
@@ -95,8 +95,8 @@ std::optional<Result> parse_result(std::string_view json, std::size_t targets, s
   r.error_code = fields.count("error_code", 1000).value_or(0);
   r.error_text = fields.text("error_text", 120, false);
   if (!why.empty()) return std::nullopt;
-  if (!is_word(r.device) || !is_word(r.verdict)) return why = "\"device\" and \"verdict\" are words", std::nullopt;
-  if (!index || *index >= targets) return why = "\"index\" is none of the URLs'", std::nullopt;
+  if (!is_word(r.device) || !is_word(r.verdict)) return refuse(why, "\"device\" and \"verdict\" are words");
+  if (!index || *index >= targets) return refuse(why, "\"index\" is none of the URLs'");
   r.index = *index;
   for (std::size_t i = 0; i < std::size(state_names); ++i) {
     if (state != state_names[i]) continue;
