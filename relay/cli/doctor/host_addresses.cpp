@@ -99,11 +99,11 @@ void check_addresses(const Examined& e, Findings& findings) {
 }
 
 void check_peers(const Examined& e, Findings& findings) {
-  if (!e.built) return;
+  if (!e.built || !e.config_is_read) return;
   const auto& policy = *e.built->settings->peers;
   for (const auto& a : e.built->settings->relay_addresses) {
     const auto judged = policy.judge({a.local, e.config.first_port, 0}, a.local.family());
-    if (judged.verdict == net::PeerVerdict::denied_by_rule)
+    if (judged.verdict == net::PeerVerdict::denied_by_rule && !e.config.allow_only)
       findings.add({"peers.own-address", Severity::warning, fmt::format("peers.deny covers {}, which calls are relayed from: two clients of this relay cannot reach each other", a.local.text()),
                     fmt::format("take it out of peers.deny, or peers.allow = [\"{}\"], which is narrower", a.local.text()), e.where("peers.deny")});
   }
@@ -116,7 +116,7 @@ void check_peers(const Examined& e, Findings& findings) {
   }
   const auto& media = *e.question.media_server;
   const auto judged = policy.judge(media, media.family());
-  if (judged.verdict == net::PeerVerdict::permitted || judged.verdict == net::PeerVerdict::own_relayed) {
+  if (judged.verdict == net::PeerVerdict::permitted) {
     findings.add({"peers.media-server", Severity::good, fmt::format("clients may reach the media server {} through this relay", media.text()), "", ""});
     return;
   }
@@ -134,6 +134,7 @@ void check_peers(const Examined& e, Findings& findings) {
     case net::PeerVerdict::denied_by_rule: return refused(fmt::format("peers.deny covers the media server {}{}: calls get 403", media.text(), entry), open + ", which is narrower and wins", "peers.deny");
     case net::PeerVerdict::not_in_allow_list: return refused(fmt::format("peers.allow_only is on, and the media server {} is not in peers.allow: calls get 403", media.text()), "add it: " + open, "peers.allow");
     case net::PeerVerdict::private_network: return refused(fmt::format("the media server {} has a private address, and none are open: calls get 403", media.text()), open, "peers.allow");
+    case net::PeerVerdict::own_relayed:  // ports of allocations alone
     case net::PeerVerdict::own_host: return refused(fmt::format("the media server {} is on this host, whose own services nobody reaches through the relay: calls get 403", media.text()), open, "peers.allow");
     case net::PeerVerdict::always_denied:
       return refused(fmt::format("the media server {} has an address that no relay sends to ({}): calls get 403", media.text(), judged.reason), "give it (ICE host override of Calls, ice_host_override of rtcd) the address that this relay reaches it at", "peers.allow");

@@ -94,8 +94,11 @@ class Look {
     chain_ = certificates_in(*text);
     if (chain_.empty())
       return say("certificate.load", Severity::fault, fmt::format("{} holds no certificate in PEM form", pair_.certificate), "a file with -----BEGIN CERTIFICATE-----, the relay's own first and then those of the CAs above it");
-    if (key) at_key(*key);
-    else say("certificate.key", Severity::unknown, fmt::format("{} may not be read by you, so whether it is the key of the certificate is not known", pair_.key), "run this as root", pair_.where_key);
+    if (key) {
+      if (!at_key(*key)) return;
+    } else {
+      say("certificate.key", Severity::unknown, fmt::format("{} may not be read by you, so whether it is the key of the certificate is not known", pair_.key), "run this as root", pair_.where_key);
+    }
     at_dates();
     at_names();
     at_strength();
@@ -134,18 +137,29 @@ class Look {
     return true;
   }
 
-  void at_key(const std::string& text) {
+  /// False: the rest would be about another certificate than was meant.
+  bool at_key(const std::string& text) {
     const Memory in(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
     const Key key(in ? PEM_read_bio_PrivateKey(in.get(), nullptr, no_passphrase, nullptr) : nullptr);
     ERR_clear_error();
-    if (!key)
-      return say("certificate.key", Severity::fault, fmt::format("{} holds no private key that can be used: no PEM, or behind a passphrase", pair_.key), "openssl pkey -in OLD -out NEW takes a passphrase off", pair_.where_key);
-    if (X509_check_private_key(leaf(), key.get()) == 1) return say("certificate.key", Severity::good, fmt::format("{} is the key of the certificate", pair_.key));
+    if (!key) {
+      say("certificate.key", Severity::fault, fmt::format("{} holds no private key that can be used: no PEM, or behind a passphrase", pair_.key), "openssl pkey -in OLD -out NEW takes a passphrase off", pair_.where_key);
+      return true;
+    }
+    if (X509_check_private_key(leaf(), key.get()) == 1) {
+      say("certificate.key", Severity::good, fmt::format("{} is the key of the certificate", pair_.key));
+      return true;
+    }
     ERR_clear_error();
-    for (std::size_t i = 1; i < chain_.size(); ++i)
-      if (X509_check_private_key(chain_[i].get(), key.get()) == 1)
-        return say("certificate.order", Severity::fault, fmt::format("the relay's own certificate has to be the first in {}, and is number {}", pair_.certificate, i + 1), "cat certificate.pem intermediate.pem > chain.pem");
+    for (std::size_t i = 1; i < chain_.size(); ++i) {
+      const bool belongs = X509_check_private_key(chain_[i].get(), key.get()) == 1;
+      ERR_clear_error();
+      if (!belongs) continue;
+      say("certificate.order", Severity::fault, fmt::format("the relay's own certificate has to be the first in {}, and is number {}", pair_.certificate, i + 1), "cat certificate.pem intermediate.pem > chain.pem");
+      return false;
+    }
     say("certificate.key", Severity::fault, fmt::format("{} is not the key of the certificate {}", pair_.key, pair_.certificate), "the key that the certificate was asked for with; both are made in one go, and renewed together", pair_.where_key);
+    return true;
   }
 
   void at_dates() {
@@ -176,7 +190,7 @@ class Look {
       if (X509_check_ip_asc(leaf(), phone.c_str(), 0) == 1) {
         say("certificate.address", Severity::good, fmt::format("the certificate is for {}, which phones are given", phone));
       } else {
-        const bool as_dns = std::find(names.begin(), names.end(), phone) != names.end();  // an IP entry would have matched
+        const bool as_dns = std::find(names.begin(), names.end(), "DNS:" + phone) != names.end();
         say("certificate.address", e_.phone_is_given ? Severity::fault : Severity::warning,
             as_dns ? fmt::format("the certificate holds {} in a DNS entry, where no client looks for an address", phone)
                    : fmt::format("the certificate is for {}, and not for the address {}{}", joined(names), phone, e_.phone_is_given ? ", which phones are given" : " (--address says which one phones are given)"),
@@ -232,7 +246,6 @@ class Look {
     const std::unique_ptr<X509_STORE_CTX, Release<X509_STORE_CTX_free>> context(X509_STORE_CTX_new());
     X509_STORE_CTX_init(context.get(), store.get(), leaf(), others.get());
     X509_STORE_CTX_set_flags(context.get(), X509_V_FLAG_NO_CHECK_TIME);  // dates are another check's
-    X509_STORE_CTX_set_purpose(context.get(), X509_PURPOSE_SSL_SERVER);
     const int good = X509_verify_cert(context.get());
     const int why = X509_STORE_CTX_get_error(context.get());
     ERR_clear_error();

@@ -48,7 +48,8 @@ struct Examined {
   const Host& host;
   const HostQuestion& question;
   daemon::Config config;
-  bool config_is_read = false;
+  bool config_is_read = false;   // without a mistake
+  bool nothing_is_read = false;  // it is no TOML, or there is no such file
   std::optional<daemon::Built> built;  // perhaps without what has mistakes: a check then sees the rest
   ConfigErrors mistakes;               // of the settings
   std::vector<io::HostAddress> addresses;

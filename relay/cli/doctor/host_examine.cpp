@@ -265,6 +265,7 @@ Examined examine(const Host& host, const HostQuestion& question, Findings& findi
     findings.add({"configuration.file", Severity::unknown, fmt::format("{} may not be read by you, so the defaults of the relay are looked at", question.config_file), "run this as root", ""});
   } else {
     e.config_is_read = daemon::read_config(flags, e.config, errors);
+    e.nothing_is_read = std::any_of(errors.begin(), errors.end(), [](const auto& mistake) { return mistake.key.empty(); });
     for (const auto& mistake : errors)
       findings.add({"configuration.file", Severity::fault, mistake.what, mistake.hint, mistake.key.empty() ? mistake.where : fmt::format("{} ({})", mistake.key, mistake.where)});
     if (e.config_is_read)
@@ -312,16 +313,19 @@ class Remembering final : public Findings {
 }  // namespace
 
 void check_settings(const Examined& e, const std::vector<std::string>& said, Findings& findings) {
+  if (!e.config_is_read) return;
   for (const auto& mistake : e.mistakes) {
-    if (has(said, mistake.key)) continue;
     const std::string_view key = mistake.key;
+    // A certificate, its key and those beside them are looked at together.
+    const auto of_certificate = [](std::string_view k) { return k.starts_with("listen.certificate") || k.starts_with("listen.private_key") || k.starts_with("listen.more_cert"); };
+    if (has(said, key) || (of_certificate(key) && std::any_of(said.begin(), said.end(), of_certificate))) continue;
     const char* check = key.starts_with("listen.cert") || key.starts_with("listen.priv") || key.starts_with("listen.more") ? "certificate.load"
                         : key.starts_with("listen") ? "listeners.address"
                         : key.starts_with("relay.") ? "relay.address"
                         : key.starts_with("credentials") ? "credentials.load" : "configuration.settings";
     findings.add({check, Severity::fault, mistake.what, mistake.hint, fmt::format("{} ({})", mistake.key, mistake.where)});
   }
-  if (e.config_is_read && e.mistakes.empty()) findings.add({"configuration.settings", Severity::good, "the relay takes these settings", "", ""});
+  if (e.mistakes.empty()) findings.add({"configuration.settings", Severity::good, "the relay takes these settings", "", ""});
   if (e.built)
     for (const auto& note : e.built->notes)
       if (!note.starts_with("the certificate") && !note.starts_with("the CA's") && !note.starts_with("every user of this machine") && !note.starts_with("OPEN RELAY"))
@@ -332,6 +336,10 @@ void check_host(const Host& host, const HostQuestion& question, Findings& to) {
   Remembering findings(to);
   findings.group("configuration");
   const Examined e = examine(host, question, findings);
+  if (e.nothing_is_read) {
+    findings.add({"configuration.rest", Severity::unknown, "the rest is looked at once this file can be read", "", ""});
+    return;
+  }
   findings.group("credentials");
   check_credentials(e, findings);
   findings.group("certificate");

@@ -160,13 +160,22 @@ void check_relay_ports(const Examined& e, Findings& findings) {
   std::istringstream local(e.host.text("/proc/sys/net/ipv4/ip_local_port_range"));
   PortRange own;
   if (local >> own.first >> own.last) {
+    const auto reserved = ranges_in(e.host.text("/proc/sys/net/ipv4/ip_local_reserved_ports"));
+    // The first port of a range that is not reserved.
+    const auto next_free = [&](unsigned port) {
+      for (const auto& range : reserved)
+        if (range.first <= port && range.last >= port) port = range.last + 1;
+      return port;
+    };
+    // To reserve is a trap: with the kernel's own range 32768-60999 nothing would be left, and no program could connect anywhere.
+    const PortRange beside = first > 2048 + 4096 ? PortRange{std::max(2048U, first > 18432 ? first - 16384 : 2048U), first - 1} : PortRange{last + 1, 65535};
+    const std::string mend = beside.first < beside.last ? fmt::format("sysctl -w net.ipv4.ip_local_port_range=\"{} {}\", and the same in /etc/sysctl.d/radiotower.conf", beside.first, beside.last)
+                                                        : std::string("a smaller relay.ports, and net.ipv4.ip_local_port_range beside it");
     const unsigned from = std::max(first, own.first), to = std::min(last, own.last);
-    unsigned next = from;  // the first port that is not reserved
-    for (const auto& range : ranges_in(e.host.text("/proc/sys/net/ipv4/ip_local_reserved_ports")))
-      if (range.first <= next && range.last >= next) next = range.last + 1;
-    if (from <= to && next <= to)
-      findings.add({"relay.port-range", Severity::warning, fmt::format("other programs of this host are given ports {}-{} for what they send, and those are the relay's: now and then a call gets none, or a program takes one of a call", from, to),
-                    fmt::format("sysctl -w net.ipv4.ip_local_reserved_ports={}-{}, and the same line in /etc/sysctl.d/radiotower.conf", first, last), e.where("relay.ports")});
+    if (next_free(own.first) > own.last)
+      findings.add({"kernel.ports-left", Severity::fault, fmt::format("no port is left for what programs of this host send: {}-{} are theirs, and all of them are reserved", own.first, own.last), mend, ""});
+    if (from <= to && next_free(from) <= to)
+      findings.add({"relay.port-range", Severity::warning, fmt::format("other programs of this host are given ports {}-{} for what they send, and those are the relay's: now and then a call gets none", next_free(from), to), mend, e.where("relay.ports")});
     else findings.add({"relay.port-range", Severity::good, fmt::format("no other program is given a port of {}-{}", first, last), "", ""});
   } else {
     findings.add({"relay.port-range", Severity::unknown, "which ports this host gives to other programs cannot be read", "", ""});
