@@ -87,8 +87,11 @@ class Ward:
     """The namespaces, and what is made once."""
 
     def __init__(self, tool, relay):
-        self.tool, self.relay = os.path.abspath(tool), os.path.abspath(relay)
+        self.relay = os.path.abspath(relay)
         self.office = Office()
+        # Where anybody may run it from.
+        os.chmod(self.office.folder, 0o755)
+        self.tool = shutil.copy(tool, self.office.path("radiotower"))
         self.office.server("good")
         self.tower, self.lan = Namespace("tower"), Namespace("office")
         self.tower.ip("link", "add", "lan", "type", "veth", "peer", "name", "eth0", "netns", self.lan.name)
@@ -189,16 +192,17 @@ class Patient:
             self.others.append(subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=self.ward.tower.enter))
         return self.others[-1]
 
-    def ask(self, options, user=f"{UID}:{UID}", before=None, json_too=True):
+    def ask(self, options, user=f"{UID}:{UID}", before=None, json_too=True, as_somebody=False):
         """The doctor, as root in the tower. Exit code and what it printed."""
         covers = ""
         for number, (key, value) in enumerate(self.covers.items()):
             with open(self.path(f"cover-{number}"), "w") as out:
                 out.write(value + "\n")
             covers += f"[ ! -e /proc/sys/{key} ] || mount --bind {self.path(f'cover-{number}')} /proc/sys/{key}; "
+        leave = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups"] if as_somebody else []
         command = [self.ward.tool, "doctor", "--config", self.path("relay.toml"), *(("--user", user) if user else ()), *(("--json",) if json_too else ()),
                    *(word for option in options.items() for word in option)]
-        done = subprocess.run(["ip", "netns", "exec", self.ward.tower.name, "sh", "-c", covers + 'exec "$@"', "sh", *command], capture_output=True, text=True, timeout=30, preexec_fn=before,
+        done = subprocess.run(["ip", "netns", "exec", self.ward.tower.name, "sh", "-c", covers + 'exec "$@"', "sh", *leave, *command], capture_output=True, text=True, timeout=30, preexec_fn=before,
                               env={**os.environ, "NO_COLOR": "1"})
         if done.returncode not in (0, 1, 3):
             raise Failure(f"the doctor ends with {done.returncode}: {done.stderr.strip()[-400:]}")

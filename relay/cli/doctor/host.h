@@ -66,6 +66,9 @@ class Host {
   /// A STUN Binding request by this transport. Certificates are not looked at.
   virtual Answer ask(net::Transport transport, const net::TransportAddress& server) const = 0;
 
+  /// The certificate that a server shows, PEM; empty: no TLS there.
+  virtual std::string certificate_shown(const net::TransportAddress& server) const = 0;
+
   // On top of these:
   std::optional<std::int64_t> number(const std::string& path) const;  // the first number in a file
   std::string text(const std::string& path) const;                    // without the blanks round it; empty where it cannot be read

@@ -12,7 +12,7 @@ namespace {
 
 /// Networks between containers and virtual machines of this host, which nobody outside reaches.
 bool is_inside_of_host(std::string_view interface) {
-  for (const std::string_view prefix : {"docker", "br-", "virbr", "podman", "cni", "flannel", "cali", "lxcbr", "lxdbr", "veth-c", "vmnet", "vboxnet", "cilium"})
+  for (const std::string_view prefix : {"docker", "br-", "virbr", "podman", "cni", "flannel", "cali", "lxcbr", "lxdbr", "vboxnet", "cilium"})
     if (interface.starts_with(prefix)) return true;
   return false;
 }

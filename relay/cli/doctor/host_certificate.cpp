@@ -103,6 +103,7 @@ class Look {
     at_names();
     at_strength();
     at_order();
+    at_what_is_shown();
     if (!e_.question.ca_file.empty()) at_ca();
     else if (X509_NAME_cmp(X509_get_subject_name(leaf()), X509_get_issuer_name(leaf())) == 0)
       say("certificate.self-signed", Severity::note, fmt::format("{} vouches for itself: each phone has to be told to trust this very file", pair_.certificate), "a CA of your own, whose certificate phones take once: `radiotower certificate`");
@@ -230,6 +231,20 @@ class Look {
           "the relay's own first, then the CA that signed it, then the one above");
       return;
     }
+  }
+
+  /// A certificate renewed on the disk is not in use before a reload.
+  void at_what_is_shown() {
+    if (!pair_.first || e_.relay == 0 || !e_.built) return;
+    const auto& streams = e_.built->tls.empty() ? e_.built->tcp : e_.built->tls;
+    const auto listener = std::find_if(streams.begin(), streams.end(), [&](const auto& a) { return a.ip == e_.phone; });
+    if (listener == streams.end()) return;
+    const auto shown = certificates_in(e_.host.certificate_shown(*listener));
+    if (shown.empty()) return;  // the check of listeners says why
+    if (X509_cmp(shown.front().get(), leaf()) == 0) return say("certificate.in-use", Severity::good, "the relay that runs uses this certificate");
+    if (!e_.config.more_certificates.empty()) return;  // one of those beside it, for clients of another kind of key
+    say("certificate.in-use", Severity::warning, fmt::format("the relay that runs uses another certificate than {}, one that is valid until {}", pair_.certificate, date_of(X509_get0_notAfter(shown.front().get()))),
+        "systemctl reload radiotower-relay; without systemd: kill -HUP, which ends no call");
   }
 
   void at_ca() {

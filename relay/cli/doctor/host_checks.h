@@ -40,8 +40,9 @@ struct BoundSocket {
   net::TransportAddress local;
   std::uint64_t inode = 0;
   unsigned uid = 0;
-  int pid = 0;          // 0: not known, which only root is told
-  std::string program;  // "coturn", of `pid`
+  int pid = 0;            // 0: not known, which only root is told
+  std::string program;    // "turnserver", of `pid`
+  bool is_guess = false;  // of a server that the same user runs
 };
 
 struct Examined {

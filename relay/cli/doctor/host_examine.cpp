@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstdlib>
 #include <cstring>
 #include <sstream>
 
@@ -236,6 +237,23 @@ std::vector<BoundSocket> bound_sockets(const Host& host, bool& owners_are_known)
     }
   }
   owners_are_known = host.own_uid() == 0;
+  if (owners_are_known) return sockets;
+  // Only root is told whose socket it is, and everybody whose user's, and the names of that user's programs.
+  std::map<unsigned, std::pair<int, std::string>> servers;
+  for (const std::string& process : host.list("/proc")) {
+    if (process.find_first_not_of("0123456789") != process.npos) continue;
+    const std::string program = host.text("/proc/" + process + "/comm");
+    int error = 0;
+    const auto status = is_relay(program) || !turn_server_of(program).empty() ? host.status("/proc/" + process, error) : std::nullopt;
+    if (status && (is_relay(program) || !servers.contains(status->uid))) servers[status->uid] = {std::atoi(process.c_str()), program};
+  }
+  for (BoundSocket& socket : sockets) {
+    const auto found = servers.find(socket.uid);
+    if (socket.pid != 0 || found == servers.end()) continue;
+    socket.pid = found->second.first;
+    socket.program = found->second.second;
+    socket.is_guess = true;
+  }
   return sockets;
 }
 
@@ -262,7 +280,8 @@ Examined examine(const Host& host, const HostQuestion& question, Findings& findi
   ConfigErrors errors;
   int error = 0;
   if (!question.config_file.empty() && !host.read(question.config_file, error) && error == EACCES && host.own_uid() != 0) {
-    findings.add({"configuration.file", Severity::unknown, fmt::format("{} may not be read by you, so the defaults of the relay are looked at", question.config_file), "run this as root", ""});
+    e.nothing_is_read = true;
+    findings.add({"configuration.file", Severity::warning, fmt::format("{} may not be read by you", question.config_file), "run this as root: sudo radiotower doctor", ""});
   } else {
     e.config_is_read = daemon::read_config(flags, e.config, errors);
     e.nothing_is_read = std::any_of(errors.begin(), errors.end(), [](const auto& mistake) { return mistake.key.empty(); });

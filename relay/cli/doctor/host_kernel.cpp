@@ -34,11 +34,12 @@ void look_at_descriptors(const Examined& e, Findings& findings) {
   const std::uint64_t addresses = e.built ? std::max<std::size_t>(1, e.built->settings->relay_addresses.size()) : 1;
   std::uint64_t allocations = ports * addresses;
   if (e.config.limits.allocations != 0) allocations = std::min<std::uint64_t>(allocations, e.config.limits.allocations);
+  const Severity severity = e.relay != 0 || e.unit.descriptor_limit ? Severity::warning : Severity::note;  // a shell's limit need not be the relay's
   const std::uint64_t spare = 256, connections = e.config.connections;
   if (limit < 2048)
-    findings.add({"kernel.descriptors", Severity::warning, fmt::format("{} may open {} descriptors: with about {} calls it is full, as each takes one, and each client over TCP one more", of, limit, limit > spare ? limit - spare : 0), mend, ""});
+    findings.add({"kernel.descriptors", severity, fmt::format("{} may open {} descriptors: with about {} calls it is full, as each takes one, and each client over TCP one more", of, limit, limit > spare ? limit - spare : 0), mend, ""});
   else if (limit < std::min<std::uint64_t>(allocations + connections + spare, 32768 + spare))
-    findings.add({"kernel.descriptors", Severity::warning, fmt::format("{} may open {} descriptors, and the relay has {} ports: calls are refused before those are used up", of, limit, allocations), mend + ", or a smaller relay.ports", e.where("relay.ports")});
+    findings.add({"kernel.descriptors", severity, fmt::format("{} may open {} descriptors, and the relay has {} ports: calls are refused before those are used up", of, limit, allocations), mend + ", or a smaller relay.ports", e.where("relay.ports")});
   else findings.add({"kernel.descriptors", Severity::good, fmt::format("{} may open {} descriptors", of, limit), "", ""});
 }
 

@@ -48,16 +48,15 @@ void look_for_others(const Examined& e, const std::vector<Listener>& listeners, 
     for (const auto& socket : e.sockets) {
       if (!clashes(socket, listener)) continue;
       if (socket.pid != 0 && is_relay(socket.program)) continue;
-      // Whose it is only root is told. If the relay's user has it, it is the relay's most likely.
-      if (socket.pid == 0 && e.user && socket.uid == e.user->uid && !e.owners_are_known) continue;
       any = true;
       const std::string_view server = turn_server_of(socket.program);
       const std::string who = socket.pid == 0 ? fmt::format("a program of user {}", socket.uid)
+                              : socket.is_guess ? fmt::format("a program of user {}, who runs {}, another TURN server", socket.uid, server)
                               : server.empty() ? fmt::format("{} (process {})", socket.program, socket.pid)
                                                : fmt::format("{}, another TURN server ({}, process {})", server, socket.program, socket.pid);
       if (!said.insert(fmt::format("{} {} {}", who, upper(socket.transport), listener.address.port)).second) continue;
-      findings.add({server.empty() ? "listeners.port-owner" : "listeners.other-server", Severity::fault, fmt::format("{} port {} is taken by {}, at {}", upper(socket.transport), listener.address.port, who, socket.local.text()),
-                    server == "coturn" ? "systemctl disable --now coturn" : socket.pid == 0 ? "as root this names the program" : "stop it, or choose another port here", e.where(listener.key)});
+      findings.add({server.empty() ? "listeners.port-owner" : "listeners.other-server", socket.pid == 0 ? Severity::unknown : Severity::fault, fmt::format("{} port {} is taken by {}, at {}", upper(socket.transport), listener.address.port, who, socket.local.text()),
+                    server == "coturn" ? "systemctl disable --now coturn" : socket.pid == 0 ? "as root this says which, and whether it is the relay" : "stop it, or choose another port here", e.where(listener.key)});
     }
   }
   if (!any && !listeners.empty()) findings.add({"listeners.port-owner", Severity::good, "no other program has the ports that clients come to", "", ""});
@@ -91,14 +90,11 @@ void look_at_privileges(const Examined& e, const std::vector<Listener>& listener
 }
 
 void ask_it(const Examined& e, const std::vector<Listener>& listeners, Findings& findings) {
-  const bool ours_by_uid = std::any_of(e.sockets.begin(), e.sockets.end(), [&](const auto& socket) {
-    return socket.pid == 0 && !e.owners_are_known && std::any_of(listeners.begin(), listeners.end(), [&](const auto& l) { return clashes(socket, l); });
-  });
-  if (e.relay == 0 && !ours_by_uid) {
+  if (e.relay == 0) {
     findings.add({"relay.running", Severity::note, "no relay runs on these ports, so none is asked for an answer", "systemctl enable --now radiotower-relay", ""});
     return;
   }
-  if (e.relay != 0) {
+  {
     findings.add({"relay.running", Severity::good, fmt::format("the relay runs, as process {}", e.relay), "", ""});
     const std::string command = e.host.text(fmt::format("/proc/{}/cmdline", e.relay));
     if (!e.question.config_file.empty() && command.find(std::string("--config") + '\0') != std::string::npos) {
@@ -185,7 +181,6 @@ void check_relay_ports(const Examined& e, Findings& findings) {
   unsigned count = 0;
   for (const auto& socket : e.sockets) {
     if (socket.transport != net::Transport::udp || socket.local.port < first || socket.local.port > last || (socket.pid != 0 && is_relay(socket.program))) continue;
-    if (!e.owners_are_known && e.user && socket.uid == e.user->uid) continue;
     const auto& addresses = e.built->settings->relay_addresses;
     const bool ours = socket.local.ip.is_unspecified() || std::any_of(addresses.begin(), addresses.end(), [&](const auto& a) { return a.local == socket.local.ip; });
     const bool listener = std::any_of(e.built->listeners.begin(), e.built->listeners.end(), [&](const auto& l) { return l.port == socket.local.port; });

@@ -4,11 +4,16 @@
 #include <grp.h>
 #include <liburing.h>
 #include <limits.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
 #include <poll.h>
 #include <pwd.h>
 #include <spawn.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/timex.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -199,6 +204,34 @@ class ThisHost final : public Host {
     // A refusal is an answer: authenticated_binding asks for credentials.
     if (outcome.ok() || outcome.failure == Failure::refused) return {};
     return outcome.detail.empty() ? "no answer to a Binding request" : outcome.detail;
+  }
+
+  std::string certificate_shown(const net::TransportAddress& server) const override {
+    std::string pem;
+    int error = 0;
+    const io::Socket socket = io::connect_tcp({server.ip.is_v4() ? net::IpAddress::v4(0U) : net::IpAddress{}, 0, 0}, server, error);
+    if (!socket || !wait_for(socket.descriptor(), POLLOUT, Clock::now() + answer_patience)) return pem;
+    // From here on the kernel keeps the time: a handshake is a few reads.
+    const timeval patience{1, 500'000};
+    ::fcntl(socket.descriptor(), F_SETFL, 0);
+    ::setsockopt(socket.descriptor(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    SSL_CTX* context = SSL_CTX_new(TLS_client_method());
+    SSL* ssl = context ? SSL_new(context) : nullptr;
+    if (ssl && SSL_set_fd(ssl, socket.descriptor()) == 1 && SSL_connect(ssl) == 1) {
+      X509* certificate = SSL_get1_peer_certificate(ssl);
+      BIO* out = BIO_new(BIO_s_mem());
+      char* text = nullptr;
+      if (certificate && out && PEM_write_bio_X509(out, certificate) == 1) {
+        const long size = BIO_get_mem_data(out, &text);
+        pem.assign(text, static_cast<std::size_t>(size));
+      }
+      BIO_free(out);
+      X509_free(certificate);
+    }
+    SSL_free(ssl);
+    SSL_CTX_free(context);
+    ERR_clear_error();
+    return pem;
   }
 };
 
