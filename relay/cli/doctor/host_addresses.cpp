@@ -10,13 +10,6 @@ namespace radiotower::cli {
 
 namespace {
 
-/// Networks between containers and virtual machines of this host, which nobody outside reaches.
-bool is_inside_of_host(std::string_view interface) {
-  for (const std::string_view prefix : {"docker", "br-", "virbr", "podman", "cni", "flannel", "cali", "lxcbr", "lxdbr", "vboxnet", "cilium"})
-    if (interface.starts_with(prefix)) return true;
-  return false;
-}
-
 std::vector<std::string> usable(const Examined& e) {
   std::vector<std::string> out;
   for (const auto& a : e.addresses)
@@ -91,6 +84,13 @@ void look_at_interfaces(const Examined& e, Findings& findings) {
 }
 
 }  // namespace
+
+bool is_inside_of_host(std::string_view interface) {
+  for (const std::string_view prefix : {"docker", "virbr", "podman", "cni", "flannel", "cali", "lxcbr", "lxdbr", "vboxnet", "cilium"})
+    if (interface.starts_with(prefix)) return true;
+  // Docker's other bridges; br-lan is somebody's own.
+  return interface.starts_with("br-") && interface.size() == 15 && interface.find_first_not_of("0123456789abcdef", 3) == interface.npos;
+}
 
 void check_addresses(const Examined& e, Findings& findings) {
   look_at_phone(e, findings);

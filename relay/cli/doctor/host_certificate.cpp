@@ -192,7 +192,7 @@ class Look {
         say("certificate.address", Severity::good, fmt::format("the certificate is for {}, which phones are given", phone));
       } else {
         const bool as_dns = std::find(names.begin(), names.end(), "DNS:" + phone) != names.end();
-        say("certificate.address", e_.phone_is_given ? Severity::fault : Severity::warning,
+        say("certificate.address", e_.phone_is_given ? Severity::fault : e_.question.name.empty() ? Severity::warning : Severity::note,
             as_dns ? fmt::format("the certificate holds {} in a DNS entry, where no client looks for an address", phone)
                    : fmt::format("the certificate is for {}, and not for the address {}{}", joined(names), phone, e_.phone_is_given ? ", which phones are given" : " (--address says which one phones are given)"),
             fmt::format("one whose subject alternative names hold IP:{}; `radiotower certificate` makes it", phone));

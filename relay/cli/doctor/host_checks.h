@@ -94,6 +94,8 @@ std::string in_the_way(const Host& host, const std::string& path, const HostUser
 /// The bound sockets of /proc/net, with owners where they can be told.
 std::vector<BoundSocket> bound_sockets(const Host& host, bool& owners_are_known);
 Unit read_unit(const Host& host);
+/// By its name: a network between containers or virtual machines of this host, which nobody outside reaches.
+bool is_inside_of_host(std::string_view interface);
 bool is_relay(std::string_view program);
 /// "coturn" for the program of another TURN server, else empty.
 std::string_view turn_server_of(std::string_view program);

@@ -82,12 +82,12 @@ void look_into(const Examined& e, const SecretFile& file, Findings& findings) {
     while (!line.empty() && std::isspace(static_cast<unsigned char>(line.front()))) line.remove_prefix(1);
     if (line.empty() || line.front() == '#') continue;
     ++entries;
-    const auto add = [&](const char* check, std::string sentence) {
-      findings.add({check, Severity::fault, std::move(sentence), fmt::format("make a new one ({}), and give the same to the application server, as turnstaticauthsecret of Calls", make_a_secret), file.where});
+    const auto add = [&](const char* check, Severity severity, std::string sentence) {
+      findings.add({check, severity, std::move(sentence), fmt::format("make a new one ({}), and give the same to the application server, as turnstaticauthsecret of Calls", make_a_secret), file.where});
     };
-    if (const auto word = placeholder_of(line); !word.empty()) add("credentials.placeholder", fmt::format("the secret in {}:{} is one of an example (\"{}\"): anybody can guess it", file.path, number, word));
+    if (const auto word = placeholder_of(line); !word.empty()) add("credentials.placeholder", Severity::fault, fmt::format("the secret in {}:{} is one of an example (\"{}\"): anybody can guess it", file.path, number, word));
     else if (line.size() < shortest_secret)
-      add("credentials.short", fmt::format("the secret in {}:{} has {} bytes, and can be guessed from one user name and password that somebody overhears", file.path, number, line.size()));
+      add("credentials.short", Severity::warning, fmt::format("the secret in {}:{} has {} bytes, and can be guessed from one user name and password that somebody overhears", file.path, number, line.size()));
   }
   if (entries == 0) findings.add({file.check, Severity::fault, fmt::format("there is no secret in {}", file.path), make_a_secret, file.where});
 }

@@ -178,9 +178,8 @@ void guess_phone(Examined& e) {
     e.phone = ip;
   };
   for (const auto& address : e.addresses) {
-    const bool bridge = address.interface.starts_with("docker") || address.interface.starts_with("br-") || address.interface.starts_with("virbr");
     const bool listened = !e.built || std::any_of(e.built->listeners.begin(), e.built->listeners.end(), [&](const auto& l) { return l.ip == address.ip; });
-    if (!bridge && listened) take(address.ip);
+    if (!is_inside_of_host(address.interface) && listened) take(address.ip);
   }
   for (const auto& address : e.addresses) take(address.ip);
 }
