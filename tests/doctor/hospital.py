@@ -128,7 +128,6 @@ class Patient:
             "listen.udp": '["0.0.0.0:3478"]', "listen.tcp": '["0.0.0.0:3478"]', "listen.tls": '["0.0.0.0:5349"]',
             "listen.certificate": '"chain.pem"', "listen.private_key": '"key.pem"', "credentials.secrets_file": '"secrets"',
             "relay.addresses": f'["{PHONES}"]', "peers.allow": f'["{MEDIA}"]', "workers.count": "1",
-            "limits.allocations": "3000",  # so that the descriptors of a container are enough
         }
         self.settings.update(settings or {})
         self.configure()
@@ -163,7 +162,7 @@ class Patient:
             lines.append(f"{name} = {self.settings[key]}")
         self.write("relay.toml", "\n".join(lines) + "\n")
 
-    def start(self, before=None, file="relay.toml"):
+    def start(self, before=None, file="relay.toml", flags=None):
         """The relay in the tower, as its user."""
         def become():
             self.ward.tower.enter()
@@ -174,7 +173,7 @@ class Patient:
             os.setuid(UID)
 
         with open(self.path("log"), "wb") as log:
-            self.process = subprocess.Popen([self.ward.relay, "--config", self.path(file)], cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=become)
+            self.process = subprocess.Popen([self.ward.relay, *(flags or ("--config", self.path(file)))], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=become)
         end = time.monotonic() + 5
         while time.monotonic() < end:
             with open(self.path("log"), errors="replace") as log:
@@ -200,8 +199,9 @@ class Patient:
                 out.write(value + "\n")
             covers += f"[ ! -e /proc/sys/{key} ] || mount --bind {self.path(f'cover-{number}')} /proc/sys/{key}; "
         leave = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups"] if as_somebody else []
-        command = [self.ward.tool, "doctor", "--config", self.path("relay.toml"), *(("--user", user) if user else ()), *(("--json",) if json_too else ()),
-                   *(word for option in options.items() for word in option)]
+        options = {"--config": self.path("relay.toml"), **options}
+        command = [self.ward.tool, "doctor", *(("--user", user) if user else ()), *(("--json",) if json_too else ()),
+                   *(word for name, value in options.items() if value is not None for word in (name, value))]
         done = subprocess.run(["ip", "netns", "exec", self.ward.tower.name, "sh", "-c", covers + 'exec "$@"', "sh", *leave, *command], capture_output=True, text=True, timeout=30, preexec_fn=before,
                               env={**os.environ, "NO_COLOR": "1"})
         if done.returncode not in (0, 1, 3):

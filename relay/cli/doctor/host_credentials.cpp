@@ -12,7 +12,7 @@ namespace radiotower::cli {
 
 namespace {
 
-constexpr std::size_t shortest_secret = 16;
+constexpr std::size_t shortest_secret = 16, refused_below = 8;
 constexpr const char* make_a_secret = "umask 077; head -c 32 /dev/urandom | base64 > secrets";
 
 bool may(const FileStatus& status, const HostUser& user, unsigned bit) {
@@ -86,6 +86,7 @@ void look_into(const Examined& e, const SecretFile& file, Findings& findings) {
       findings.add({check, severity, std::move(sentence), fmt::format("make a new one ({}), and give the same to the application server, as turnstaticauthsecret of Calls", make_a_secret), file.where});
     };
     if (const auto word = placeholder_of(line); !word.empty()) add("credentials.placeholder", Severity::fault, fmt::format("the secret in {}:{} is one of an example (\"{}\"): anybody can guess it", file.path, number, word));
+    else if (line.size() < refused_below) add("credentials.short", Severity::fault, fmt::format("the secret in {}:{} has {} bytes, and the relay refuses to use it", file.path, number, line.size()));
     else if (line.size() < shortest_secret)
       add("credentials.short", Severity::warning, fmt::format("the secret in {}:{} has {} bytes, and can be guessed from one user name and password that somebody overhears", file.path, number, line.size()));
   }

@@ -125,6 +125,42 @@ int relay_of(const Examined& e) {
   return 0;
 }
 
+/// How the relay of this network namespace was started, when it was with this configuration or none was asked for. Files of its command line
+/// are relative to the folder that it runs in.
+struct Started {
+  daemon::Flags flags;
+  std::string folder;
+  int process = 0;
+};
+std::optional<Started> started(const Host& host, const std::string& config_file) {
+  const std::string here = host.link("/proc/self/ns/net");
+  int error = 0;
+  for (const std::string& process : host.list("/proc")) {
+    if (process.find_first_not_of("0123456789") != process.npos || !is_relay(host.text("/proc/" + process + "/comm")) || here.empty() ||
+        host.link("/proc/" + process + "/ns/net") != here)
+      continue;
+    const std::string line = host.read("/proc/" + process + "/cmdline", error).value_or("");
+    std::vector<const char*> words;
+    for (std::size_t at = 0; at < line.size(); at += std::strlen(line.c_str() + at) + 1) words.push_back(line.c_str() + at);
+    if (words.empty()) continue;
+    Started found{{}, host.link("/proc/" + process + "/cwd"), std::atoi(process.c_str())};
+    const auto flags = daemon::parse_flags(static_cast<int>(words.size()), words.data(), error);
+    if (!flags || flags->mode != daemon::Mode::run || found.folder.empty()) continue;
+    found.flags = *flags;
+    std::string& file = found.flags.config_file;
+    if (!file.empty() && file.front() != '/') file = found.folder + '/' + file;
+    const auto ours = host.resolve(config_file, error), theirs = host.resolve(file, error);
+    if (config_file.empty() || (ours && theirs && *ours == *theirs)) return found;
+  }
+  return std::nullopt;
+}
+
+/// Those that a flag has set.
+void make_absolute(daemon::Config& config, const std::string& folder) {
+  for (auto* file : {&config.secrets_file, &config.users_file, &config.certificate, &config.private_key, &config.oauth_keys_file})
+    if (!file->empty() && file->front() != '/') *file = folder + '/' + *file;
+}
+
 void find_user(Examined& e, Findings& findings) {
   const auto unknown = [&](std::string sentence) {
     findings.add({"service.user", Severity::unknown, std::move(sentence), "--user NAME says whom the relay runs as", ""});
@@ -275,7 +311,9 @@ Unit read_unit(const Host& host) {
 Examined examine(const Host& host, const HostQuestion& question, Findings& findings) {
   Examined e{.host = host, .question = question, .config = {}, .built = {}, .mistakes = {}, .addresses = host.addresses(), .phone = {}, .unit = read_unit(host), .user = {}, .user_from = {}, .sockets = {}};
   daemon::Flags flags;
-  flags.config_file = question.config_file;
+  const auto running = started(host, question.config_file);
+  if (running) flags = running->flags;
+  else flags.config_file = question.config_file;
   ConfigErrors errors;
   int error = 0;
   if (!question.config_file.empty() && !host.read(question.config_file, error) && error == EACCES && host.own_uid() != 0) {
@@ -283,11 +321,13 @@ Examined examine(const Host& host, const HostQuestion& question, Findings& findi
     findings.add({"configuration.file", Severity::warning, fmt::format("{} may not be read by you", question.config_file), "run this as root: sudo radiotower doctor", ""});
   } else {
     e.config_is_read = daemon::read_config(flags, e.config, errors);
+    if (running) make_absolute(e.config, running->folder);
     e.nothing_is_read = std::any_of(errors.begin(), errors.end(), [](const auto& mistake) { return mistake.key.empty(); });
     for (const auto& mistake : errors)
       findings.add({"configuration.file", Severity::fault, mistake.what, mistake.hint, mistake.key.empty() ? mistake.where : fmt::format("{} ({})", mistake.key, mistake.where)});
     if (e.config_is_read)
-      findings.add({"configuration.file", Severity::good, question.config_file.empty() ? "no configuration file: the defaults of the relay are looked at" : question.config_file + " can be read, and each key is known", "", ""});
+      findings.add({"configuration.file", Severity::good, running && question.config_file.empty() ? fmt::format("no --config is given: looked at is how the relay that runs was started, process {}", running->process)
+                                                              : question.config_file.empty() ? "no configuration file: the defaults of the relay are looked at" : question.config_file + " can be read, and each key is known", "", ""});
   }
   // What systemd hands over at the start of the relay.
   const auto loaded = [&](const char* name, std::string& file) {

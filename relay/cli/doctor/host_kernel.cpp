@@ -11,6 +11,7 @@ namespace radiotower::cli {
 
 namespace {
 
+constexpr std::uint64_t few_descriptors = 4096;
 constexpr std::int64_t listener_buffer = 8 << 20;  // what the relay asks for (daemon/control.h)
 
 void look_at_descriptors(const Examined& e, Findings& findings) {
@@ -36,10 +37,10 @@ void look_at_descriptors(const Examined& e, Findings& findings) {
   if (e.config.limits.allocations != 0) allocations = std::min<std::uint64_t>(allocations, e.config.limits.allocations);
   const Severity severity = e.relay != 0 || e.unit.descriptor_limit ? Severity::warning : Severity::note;  // a shell's limit need not be the relay's
   const std::uint64_t spare = 256, connections = e.config.connections;
-  if (limit < 2048)
+  if (limit < few_descriptors)
     findings.add({"kernel.descriptors", severity, fmt::format("{} may open {} descriptors: with about {} calls it is full, as each takes one, and each client over TCP one more", of, limit, limit > spare ? limit - spare : 0), mend, ""});
   else if (limit < std::min<std::uint64_t>(allocations + connections + spare, 32768 + spare))
-    findings.add({"kernel.descriptors", severity, fmt::format("{} may open {} descriptors, and the relay has {} ports: calls are refused before those are used up", of, limit, allocations), mend + ", or a smaller relay.ports", e.where("relay.ports")});
+    findings.add({"kernel.descriptors", Severity::note, fmt::format("{} may open {} descriptors, and the relay has {} ports: with that many calls some are refused before the ports are used up", of, limit, allocations), mend + ", or a smaller relay.ports", e.where("relay.ports")});
   else findings.add({"kernel.descriptors", Severity::good, fmt::format("{} may open {} descriptors", of, limit), "", ""});
 }
 
