@@ -72,6 +72,10 @@ class Office:
         self.sign(name, f"subjectAltName={names}\nextendedKeyUsage={usage}\nbasicConstraints=CA:FALSE\n", **rest)
         return name
 
+    def alone(self, name):
+        """Signed by itself."""
+        openssl(self.folder, "req", "-x509", *KEY, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "300", "-subj", f"/CN={PHONES}", "-addext", f"subjectAltName=IP:{PHONES}")
+
     def text(self, *names):
         texts = []
         for name in names:

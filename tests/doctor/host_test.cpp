@@ -211,6 +211,15 @@ TEST_CASE("addresses: IPv6 of privacy extensions, a host without any, strict rev
   CHECK(look(host, check_addresses, question).of("address.temporary").starts_with("warning: 2001:db8::77 is an address for a few hours"));
   question.phone = lasting;
   CHECK(look(host, check_addresses, question).of("address.temporary").empty());
+  {
+    Collected examined, said;
+    Examined e = examine(host, {}, examined);
+    auto settings = std::make_shared<turn::Settings>(*e.built->settings);
+    settings->relay_addresses = {{passing, passing}};
+    e.built->settings = settings;
+    check_addresses(e, said);
+    CHECK(said.of("relay.temporary").find("calls end with it") != std::string::npos);
+  }
   host.has.push_back({*net::IpAddress::parse("10.0.0.1"), "eth1", false, false, 0, {}});
   host.put("/proc/sys/net/ipv4/conf/all/rp_filter", "1\n");
   CHECK(look(host, check_addresses).of("network.reverse-path").find("by eth0, eth1 from") != std::string::npos);
