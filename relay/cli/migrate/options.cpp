@@ -79,10 +79,10 @@ constexpr Option options[] = {
     {"no-udp-relay", on_off, refused, "", "relaying over UDP is what this relay is for, and cannot be switched off", protects},
     {"no-tcp-relay", on_off, used, "features.tcp_relay", "TCP allocations (RFC 6062) are off by default", protects},
     // Times.
-    {"stale-nonce", value, ignored, "", "a nonce always lives for 600 seconds"},
-    {"max-allocate-lifetime", value, ignored, "", "a lifetime is at most 3600 seconds, always"},
-    {"channel-lifetime", value, ignored, "", "a channel lives for 600 seconds, as RFC 8656 demands"},
-    {"permission-lifetime", value, ignored, "", "a permission lives for 300 seconds, as RFC 8656 demands"},
+    {"stale-nonce", maybe, ignored, "", "a nonce always lives for 600 seconds"},
+    {"max-allocate-lifetime", maybe, ignored, "", "a lifetime is at most 3600 seconds, always"},
+    {"channel-lifetime", maybe, ignored, "", "a channel lives for 600 seconds, as RFC 8656 demands"},
+    {"permission-lifetime", maybe, ignored, "", "a permission lives for 300 seconds, as RFC 8656 demands"},
     {"max-allocate-timeout", value, ignored, "", "a connection without an allocation is closed after 15 seconds of silence, after 60 once it has proved itself"},
     // TLS.
     {"cert", value, mapped, "listen.certificate", "PEM, the server's own first, then those of the CAs above it"},
@@ -146,10 +146,10 @@ constexpr Option options[] = {
     {"drop-invalid-packets-log", on_off, ignored, "", "what is dropped is counted by reason, not logged"},
     {"include-reason-string", on_off, ignored, "", "an unproved source gets no long reasons"},
     {"unauthorized-ratelimit", on_off, used, "limits.error_answers_per_second", "error answers to an unproved source are always limited"},
-    {"unauthorized-ratelimit-rps", value, mapped, "limits.error_answers_per_second", "per transport address; fifty times that for an IP address"},
+    {"unauthorized-ratelimit-rps", maybe, mapped, "limits.error_answers_per_second", "per transport address; fifty times that for an IP address"},
     {"stateless-nonce", on_off, used, "", "nonces are always stateless"},
     {"stateless-nonce-secret", value, ignored, "", "the key of nonces is made at each start; clients ask again by themselves", false, secret},
-    {"drain-min-allocations", value, ignored, "", "`radiotower drain` ends with the last allocation, or at its deadline"},
+    {"drain-min-allocations", maybe, ignored, "", "`radiotower drain` ends with the last allocation, or at its deadline"},
     // Peers.
     {"allow-loopback-peers", on_off, refused, "peers.allow", "loopback is never reached, but for single addresses with the word unsafe: allow = [\"127.0.0.1:PORT unsafe\"]", protects},
     {"no-loopback-peers", on_off, used, "", "loopback is never reached through the relay", protects},

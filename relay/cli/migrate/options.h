@@ -19,7 +19,7 @@ enum class Verdict : std::uint8_t {
 std::string_view name(Verdict verdict);
 
 struct Option {
-  enum class Takes : std::uint8_t { value, repeated, on_off, presence };  // presence: on, whatever value stands there
+  enum class Takes : std::uint8_t { value, maybe, repeated, on_off, presence };  // maybe: a value or none; presence: on, whatever value stands there
   std::string_view name;
   Takes takes;
   Verdict verdict;  // as a rule; a line's own verdict may be another one, with its reason

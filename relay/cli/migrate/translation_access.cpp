@@ -415,7 +415,9 @@ void Translator::limits() {
   bool whole = false;
   if (given("bps-capacity") && leading_number(value("bps-capacity"), whole) == 0) judge_all("bps-capacity", Verdict::used, "0: no limit for the whole relay, as here");
   long long rate = 0;
-  if (number("unauthorized-ratelimit-rps", 1, most, rate)) toml_.set("limits.error_answers_per_second", std::to_string(rate));
+  if (given("unauthorized-ratelimit-rps") && value("unauthorized-ratelimit-rps").empty())
+    judge_all("unauthorized-ratelimit-rps", Verdict::used, "10 a second, as by default", "limits.error_answers_per_second");
+  else if (number("unauthorized-ratelimit-rps", 1, most, rate)) toml_.set("limits.error_answers_per_second", std::to_string(rate));
   if (given("unauthorized-ratelimit") && !on("unauthorized-ratelimit"))
     judge_all("unauthorized-ratelimit", Verdict::ignored, "the limit stays on: a relay without it can be used to flood others", "limits.error_answers_per_second");
 }

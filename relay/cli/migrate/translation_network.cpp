@@ -145,6 +145,7 @@ void Translator::certificates() {
     for (const char* option : {"cert", "pkey"})
       if (!std::filesystem::path(value(option)).is_absolute())
         judge_all(option, Verdict::mapped, fmt::format("taken as {}, beside turnserver.conf; coturn looks in other folders too", absolute(value(option))));
+    differs(fmt::format("The relay runs as the user radiotower and must be able to read {} and {}: chgrp radiotower and chmod 0640, in their folder too.", absolute(certificate), absolute(key)));
     differs("TLS is 1.2 and 1.3 with forward secrecy and AEAD alone; a renewed certificate is taken over by a reload, without a restart.");
     return;
   }
