@@ -243,8 +243,8 @@ int run_migrate(const Options& o) {
   if (!o.out.empty()) translation.files.front().name = fs::path(o.out).filename().string();
   Verification verification;
   if (o.dry_run) {
-    char scratch[] = "/tmp/radiotower-migrate-XXXXXX";
-    if (!mkdtemp(scratch)) return failed("no folder below /tmp can be made for the check");
+    std::string scratch = (fs::temp_directory_path(ignored) / "radiotower-migrate-XXXXXX").string();
+    if (!mkdtemp(scratch.data())) return failed(fmt::format("{}: no folder for the check can be made there", scratch));
     if (!write_files(scratch, translation.files, true, why)) return failed(why);
     verification = verify(fmt::format("{}/{}", scratch, translation.files.front().name), translation.files.front().text);
     fs::remove_all(scratch, ignored);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "json.h"
 #include "translator.h"
 
 namespace radiotower::cli {
@@ -27,6 +28,15 @@ std::string join(std::string_view a, std::string_view b) { return a.empty() ? st
 
 }  // namespace
 
+// TOML is UTF-8; what json_string() had to replace is not.
+bool is_utf8(std::string_view text) { return json_string(text).find("\\ufffd") == std::string::npos; }
+
+bool fits_realm(std::string_view text) {
+  constexpr std::size_t longest = 40;  // as relay.toml has it: daemon::max_realm
+  return !text.empty() && text.size() <= longest && is_utf8(text) &&
+         std::none_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == '"' || c == '\\' || c == 0x7F; });
+}
+
 std::string toml_quoted(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
@@ -37,9 +47,9 @@ std::string toml_quoted(std::string_view text) {
   return out + "\"";
 }
 
-std::string toml_list(const std::vector<std::string>& texts) {
+std::string toml_list(const std::vector<std::string>& texts, bool one_line) {
   std::string out = "[";
-  const bool long_one = texts.size() > 4;
+  const bool long_one = texts.size() > 4 && !one_line;
   for (const auto& text : texts) out += fmt::format("{}{}", out.size() == 1 ? (long_one ? "\n  " : "") : (long_one ? ",\n  " : ", "), toml_quoted(text));
   return out + (long_one ? ",\n]" : "]");
 }
@@ -144,7 +154,7 @@ void Translator::first_look() {
     const ConfLine& line = input_.lines[i];
     LineVerdict& verdict = out_.lines.emplace_back();
     verdict.line = line.number;
-    verdict.option = shown(line.key);
+    verdict.option = line.rest ? "(its rest)" : line.key.empty() ? "(nothing)" : shown(line.key);  // a rest may be that of a secret
     const Option* option = line.byte_order_mark ? nullptr : find_option(line.key);
     if (!option) {
       const Option* near = nearest_option(line.key);
@@ -191,25 +201,27 @@ void Translator::first_look() {
 
 void Translator::choose_realm() {
   realm_ = value("realm");
-  constexpr std::size_t longest = 40;  // as relay.toml has it: daemon::max_realm
-  const bool fits = realm_.size() <= longest && realm_.find_first_of("\"\\") == realm_.npos;
-  if (!realm_.empty() && fits) {
+  if (fits_realm(realm_)) {
     toml_.set("realm", toml_quoted(realm_));
     return;
   }
   if (!realm_.empty()) {
-    judge_all("realm", Verdict::refused, fmt::format("longer than {} bytes, or with a quote or a backslash in it: the realm is \"radiotower\" instead", longest), "realm");
+    judge_all("realm", Verdict::refused, "longer than 40 bytes, or with a quote, a backslash, a control character or what is no UTF-8 in it: the realm is \"radiotower\" instead", "realm");
     differs("The realm is \"radiotower\": keys of the old realm (0x...) cannot work with it, passwords and time-limited names do.");
     realm_ = "radiotower";
     return;
   }
   // coturn takes the host's domain name; where the database has users of one realm alone, it must have been that.
   std::vector<std::string> known;
-  if (input_.database)
-    for (const auto& user : input_.database->users)
-      if (std::find(known.begin(), known.end(), user.realm) == known.end()) known.push_back(user.realm);
-  realm_ = known.size() == 1 && !known.front().empty() && known.front().size() <= longest ? known.front() : "radiotower";
-  toml_.set("realm", toml_quoted(realm_), known.size() == 1 ? "Of all users in the database; turnserver.conf names none." : "turnserver.conf names none.");
+  const auto know = [&](const std::string& realm) {
+    if (std::find(known.begin(), known.end(), realm) == known.end()) known.push_back(realm);
+  };
+  if (input_.database) {
+    for (const auto& user : input_.database->users) know(user.realm);
+    for (const auto& secret : input_.database->secrets) know(secret.realm);
+  }
+  realm_ = known.size() == 1 && !known.front().empty() && fits_realm(known.front()) ? known.front() : "radiotower";
+  toml_.set("realm", toml_quoted(realm_), realm_ != "radiotower" ? "The only one of the database; turnserver.conf names none." : "turnserver.conf names none.");
   differs(fmt::format("The file names no realm, for which coturn takes the host's domain name; here it is \"{}\". Only keys of the form 0x... depend on it.", realm_));
 }
 
@@ -249,6 +261,8 @@ void Translator::usual_differences() {
     differs("TCP allocations (RFC 6062) are off. Browsers never ask for them; where somebody does: [features] tcp_relay = true.");
   if (!given("user-quota"))
     differs("A user of time-limited names has at most 24 allocations ([limits] allocations_per_user) and 12.5 MB/s; coturn has no limit by default.");
+  if (rest_)
+    differs("A time-limited name may be good for 7 days at most. Whoever makes longer ones, or wrote one into a client for years, needs a shorter lifetime or a user with a password.");
   differs("The relay reads no database while it runs: users and secrets stand in files, and `radiotower reload` (or systemctl reload radiotower-relay) takes changes over.");
   differs("Clients that come with a wrong password get ten answers a second, and a flood is kept out before it costs calls; there is no setting to copy for it.");
 }

@@ -41,6 +41,12 @@ std::string plain_origin(std::string_view origin) {
   return out;
 }
 
+bool fits_origin(std::string_view origin) {
+  const std::size_t host = origin.find("://");
+  return origin.size() <= 267 && host != 0 && host != origin.npos && host + 3 < origin.size() && origin.find_first_of("@") == origin.npos &&
+         std::none_of(origin.begin(), origin.end(), [](char c) { return static_cast<unsigned char>(c) <= 0x20 || static_cast<unsigned char>(c) >= 0x7F; });
+}
+
 std::string lines_of(const std::vector<std::string>& lines) {
   std::string out;
   for (const auto& line : lines) out += line + "\n";
@@ -217,6 +223,10 @@ void Translator::realms() {
     for (const auto& origin : db.origins)
       if (origin.realm == realm) {
         const std::string plain = plain_origin(origin.value);
+        if (!fits_origin(plain)) {
+          alarm(fmt::format("an origin of realm {} is none, as https://call.example.org is one: it is left out", toml_quoted(realm.substr(0, 60))));
+          continue;
+        }
         if (std::find(origins.begin(), origins.end(), plain) == origins.end()) origins.push_back(plain);
       }
     const auto ignore = [&](std::string_view why) { note_database(fmt::format("realm \"{}\", ignored: {}", realm, why)); };
@@ -224,7 +234,7 @@ void Translator::realms() {
       ignore("no origin leads to it, so coturn asks nobody for its users either");
       continue;
     }
-    if (realm.empty() || realm.size() > 40 || has_control(realm) || realm.find_first_of("\"\\") != realm.npos) {
+    if (!fits_realm(realm)) {
       alarm(fmt::format("realm {} of the database cannot be taken along: a realm has 1 to 40 bytes, without quotes", toml_quoted(realm.substr(0, 60))));
       continue;
     }
@@ -274,11 +284,12 @@ void Translator::tokens() {
     return;
   }
   const std::string server = value("server-name");
-  if (!server.empty()) toml_.set("features.oauth_server_name", toml_quoted(server));
+  if (fits_realm(server)) toml_.set("features.oauth_server_name", toml_quoted(server));
+  else judge_all("server-name", Verdict::refused, "longer than 40 bytes, or with a quote, a backslash or a control character in it", "features.oauth_server_name");
   std::string file;
   if (input_.database) {
     for (const auto& key : input_.database->oauth_keys) {
-      if (key.kid.empty() || key.kid.find_first_of(" \t#") != key.kid.npos || has_control(key.kid) || !from_base64(key.key)) {
+      if (key.kid.empty() || key.kid.size() > longest_name || key.kid.find_first_of(" \t#") != key.kid.npos || has_control(key.kid) || !from_base64(key.key)) {
         alarm("a row of oauth_key has a kid with a blank in it, or a key that is not base64: it is left out");
         continue;
       }
@@ -379,8 +390,7 @@ void Translator::peers() {
   }
   std::vector<std::string> entries = allow;
   for (const auto& network : open) add(entries, network);
-  std::string list = toml_list(entries);
-  std::erase(list, '\n');
+  const std::string list = toml_list(entries, true);
   toml_.comment("peers", fmt::format("Private networks are not reached unless they are allowed; coturn reaches these. If the media server has a private address, add it:\n"
                                      "  allow = [\"10.1.2.3:8443\"]\nor all of them, as coturn: allow = {}", list));
   std::string names;

@@ -28,6 +28,8 @@ std::optional<net::TransportAddress> with_port(std::string_view text, std::uint1
   return net::TransportAddress{*ip, port, 0};
 }
 
+bool can_be_reached(const net::IpAddress& ip) { return !ip.is_unspecified() && !ip.is_multicast() && (ip.is_v4() || !ip.is_link_local()); }
+
 std::vector<std::string> times(const std::vector<std::string>& addresses, long long port) {
   std::vector<std::string> out;
   for (const auto& address : addresses) out.push_back(fmt::format("{}:{}", address, port));
@@ -59,11 +61,12 @@ std::vector<std::string> Translator::auxiliary() {
 void Translator::listeners() {
   for (const std::size_t line : lines("listening-ip")) {
     const auto ip = bare_address(value_of(line));
-    if (ip) add_once(listen_, {in_toml(*ip)});
-    else judge(line, Verdict::refused, "is no IP address: listeners are given by address here", "listen.udp");
+    if (ip && !ip->is_multicast()) add_once(listen_, {in_toml(*ip)});
+    else judge(line, Verdict::refused, "is no IP address of a host: listeners are given by address here", "listen.udp");
   }
-  const bool everywhere = listen_.empty();
+  const bool everywhere = !given("listening-ip");
   if (everywhere) listen_ = {"0.0.0.0", "[::]"};
+  else if (listen_.empty()) alarm("no listening-ip is one that can be listened on, so the result listens nowhere and does not start, rather than on every address: write addresses into listen.udp and listen.tcp");
   long long plain = 3478, secure = 5349;
   const bool plain_given = number("listening-port", no_port, largest_port, plain), secure_given = number("tls-listening-port", no_port, largest_port, secure);
   if (plain == 0) plain = 3478;
@@ -72,7 +75,7 @@ void Translator::listeners() {
   std::vector<std::string> udp = times(listen_, plain), tcp = udp, tls = times(listen_, secure);
   add_once(udp, more);
   add_once(tcp, more);
-  const bool certificate = given("cert") && given("pkey") && !on("no-tls");
+  const bool certificate = given("cert") && given("pkey") && is_utf8(value("cert") + value("pkey")) && (!on("no-tls") || on("dtls"));
   const bool changed = plain_given || !everywhere || !more.empty();
   if (on("no-udp")) udp.clear();
   if (on("no-tcp")) tcp.clear();
@@ -134,6 +137,8 @@ void Translator::certificates() {
     return path.is_absolute() || input_.folder.empty() ? path.lexically_normal().string() : (std::filesystem::path(input_.folder) / path).lexically_normal().string();
   };
   const std::string certificate = value("cert"), key = value("pkey");
+  for (const char* option : {"cert", "pkey"})
+    if (!is_utf8(value(option))) return judge_all(option, Verdict::refused, "the name of the file is no UTF-8, which relay.toml has to be", "listen.certificate, listen.private_key");
   if (!certificate.empty() && !key.empty()) {
     if (on("no-tls") && !on("dtls")) {
       judge_all("cert", Verdict::ignored, "no-tls is there too, so nothing needs it");
@@ -158,18 +163,19 @@ void Translator::relay_addresses() {
   std::vector<std::string> relays;
   for (const std::size_t line : lines("relay-ip")) {
     const auto ip = bare_address(value_of(line));
-    if (ip) add_once(relays, {ip->text()});
-    else judge(line, Verdict::refused, "is no IP address", "relay.addresses");
+    if (ip && ip->is_unspecified()) judge(line, Verdict::used, "every usable address of the host, as by default");
+    else if (ip && can_be_reached(*ip)) add_once(relays, {ip->text()});
+    else judge(line, Verdict::refused, "is no IP address that a relayed address can be made of", "relay.addresses");
   }
   const bool from_listeners = relays.empty();
   if (from_listeners) {
     std::vector<std::string> loopback;
     for (const auto& address : listen_) {
       const auto ip = bare_address(address);
-      if (ip->is_unspecified()) continue;
+      if (!can_be_reached(*ip)) continue;
       add_once(ip->is_loopback() ? loopback : relays, {ip->text()});
     }
-    if (relays.empty() && std::none_of(listen_.begin(), listen_.end(), [](const auto& a) { return a == "0.0.0.0" || a == "[::]"; })) relays = loopback;
+    if (relays.empty() && !listen_.empty() && std::none_of(listen_.begin(), listen_.end(), [](const auto& a) { return a == "0.0.0.0" || a == "[::]"; })) relays = loopback;
   }
   external(relays);
   if (!relays.empty() && !toml_.has("relay.addresses"))
@@ -195,8 +201,8 @@ void Translator::external(const std::vector<std::string>& relays) {
     const bool named = !outer && is_name(before);
     const auto inner = slash == text.npos ? std::nullopt : net::IpAddress::parse(text.substr(slash + 1));
     const std::string ours = named ? "dns:" + before : outer ? outer->text() : std::string();
-    if (ours.empty() || (slash != text.npos && !inner)) {
-      judge(line, Verdict::refused, "is neither PUBLIC nor PUBLIC/PRIVATE", "relay.external");
+    if (ours.empty() || (slash != text.npos && !inner) || (outer && inner && outer->family() != inner->family()) || (outer && (outer->is_link_local() || !can_be_reached(*outer)))) {
+      judge(line, Verdict::refused, "is neither PUBLIC nor PUBLIC/PRIVATE, two addresses of a family that somebody can reach", "relay.external");
       continue;
     }
     if (slash != text.npos) {
@@ -254,7 +260,7 @@ void Translator::redirects() {
     const bool tls = std::string_view(option).starts_with("tls");
     for (const std::size_t line : lines(option)) {
       const auto server = with_port(value_of(line), tls ? 5349 : 3478);
-      if (server) add_once(tls ? secure : plain, {server->text()});
+      if (server && can_be_reached(server->ip)) add_once(tls ? secure : plain, {server->text()});
       else judge(line, Verdict::refused, "is no address of another relay, as 192.0.2.7:3478", tls ? "redirect.secure_servers" : "redirect.servers");
     }
   }

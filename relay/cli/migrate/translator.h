@@ -27,8 +27,10 @@ class TomlFile {
   std::vector<Entry>& section(std::string_view name);
 };
 
-std::string toml_list(const std::vector<std::string>& texts);
+std::string toml_list(const std::vector<std::string>& texts, bool one_line = false);
 std::string toml_quoted(std::string_view text);
+bool is_utf8(std::string_view text);
+bool fits_realm(std::string_view text);
 
 class Translator {
  public:
