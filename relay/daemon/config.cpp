@@ -158,11 +158,11 @@ struct Key {
 };
 constexpr auto largest_rate = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
 const Key keys[] = {
-    {"realm", [](Config& c) -> Slot { return &c.realm; }, check_realm, false},
-    {"listen.udp", [](Config& c) -> Slot { return &c.listen_udp; }, check_listener, false},
-    {"listen.tcp", [](Config& c) -> Slot { return &c.listen_tcp; }, check_listener, false},
-    {"listen.tls", [](Config& c) -> Slot { return &c.listen_tls; }, check_listener, false},
-    {"listen.dtls", [](Config& c) -> Slot { return &c.listen_dtls; }, check_listener, false},
+    {"realm", [](Config& c) -> Slot { return &c.realm; }, check_realm},
+    {"listen.udp", [](Config& c) -> Slot { return &c.listen_udp; }, check_listener},
+    {"listen.tcp", [](Config& c) -> Slot { return &c.listen_tcp; }, check_listener},
+    {"listen.tls", [](Config& c) -> Slot { return &c.listen_tls; }, check_listener},
+    {"listen.dtls", [](Config& c) -> Slot { return &c.listen_dtls; }, check_listener},
     {"listen.certificate", [](Config& c) -> Slot { return File{&c.certificate}; }},
     {"listen.private_key", [](Config& c) -> Slot { return File{&c.private_key}; }},
     {"listen.more_certificates", [](Config& c) -> Slot { return &c.more_certificates; }, check_pair_of_files},
@@ -196,7 +196,7 @@ const Key keys[] = {
     {"limits.connections", [](Config& c) -> Slot { return &c.connections; }},
     {"features.tcp_relay", [](Config& c) -> Slot { return &c.tcp_relay; }},
     {"features.mobility", [](Config& c) -> Slot { return &c.mobility; }},
-    {"features.nat_discovery", [](Config& c) -> Slot { return &c.nat_discovery; }, nullptr, false},
+    {"features.nat_discovery", [](Config& c) -> Slot { return &c.nat_discovery; }},
     {"features.authenticated_binding", [](Config& c) -> Slot { return &c.authenticated_binding; }},
     {"features.oauth_keys_file", [](Config& c) -> Slot { return File{&c.oauth_keys_file}; }},
     {"features.oauth_server_name", [](Config& c) -> Slot { return &c.oauth_server_name; }, check_server_name},
@@ -209,7 +209,7 @@ const Key keys[] = {
     {"workers.backend", [](Config& c) -> Slot { return &c.backend; }, check_backend, false},
     {"workers.gather_microseconds", [](Config& c) -> Slot { return &c.gather_microseconds; }, nullptr, false, 10'000},
     {"offload.xdp", [](Config& c) -> Slot { return &c.xdp; }, check_interface, false},
-    {"log.format", [](Config& c) -> Slot { return &c.log_format; }, check_format, false},
+    {"log.format", [](Config& c) -> Slot { return &c.log_format; }, check_format},
     {"log.level", [](Config& c) -> Slot { return &c.log_level; }, check_level},
     {"control.socket", [](Config& c) -> Slot { return File{&c.control_socket}; }, nullptr, false},
     {"metrics.listen", [](Config& c) -> Slot { return &c.metrics_listen; }, check_metrics_listen, false},
@@ -518,11 +518,20 @@ OperatorSettings operator_settings(const Config& config) {
   return settings;
 }
 
+std::vector<KeyChange> changed_keys(const Config& before, const Config& after) {
+  Config a = before, b = after;  // slots point at what may be written
+  std::vector<KeyChange> changed;
+  for (const Key& key : keys) {
+    std::string was = written(key.slot(a)), is = written(key.slot(b));
+    if (was != is) changed.push_back({key.name, std::move(was), std::move(is), key.reloads});
+  }
+  return changed;
+}
+
 std::vector<std::string> keys_that_need_a_restart(const Config& running, const Config& next) {
-  Config a = running, b = next;
   std::vector<std::string> changed;
-  for (const Key& key : keys)
-    if (!key.reloads && written(key.slot(a)) != written(key.slot(b))) changed.emplace_back(key.name);
+  for (const KeyChange& change : changed_keys(running, next))
+    if (!change.reloads) changed.emplace_back(change.key);
   return changed;
 }
 

@@ -129,7 +129,15 @@ OperatorSettings operator_settings(const Config& config);
 /// Every key with its value and where it came from, one a line, as TOML that could be read again.
 std::string print_config(const Config& config);
 
-/// The keys whose values differ and which a reload cannot change: "listen.udp", "workers.count" ...
+/// The keys whose values differ, with both as TOML (empty: not set), in the order of the manual. Realms are not among them.
+struct KeyChange {
+  std::string_view key;
+  std::string before, after;
+  bool reloads = true;  // false: as it was until a restart
+};
+std::vector<KeyChange> changed_keys(const Config& before, const Config& after);
+
+/// The keys whose values differ and which a reload cannot change: "relay.ports", "workers.count" ...
 std::vector<std::string> keys_that_need_a_restart(const Config& running, const Config& next);
 
 }  // namespace radiotower::daemon

@@ -165,7 +165,7 @@ void check_sizes(const Config& config, const std::string& realm, const std::stri
 }
 
 turn::Realm build_realm(const Config& config, const RealmConfig& from, const std::vector<io::HostAddress>& host,
-                        const turn::Settings& settings, ConfigErrors& errors) {
+                        const turn::Settings& settings, Built& built, ConfigErrors& errors) {
   const std::string name = table_name(from.name);
   const auto wrong = [&](const std::string& where, std::string_view key, std::string what, std::string hint) {
     errors.push_back({where, key.empty() ? name : fmt::format("{}.{}", name, key), std::move(what), std::move(hint)});
@@ -197,6 +197,8 @@ turn::Realm build_realm(const Config& config, const RealmConfig& from, const std
   input.rest_separator = from.rest_separator.value_or(config.rest_separator);
   if (!from.secrets_file.empty()) input.rest_secrets = read_secrets(from.secrets_file, name + ".secrets_file", errors);
   if (!from.users_file.empty()) input.users = read_users(from.users_file, name + ".users_file", errors);
+  if (!from.secrets_file.empty()) built.facts.add_secrets(name + ".secrets_file", input.rest_secrets);
+  if (!from.users_file.empty()) built.facts.add_users(name + ".users_file", input.users);
   realm.directory = std::make_shared<turn::Directory>(std::move(input));
   return realm;
 }
@@ -350,14 +352,15 @@ void build_realms_and_redirects(const Config& config, const std::vector<io::Host
                                 ConfigErrors& errors) {
   settings.draining = config.draining;
   if (!config.oauth_keys_file.empty()) {
-    settings.tokens = std::make_shared<turn::Tokens>(config.oauth_server_name.empty() ? config.realm : config.oauth_server_name,
-                                                     read_token_keys(config.oauth_keys_file, "features.oauth_keys_file", errors));
+    auto keys = read_token_keys(config.oauth_keys_file, "features.oauth_keys_file", errors);
+    built.facts.add_token_keys("features.oauth_keys_file", keys);
+    settings.tokens = std::make_shared<turn::Tokens>(config.oauth_server_name.empty() ? config.realm : config.oauth_server_name, std::move(keys));
     if (config.open_relay_for_everyone)
       errors.push_back({std::string(config.source("features.oauth_keys_file")), "features.oauth_keys_file",
                         "an open relay asks nobody for a token", "remove this key, or credentials.open_relay_for_everyone"});
   }
   check_sizes(config, config.realm, std::string(config.source("realm")), "realm", settings, errors);
-  for (const RealmConfig& realm : config.realms) settings.realms.push_back(build_realm(config, realm, host, settings, errors));
+  for (const RealmConfig& realm : config.realms) settings.realms.push_back(build_realm(config, realm, host, settings, built, errors));
   check_apart(config, settings.realms, errors);
 
   resolve(config, host, config.stun_only, "listen.stun_only", settings.stun_only, errors);

@@ -32,8 +32,10 @@ using namespace std::chrono_literals;
 
 constexpr nanoseconds look_interval = 500ms;
 constexpr unsigned looks_until_stalled = 10;
-constexpr nanoseconds reload_interval = 250ms;  // a storm of SIGHUP makes four reloads a second, and the last one counts
+constexpr nanoseconds least_rest = 25ms;  // between two reloads: a storm of SIGHUP becomes a few of them, and the last one counts
+constexpr int rest_share = 4;             // and at least so many times as long as the last one took
 constexpr nanoseconds drops_interval = 60s;
+constexpr nanoseconds drain_interval = 200ms;
 
 sigset_t our_signals() {
   sigset_t set;
@@ -106,6 +108,16 @@ StallWatch::Change StallWatch::look(std::uint64_t heartbeat) {
   return was_stalled ? Change::recovered : Change::stalled;
 }
 
+bool StallWatches::look(const std::function<std::uint64_t(std::size_t)>& heartbeat, const std::function<void(std::size_t, StallWatch::Change)>& changed) {
+  for (std::size_t i = 0; i < watches_.size(); ++i)
+    if (const auto change = watches_[i].look(heartbeat(i)); change != StallWatch::Change::none) changed(i, change);
+  return all_alive();
+}
+
+bool StallWatches::all_alive() const {
+  return std::none_of(watches_.begin(), watches_.end(), [](const StallWatch& watch) { return watch.stalled(); });
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 
 Descriptor::~Descriptor() {
@@ -156,7 +168,8 @@ bool Control::start() {
   if (const std::string said = small_buffers(relay_.plan(), relay_.listener_receive_buffer());
       !said.empty()) log_.write(Priority::warning, "small receive buffers", said);
   configured_ = relay_.shared_settings();
-  watches_.assign(relay_.workers().size(), StallWatch(looks_until_stalled));
+  watches_ = StallWatches(relay_.workers().size(), looks_until_stalled);
+  drain_at_end_ = seconds(plan.operators.drain_seconds);
   const Worker::Started& started = relay_.started();
   const std::string range = fmt::format("{}-{}", settings.first_port, settings.last_port);
   std::vector<Field> fields;
@@ -193,9 +206,10 @@ int Control::run() {
   looked_at_ = drops_at_ = steady_now();
   while (!stop_wanted_) {
     pollfd wait[2] = {{signals_.number(), POLLIN, 0}, {wake_.number(), POLLIN, 0}};
-    const Time next_reload = reload_wanted_ ? reloaded_at_ + reload_interval : never;
+    const Time next_reload = reload_wanted_ ? next_reload_ : never;
     const Time next_beat = relay_.fast_path() ? relay_.fast_path()->next_beat() : never;
-    const nanoseconds left = std::min({looked_at_ + look_interval, next_reload, next_beat}) - steady_now();
+    const Time next_drain = draining_ ? drain_looked_at_ + drain_interval : never;
+    const nanoseconds left = std::min({looked_at_ + look_interval, next_reload, next_beat, next_drain}) - steady_now();
     const auto timeout = std::clamp<std::int64_t>(std::chrono::ceil<milliseconds>(left).count(), 0, 500);
     if (poll(wait, 2, static_cast<int>(timeout)) < 0 && errno != EINTR) {
       log_.write(Priority::error, "control broken", std::strerror(errno));
@@ -211,14 +225,16 @@ int Control::run() {
     if (stop_wanted_) break;
     const Time now = steady_now();
     beat();
-    if (reload_wanted_ && now - reloaded_at_ >= reload_interval) {
+    if (reload_wanted_ && now >= next_reload_) {
       reload_wanted_ = false;
       reload_now();
-      reloaded_at_ = steady_now();
+      const Time done = steady_now();
+      next_reload_ = done + std::max<nanoseconds>(least_rest, rest_share * (done - now));
     }
     obey_orders();
-    if (now - drain_looked_at_ >= 200ms) {
+    if (draining_ && now - drain_looked_at_ >= drain_interval) {
       drain_looked_at_ = now;
+      tell_of_drain(now);
       if (drain_is_over(now)) break;
     }
     if (std::exchange(counters_wanted_, false)) print_counters();
@@ -240,8 +256,19 @@ void Control::take_signals() {
     switch (info.ssi_signo) {
       case SIGHUP: reload_wanted_ = true; break;
       case SIGUSR1: counters_wanted_ = true; break;
-      case SIGUSR2: drain(std::nullopt); break;
-      default: stop_wanted_ = true; break;
+      case SIGUSR2:
+        if (!ending_) order({std::nullopt, true}, false);
+        break;
+      default:
+        if (ending_ || drain_at_end_ == 0s) stop_wanted_ = true;
+        else {
+          ending_ = true;
+          notify::stopping();
+          // A drain that is under way may have to end sooner, never later.
+          const nanoseconds left = draining_ && drain_until_ != never ? drain_until_ - steady_now() : nanoseconds::max();
+          begin_drain(std::max(seconds(0), std::min(drain_at_end_, std::chrono::ceil<seconds>(left))));
+        }
+        break;
     }
   }
 }
@@ -255,33 +282,25 @@ void Control::hush() {
 /// for that time.
 void Control::beat() {
   if (!relay_.fast_path()) return;
-  const bool all_alive = std::none_of(watches_.begin(), watches_.end(), [](const auto& watch) { return watch.stalled(); });
-  relay_.fast_path()->beat(steady_now(), all_alive);
+  relay_.fast_path()->beat(steady_now(), watches_.all_alive());
 }
 
 ReloadResult Control::reload_now() {
   notify::reloading();
   ReloadResult result;
   auto next = reload_(result);
+  std::string why;
+  if (next && !relay_.open_listeners({next->listeners, next->dtls, next->tcp, next->tls}, why)) {
+    log_.write(Priority::error, "configuration", why);
+    result.errors.push_back(why);
+    next.reset();
+  }
   result.good = next.has_value();
-  for (const auto& change : result.changes) log_.write(Priority::notice, "changed", change);
   if (!next) {
+    result.changes.clear();
     log_.write(Priority::error, "reload refused", fmt::format("{}; nothing was changed", result.errors.size() == 1 ? result.errors[0] : "the configuration has mistakes, named above"));
   } else {
-    configured_ = next->settings;
-    if (draining_) {
-      auto settings = std::make_shared<turn::Settings>(*configured_);
-      settings->draining = true;
-      next->settings = std::move(settings);
-    }
-    if (const std::string waits = relay_.apply(std::move(next->settings), std::move(next->connections)); !waits.empty()) {
-      log_.write(Priority::warning, "reloaded", fmt::format("all but what needs a restart: {}", waits));
-      result.needs_restart.push_back(waits);
-    } else {
-      // What a renewal is for is seen at once.
-      const std::string certificates = certificates_text(relay_.connections());
-      log_.write(Priority::notice, "reloaded", "", {Field::if_any("certificates", std::string_view(certificates))});
-    }
+    take_over(std::move(*next), result);
   }
   {
     const std::lock_guard lock(mutex_);
@@ -290,23 +309,48 @@ ReloadResult Control::reload_now() {
   }
   update_standing();
   notify::ready(result.good ? "reloaded" : "reload refused, see the log; the settings before it are in force");
+  if (ending_) notify::stopping();
+  drain_told_at_ = long_ago;
   return result;
 }
 
-void Control::watch() {
-  bool all_alive = true;
-  for (std::size_t i = 0; i < watches_.size(); ++i) {
-    switch (watches_[i].look(relay_.workers()[i]->heartbeat())) {
-      case StallWatch::Change::none: break;
-      case StallWatch::Change::stalled:
-        log_.write(Priority::error, "worker stalled", "it has made no turn of its loop for five seconds", {{"worker", static_cast<std::uint64_t>(i)}});
-        break;
-      case StallWatch::Change::recovered:
-        log_.write(Priority::notice, "worker recovered", "", {{"worker", static_cast<std::uint64_t>(i)}});
-        break;
-    }
-    all_alive = all_alive && !watches_[i].stalled();
+void Control::take_over(NextSettings next, ReloadResult& result) {
+  if (next.taken) next.taken();
+  configured_ = next.settings;
+  drain_at_end_ = seconds(next.operators.drain_seconds);
+  if (metrics_) metrics_->apply(next.operators);
+  if (draining_) {
+    auto settings = std::make_shared<turn::Settings>(*configured_);
+    settings->draining = true;
+    next.settings = std::move(settings);
   }
+  const std::string waits = relay_.apply(std::move(next.settings), std::move(next.connections));
+  relay_.set_operators(next.operators);
+  const auto& listeners = relay_.listener_changes();
+  result.changes.insert(result.changes.end(), listeners.begin(), listeners.end());
+  if (result.changes.empty()) result.changes.emplace_back("nothing has changed");
+  for (const auto& change : result.changes) log_.write(Priority::notice, "changed", change);
+  for (const auto& key : result.needs_restart)
+    log_.write(Priority::warning, "needs a restart", fmt::format("{} has changed, and stays as it was until then; the rest is taken over", key));
+  if (!waits.empty()) {
+    log_.write(Priority::warning, "reloaded", fmt::format("all but what needs a restart: {}", waits));
+    result.needs_restart.push_back(waits);
+  } else {
+    // What a renewal is for is seen at once.
+    const std::string certificates = certificates_text(relay_.connections());
+    log_.write(Priority::notice, "reloaded", "", {Field::if_any("certificates", std::string_view(certificates))});
+  }
+}
+
+void Control::watch() {
+  const bool all_alive = watches_.look([&](std::size_t i) { return relay_.workers()[i]->heartbeat(); },
+                                       [&](std::size_t i, StallWatch::Change change) {
+                                         const Field worker("worker", std::uint64_t{i});
+                                         if (change == StallWatch::Change::stalled)
+                                           log_.write(Priority::error, "worker stalled", "it has made no turn of its loop for five seconds", {worker});
+                                         else log_.write(Priority::notice, "worker recovered", "", {worker});
+                                       });
+  if (all_alive) relay_.tend();
   const auto interval = notify::watchdog_interval();
   const Time now = steady_now();
   if (all_alive && interval && now - pinged_at_ >= *interval / 3) {
@@ -337,7 +381,7 @@ int Control::shut_down() {
   done_.notify_all();
   socket_.reset();
   metrics_.reset();
-  relay_.stop();
+  relay_.stop(end_reason_);
   if (wait_for_workers(700ms)) {
     log_.write(Priority::notice, "ended", "");
     return 0;

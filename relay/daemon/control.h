@@ -1,6 +1,7 @@
 // The main thread of the relay: binds the listeners, starts the workers, then waits for signals and watches.
 //
-//   SIGTERM, SIGINT   end within a second; the log gets every allocation that ends
+//   SIGTERM, SIGINT   end within a second; the log gets every allocation that ends. With shutdown.drain_seconds: drain for so long at most,
+//                     and end at the second one
 //   SIGHUP            settings anew: good ones are swapped in, bad ones change nothing
 //   SIGUSR1           counters into the log
 //   SIGUSR2           drain: no new allocations; ends with the last one
@@ -41,6 +42,19 @@ class StallWatch {
   std::uint64_t last_ = 0;
 };
 
+/// All workers of a process. The service manager's watchdog is fed while every one of them makes progress, and no longer: one that hangs has calls
+/// that only a new start gives back.
+class StallWatches {
+ public:
+  StallWatches(std::size_t workers, unsigned looks) : watches_(workers, StallWatch(looks)) {}
+  /// `heartbeat(i)`: that of worker i. `changed(i, change)`: it has stalled, or recovered. True: feed the watchdog.
+  bool look(const std::function<std::uint64_t(std::size_t)>& heartbeat, const std::function<void(std::size_t, StallWatch::Change)>& changed);
+  bool all_alive() const;
+
+ private:
+  std::vector<StallWatch> watches_;
+};
+
 class Descriptor {
  public:
   explicit Descriptor(int number) : number_(number) {}
@@ -57,8 +71,9 @@ class Descriptor {
 struct NextSettings {
   std::shared_ptr<const turn::Settings> settings;
   std::shared_ptr<const ConnectionSettings> connections;  // null: they stay as they are
-  std::vector<net::TransportAddress> listeners, dtls, tcp, tls;  // as in RelayPlan
+  std::vector<net::TransportAddress> listeners, dtls, tcp, tls;  // as in ListenPlan
   OperatorSettings operators;
+  std::function<void()> taken = nullptr;  // called once all of it is in force, and not when its listeners cannot be opened
 };
 
 class MetricsServer;
@@ -87,11 +102,21 @@ class Control final : private Operations {
   void beat();
   ReloadResult reload() override;  // on any thread: the main one does it
   ReloadResult reload_now();
+  void take_over(NextSettings next, ReloadResult& result);
   void drain(std::optional<seconds> deadline) override;
   void end_drain() override;
   void obey_orders();
+  struct Drain {
+    std::optional<seconds> deadline;
+    bool begins = true;  // false: it ends
+  };
+  void order(Drain drain, bool waits);  // on any thread, but the main one cannot wait
+  void begin_drain(std::optional<seconds> deadline);
+  void stop_draining();
   void apply_drain();
   bool drain_is_over(Time now);
+  void tell_of_drain(Time now);
+  std::size_t allocations_left() const;
   Standing standing() override;
   std::vector<WorkerReport> reports(milliseconds patience) override;
   turn::Shared::Usage usage() override { return relay_.shared().usage(); }
@@ -117,11 +142,11 @@ class Control final : private Operations {
   // moment.
   Descriptor wake_;
   Relay relay_;
-  std::vector<StallWatch> watches_;
+  StallWatches watches_{0, 1};
   bool reload_wanted_ = false;
   bool counters_wanted_ = false;
   bool stop_wanted_ = false;
-  Time reloaded_at_ = long_ago;
+  Time next_reload_ = long_ago;  // not before
   Time looked_at_{};
   Time pinged_at_ = long_ago;
   Time drops_at_{};
@@ -132,17 +157,18 @@ class Control final : private Operations {
   std::condition_variable done_;
   std::uint64_t reloads_ordered_ = 0, reloads_done_ = 0;  // under mutex_
   ReloadResult reload_result_;                            // under mutex_
-  struct Drain {
-    std::optional<seconds> deadline;
-    bool begins = true;  // false: it ends
-  };
   std::optional<Drain> drain_ordered_;  // under mutex_
+  std::uint64_t drains_ordered_ = 0, drains_done_ = 0;  // under mutex_
   bool over_ = false;                   // under mutex_: nobody obeys any more
   Standing standing_;                   // under mutex_
   // Of the main thread.
   std::shared_ptr<const turn::Settings> configured_;  // as read, before a drain is laid over it
   bool draining_ = false;
+  bool ending_ = false;  // SIGTERM began the drain, or has found one: it cannot be undone
+  turn::EndReason end_reason_ = turn::EndReason::shutdown;  // of the allocations that are left at the end
+  seconds drain_at_end_{0};  // shutdown.drain_seconds
   Time drain_until_ = never;
+  Time drain_told_at_ = long_ago;
   Time drain_looked_at_{};
   std::unique_ptr<MetricsServer> metrics_;
   std::unique_ptr<ControlSocket> socket_;

@@ -17,7 +17,7 @@ void Control::print_counters() {
     log_.write(Priority::notice, "counters of worker", "",
                {{"worker", number}, {"allocations", std::uint64_t{report->allocations}}, {"sockets", std::uint64_t{report->sockets}},
                 {"armed", std::uint64_t{report->armed}}, {"bytes_kept", std::uint64_t{report->bytes_kept}},
-                {"turns_seen", worker->heartbeat()}, {"gate", report->gate_is_up ? "up" : "down"}});
+                {"turns_seen", worker->heartbeat()}, {"gate", report->gate_is_up ? "up" : "down"}, {"dropped_retired_listener", report->dropped_retired}});
     const auto group = [&](std::string_view name, const auto& counters) {
       std::vector<Field> fields{{"worker", number}};
       counters.for_each([&](std::string_view counter, std::uint64_t value) { fields.emplace_back(counter, value); });
@@ -29,10 +29,9 @@ void Control::print_counters() {
     if (report->moved.sockets_opened + report->moved.passed_on + report->moved.passed_on_lost + report->moved.taken_in != 0)
       group("counters of moved clients", report->moved);
     if (!relay_.plan().dtls.empty()) group("counters of dtls", report->dtls);
-    const auto listeners = udp_listeners(relay_.plan());
     for (std::size_t i = 0; i < report->drops_of_listeners.size(); ++i)
       log_.write(Priority::notice, "counters of listener", "",
-                 {{"worker", number}, {"listener", listeners[i].first.text()}, {"kernel_drops", report->drops_of_listeners[i]}});
+                 {{"worker", number}, {"listener", report->listeners[i].text()}, {"kernel_drops", report->drops_of_listeners[i]}});
   }
   const auto usage = relay_.shared().usage();
   log_.write(Priority::notice, "counters of ports", "",
@@ -71,6 +70,7 @@ void Control::print_drops() {
     report->counters.for_each([&](std::string_view name, std::uint64_t value) {
       if (name.substr(0, 8) == "dropped_") add(name, value);
     });
+    add("dropped_retired_listener", report->dropped_retired);
     add("media_dropped", report->streams.media_dropped);
     add("dtls_dropped_limit", report->dtls.dtls_dropped_limit);
     add("dtls_dropped_too_large", report->dtls.dtls_dropped_too_large);

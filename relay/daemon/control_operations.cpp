@@ -1,6 +1,7 @@
 // Of Control: what other threads (the control socket, metrics) ask of it, and the drain.
 #include <unistd.h>
 
+#include <algorithm>
 #include <ctime>
 #include <utility>
 
@@ -49,70 +50,115 @@ ReloadResult Control::reload() {
   return reload_result_;
 }
 
-void Control::drain(std::optional<seconds> deadline) {
-  {
-    const std::lock_guard lock(mutex_);
-    drain_ordered_ = Drain{deadline, true};
-  }
+void Control::order(Drain drain, bool waits) {
+  std::unique_lock lock(mutex_);
+  if (over_) return;
+  drain_ordered_ = drain;
+  const std::uint64_t number = ++drains_ordered_;
+  lock.unlock();
   const std::uint64_t one = 1;
   [[maybe_unused]] const ssize_t n = ::write(wake_.number(), &one, sizeof one);
+  if (!waits) return;
+  lock.lock();
+  done_.wait(lock, [&] { return drains_done_ >= number || over_; });
 }
 
-void Control::end_drain() {
-  {
-    const std::lock_guard lock(mutex_);
-    drain_ordered_ = Drain{std::nullopt, false};
-  }
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const ssize_t n = ::write(wake_.number(), &one, sizeof one);
-}
+void Control::drain(std::optional<seconds> deadline) { order({deadline, true}, true); }
+void Control::end_drain() { order({std::nullopt, false}, true); }
 
 /// On the main thread, whenever the bell has rung.
 void Control::obey_orders() {
-  std::uint64_t number = 0;
+  std::uint64_t reload_number = 0, drain_number = 0;
   std::optional<Drain> order;
   {
     const std::lock_guard lock(mutex_);
-    if (reloads_done_ < reloads_ordered_) number = reloads_ordered_;
+    if (reloads_done_ < reloads_ordered_) reload_number = reloads_ordered_;
     order = std::exchange(drain_ordered_, std::nullopt);
+    drain_number = drains_ordered_;
   }
-  if (number != 0) {
+  if (reload_number != 0) {
     ReloadResult result = reload_now();
     {
       const std::lock_guard lock(mutex_);
       reload_result_ = std::move(result);
-      reloads_done_ = number;
+      reloads_done_ = reload_number;
     }
     done_.notify_all();
   }
   if (!order) return;
-  const bool was_draining = std::exchange(draining_, order->begins);
-  drain_until_ = order->begins && order->deadline ? steady_now() + *order->deadline : never;
-  if (was_draining != draining_) apply_drain();
-  if (draining_)
-    log_.write(Priority::notice, "draining", "no new allocations; ends with the last one",
-               {Field::if_any("deadline_seconds", order->deadline ? static_cast<std::uint64_t>(order->deadline->count()) : 0)});
-  else if (was_draining) log_.write(Priority::notice, "drain ended", "new allocations are taken again");
+  if (!ending_) {  // else the deadline of SIGTERM stands
+    if (order->begins) begin_drain(order->deadline);
+    else stop_draining();
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    drains_done_ = drain_number;
+  }
+  done_.notify_all();
+}
+
+void Control::begin_drain(std::optional<seconds> deadline) {
+  const bool was_draining = std::exchange(draining_, true);
+  drain_until_ = deadline ? steady_now() + *deadline : never;
+  if (!was_draining) apply_drain();
+  std::vector<Field> fields;
+  if (deadline) fields.emplace_back("deadline_seconds", static_cast<std::uint64_t>(deadline->count()));
+  fields.emplace_back("allocations_left", std::uint64_t{allocations_left()});
+  log_.write(Priority::notice, "draining",
+             !ending_ ? "no new allocations; the relay ends with the last one"
+                      : "SIGTERM: no new allocations; the relay ends with the last one, after shutdown.drain_seconds, or at a second SIGTERM",
+             fields);
+  update_standing();
+  drain_told_at_ = long_ago;
+  tell_of_drain(steady_now());
+}
+
+void Control::stop_draining() {
+  drain_until_ = never;
+  if (!std::exchange(draining_, false)) return;
+  apply_drain();
+  log_.write(Priority::notice, "drain ended", relay_.settings().draining ? "redirect.draining still keeps new allocations out" : "new allocations are taken again");
+  notify::status("");
   update_standing();
 }
 
-/// Lays the drain over the settings as they were read, or takes it away.
+/// Lays the drain over the settings as they were read, or takes it away; returns once every worker goes by it.
 void Control::apply_drain() {
   auto settings = std::make_shared<turn::Settings>(*configured_);
   settings->draining = settings->draining || draining_;
   relay_.apply(std::move(settings));
+  for (const auto& worker : relay_.workers()) worker->ask([](turn::Server&, Now, turn::Actions&) {}, 500ms);
+}
+
+/// Relayed addresses that are held: one for each family of an allocation. A reservation that nobody has claimed is none, since to claim it
+/// takes an Allocate.
+std::size_t Control::allocations_left() const {
+  const turn::Shared::Usage usage = relay_.shared().usage();
+  return usage.allocations - std::min(usage.allocations, usage.reserved);
 }
 
 /// True: the last allocation has ended, or the deadline has come. The deadline ends what is left.
 bool Control::drain_is_over(Time now) {
   if (!draining_) return false;
-  if (now >= drain_until_) {
-    log_.write(Priority::notice, "drained", "the deadline has come", {{"allocations_left", std::uint64_t{relay_.shared().usage().allocations}}});
+  const std::size_t left = allocations_left();
+  if (left == 0) {
+    log_.write(Priority::notice, "drained", "the last allocation has ended");
     return true;
   }
-  if (relay_.shared().usage().allocations != 0) return false;
-  log_.write(Priority::notice, "drained", "the last allocation has ended");
+  if (now < drain_until_) return false;
+  log_.write(Priority::notice, "drained", "the deadline has come, and ends what is left", {{"allocations_left", std::uint64_t{left}}});
+  end_reason_ = turn::EndReason::drained;
   return true;
+}
+
+void Control::tell_of_drain(Time now) {
+  if (now - drain_told_at_ < 5s) return;
+  drain_told_at_ = now;
+  const std::size_t left = allocations_left();
+  const std::string deadline =
+      drain_until_ == never ? "" : fmt::format(", {} s at most", std::max<std::int64_t>(0, std::chrono::duration_cast<seconds>(drain_until_ - now).count()));
+  notify::status(fmt::format("draining: {} allocation{} left{}", left, left == 1 ? "" : "s", deadline));
+  if (ending_) notify::extend_timeout(30s);  // heard again long before it has passed
 }
 
 void Control::update_standing() {
@@ -120,6 +166,7 @@ void Control::update_standing() {
   const RelayPlan& plan = relay_.plan();
   const turn::Settings& settings = relay_.settings();
   standing.version = plan.version;
+  standing.realm = settings.realm;
   standing.backend = relay_.started().backend;
   standing.why_not_io_uring = relay_.started().why;
   standing.offload = relay_.fast_path() ? relay_.fast_path()->interfaces() : "off";
@@ -137,6 +184,7 @@ void Control::update_standing() {
   standing.first_port = settings.first_port;
   standing.last_port = settings.last_port;
   standing.draining = settings.draining;
+  standing.ending = ending_;
   if (draining_ && drain_until_ != never)
     standing.drain_deadline = ::time(nullptr) + std::chrono::duration_cast<seconds>(drain_until_ - steady_now()).count();
   if (relay_.connections().identity) standing.certificates = relay_.connections().identity->facts();

@@ -33,6 +33,9 @@ constexpr FlagKey flag_keys[] = {
     {"--workers", "workers.count", "threads; 0: one a core", "N"},
     {"--backend", "workers.backend", "auto, io_uring or epoll", "NAME"},
     {"--offload-xdp", "offload.xdp", "off, auto, or an interface; may be repeated", "WORD|INTERFACE", true},
+    {"--control-socket", "control.socket", "a Unix socket for radiotower sessions, kill, events, drain, reload, stats", "PATH"},
+    {"--metrics-listen", "metrics.listen", "metrics for Prometheus, over HTTP", "ADDRESS:PORT|unix:PATH"},
+    {"--drain-seconds", "shutdown.drain_seconds", "SIGTERM takes no new allocations and waits for so long, at most, for those there are", "N"},
     {"--log-format", "log.format", "text or json", "NAME"},
     {"--log-level", "log.level", "error, warning, notice, info or debug", "NAME"},
 };
@@ -42,7 +45,8 @@ constexpr FlagKey flag_keys[] = {
 std::optional<Flags> parse_flags(int argc, const char* const* argv, int& status) {
   CLI::App app("radiotower-relay: a STUN/TURN server. Runs in the foreground and logs to standard error.", "radiotower-relay");
   app.footer("A relay needs credentials: --secrets-file or --users-file, or a configuration that names one.\n"
-             "SIGHUP reloads secrets, users, certificates, peers and limits; SIGUSR1 logs counters; SIGTERM ends.");
+             "SIGHUP reloads secrets, users, certificates, peers and limits; SIGUSR1 logs counters; SIGUSR2 drains;\n"
+             "SIGTERM ends.");
   Flags flags;
   bool check = false, print = false, version = false;
   app.add_option("--config", flags.config_file, "read this file (docs/configuration.md)")->type_name("FILE");

@@ -7,6 +7,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -16,6 +18,7 @@
 #include "privileges.h"
 #include "radiotower/io/loop.h"
 #include "radiotower/io/socket.h"
+#include "radiotower/service/inherited.h"
 #include "radiotower/service/log.h"
 #include "radiotower/service/notify.h"
 #include "radiotower/service/process.h"
@@ -38,6 +41,8 @@ Priority priority_of(const Config& config) {
   if (config.log_level == "notice") return Priority::notice;
   return config.log_level == "debug" ? Priority::debug : Priority::info;
 }
+
+LogFormat format_of(const Config& config) { return config.log_format == "json" ? LogFormat::json : LogFormat::text; }
 
 /// Before there is a log, and for the modes that need none.
 int complain(const ConfigErrors& errors, bool to_start = false) {
@@ -79,13 +84,24 @@ std::optional<Built> build(const Config& config, Log& log) {
   return built;
 }
 
-int run(const Flags& flags, const Config& config) {
+/// What a .socket unit has opened, said where it is of no use.
+std::vector<std::shared_ptr<const io::BoundSocket>> inherited_sockets(std::vector<InheritedDescriptor> descriptors, Log& log) {
+  std::vector<std::shared_ptr<const io::BoundSocket>> sockets;
+  for (const auto& [descriptor, name] : descriptors) {
+    std::string why;
+    if (auto bound = io::take_bound(descriptor, why)) sockets.push_back(std::make_shared<const io::BoundSocket>(std::move(*bound)));
+    else log.write(Priority::warning, "socket not used", fmt::format("descriptor {} of the service manager {}", descriptor, why), {Field::if_any("name", std::string_view(name))});
+  }
+  return sockets;
+}
+
+int run(const Flags& flags, const Config& config, std::vector<InheritedDescriptor> descriptors) {
   // Capabilities are a thread's own, and the log's exists before the offload that they are for: see privileges.h.
   const auto give_up = [] {
     std::string why;
     drop_offload_capabilities(why);
   };
-  Log log({config.log_format == "json" ? LogFormat::json : LogFormat::text, priority_of(config), 2, 1024, give_up});
+  Log log({format_of(config), priority_of(config), 2, 1024, give_up});
   forbid_core_dumps();  // before the first secret is read
   const auto built = build(config, log);
   if (!built) {
@@ -93,26 +109,32 @@ int run(const Flags& flags, const Config& config) {
     return 1;
   }
 
+  // What is in force: a reload says what it changes of that.
+  struct InForce {
+    Config config;
+    FileFacts facts;
+  } in_force{config, built->facts};
   const auto reload = [&](ReloadResult& result) -> std::optional<NextSettings> {
     Config next;
     ConfigErrors errors;
     const bool read = read_config(flags, next, errors);
-    if (read) {
-      result.needs_restart = keys_that_need_a_restart(config, next);
-      for (const auto& key : result.needs_restart)
-        log.write(Priority::warning, "configuration", fmt::format("{} has changed, which needs a restart; the rest is taken over", key));
-    }
-    next.realm = config.realm;  // keys of live calls are made of it
     auto anew = read ? build_settings(next, io::host_addresses(), errors) : std::nullopt;
     for (const auto& error : errors) {
       result.errors.push_back(error.text());
       log.write(Priority::error, "configuration", error.text());
     }
     if (!anew) return std::nullopt;
-    for (const auto& note : anew->notes) log.write(Priority::warning, "configuration", note);
+    result.needs_restart = keys_that_need_a_restart(config, next);
+    result.changes = changes_of(in_force.config, next);
+    for (auto& change : in_force.facts.changes_to(anew->facts)) result.changes.push_back(std::move(change));
     result.notes = anew->notes;
-    log.set_level(priority_of(next));
-    return NextSettings{anew->settings, anew->connections, anew->listeners, anew->dtls, anew->tcp, anew->tls, operator_settings(next)};
+    const auto taken = [&log, &in_force, next, notes = anew->notes, facts = anew->facts] {
+      for (const auto& note : notes) log.write(Priority::warning, "configuration", note);
+      log.set_level(priority_of(next));
+      log.set_format(format_of(next));
+      in_force = {next, facts};
+    };
+    return NextSettings{anew->settings, anew->connections, anew->listeners, anew->dtls, anew->tcp, anew->tls, operator_settings(next), taken};
   };
   RelayPlan plan;
   plan.version = version;
@@ -125,6 +147,7 @@ int run(const Flags& flags, const Config& config) {
   plan.tls = built->tls;
   plan.operators = operator_settings(config);
   plan.offload = offload_settings(config);
+  plan.inherited = inherited_sockets(std::move(descriptors), log);
   return Control(std::move(plan), built->settings, reload, log, built->connections).run();
 }
 
@@ -150,7 +173,7 @@ int main(int argc, char** argv) {
       case Mode::run: break;
     }
     Control::block_signals();  // before the log's thread, the first one
-    return run(*flags, config);
+    return run(*flags, config, take_inherited_descriptors());
   } catch (const std::exception& error) {
     fmt::print(stderr, "{}radiotower-relay: {}\n", is_journal(2) ? "<3>" : "", error.what());
     return 1;

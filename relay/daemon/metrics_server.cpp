@@ -1,10 +1,338 @@
 #include "metrics_server.h"
 
+#include <pthread.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <functional>
+#include <list>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/v6_only.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/beast/core/basic_stream.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http.hpp>
+#include <fmt/format.h>
+
+#include "metrics_text.h"
+
 namespace radiotower::daemon {
 
-std::unique_ptr<MetricsServer> MetricsServer::start(const OperatorSettings&, Operations&, Log&, std::string& why) {
-  why = "not built yet";
-  return nullptr;
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = beast::http;
+using boost::system::error_code;
+using tcp = asio::ip::tcp;
+using local = asio::local::stream_protocol;
+using Stream = beast::basic_stream<asio::generic::stream_protocol>;
+using Clock = std::chrono::steady_clock;
+using namespace std::chrono_literals;
+
+constexpr std::size_t most_connections = 16;
+constexpr unsigned most_requests = 1000;  // of one connection
+constexpr std::uint32_t largest_head = 8 << 10;
+constexpr auto first_request_within = 10s, next_request_within = 75s, taken_within = 10s;
+constexpr auto between_snapshots = 50ms;
+constexpr milliseconds patience{250};  // with a worker
+
+using Answer = http::response<http::string_body>;
+
+/// Asks for the figures; they come later, on the same thread.
+using Figures = std::function<void(const std::string& text)>;
+using AskForFigures = std::function<void(TextFormat, Figures)>;
+
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(asio::generic::stream_protocol::socket socket, const AskForFigures& ask) : stream_(std::move(socket)), ask_(ask) {}
+
+  void read() {
+    waiting_since_ = Clock::now();
+    parser_.emplace();
+    parser_->header_limit(largest_head);
+    stream_.expires_after(requests_ == 0 ? first_request_within : next_request_within);
+    http::async_read_header(stream_, buffer_, *parser_, [self = shared_from_this()](const error_code& error, std::size_t) { self->on_head(error); });
+  }
+  /// Since when it has waited for a request; none: it is being answered.
+  const std::optional<Clock::time_point>& waiting_since() const { return waiting_since_; }
+  void close() {
+    error_code ignored;
+    stream_.socket().close(ignored);
+  }
+
+ private:
+  void on_head(const error_code& error) {
+    waiting_since_.reset();
+    if (error) {
+      if (error == http::error::header_limit) return refuse(http::status::request_header_fields_too_large, "the head is too long");
+      // What is no HTTP is told so; who has gone, or said nothing in time, is not.
+      if (error.category() == http::make_error_code(http::error::bad_method).category() && error != http::error::end_of_stream && error != http::error::partial_message)
+        return refuse(http::status::bad_request, "this is no HTTP request");
+      return close();
+    }
+    const auto& head = parser_->get();
+    if (head.chunked() || parser_->content_length().value_or(0) != 0) return refuse(http::status::bad_request, "a request has no body here");
+    keep_ = head.keep_alive() && ++requests_ < most_requests;
+    version_ = head.version();
+    is_head_ = head.method() == http::verb::head;
+    const auto target = std::string(head.target().substr(0, head.target().find('?')));
+    if (target != "/metrics" && target != "/") return answer(http::status::not_found, "text/plain; charset=utf-8", "nothing is here; the figures are at /metrics\n");
+    if (head.method() != http::verb::get && !is_head_) return answer(http::status::method_not_allowed, "text/plain; charset=utf-8", "only GET and HEAD here\n");
+    if (target == "/")
+      return answer(http::status::ok, "text/html; charset=utf-8", "<!doctype html><title>radiotower</title><p><a href=\"/metrics\">/metrics</a>: the relay's figures, for Prometheus.</p>\n");
+    const auto accept = head[http::field::accept];
+    const TextFormat format = accept.find("application/openmetrics-text") != accept.npos ? TextFormat::open_metrics : TextFormat::prometheus;
+    ask_(format, [self = shared_from_this(), format](const std::string& text) {
+      self->answer(http::status::ok,
+                   format == TextFormat::open_metrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8", text);
+    });
+  }
+
+  void refuse(http::status status, const char* sentence) {
+    keep_ = is_head_ = false;
+    version_ = 11;
+    answer(status, "text/plain; charset=utf-8", std::string(sentence) + "\n");
+  }
+
+  void answer(http::status status, const char* type, std::string body) {
+    answer_.emplace(status, version_);
+    answer_->set(http::field::content_type, type);
+    answer_->set(http::field::cache_control, "no-store");
+    if (status == http::status::method_not_allowed) answer_->set(http::field::allow, "GET, HEAD");
+    answer_->content_length(body.size());
+    answer_->keep_alive(keep_);
+    if (!is_head_) answer_->body() = std::move(body);
+    serializer_.emplace(*answer_);
+    stream_.expires_after(taken_within);
+    const auto then = [self = shared_from_this()](const error_code& error, std::size_t) {
+      if (error && error != http::error::need_buffer) return self->close();
+      if (self->keep_) return self->read();
+      error_code ignored;
+      self->stream_.socket().shutdown(asio::socket_base::shutdown_send, ignored);
+      self->close();
+    };
+    if (is_head_) http::async_write_header(stream_, *serializer_, then);
+    else http::async_write(stream_, *serializer_, then);
+  }
+
+  Stream stream_;
+  const AskForFigures& ask_;
+  beast::flat_buffer buffer_{largest_head + 1024};
+  std::optional<http::request_parser<http::empty_body>> parser_;
+  std::optional<Answer> answer_;
+  std::optional<http::response_serializer<http::string_body>> serializer_;
+  std::optional<Clock::time_point> waiting_since_;
+  unsigned requests_ = 0, version_ = 11;
+  bool keep_ = false, is_head_ = false;
+};
+
+class Server final : public MetricsServer, private EventSink {
+ public:
+  Server(const OperatorSettings& settings, Operations& operations, Log& log) : operations_(operations), log_(log), coturn_names_(settings.coturn_names) {
+    operations_.add_sink(*this);
+  }
+  ~Server() override {
+    operations_.remove_sink(*this);
+    io_.stop();
+    if (thread_.joinable()) thread_.join();
+    struct stat found{};
+    if (!path_.empty() && ::lstat(path_.c_str(), &found) == 0 && found.st_ino == inode_ && found.st_dev == device_) ::unlink(path_.c_str());
+  }
+
+  bool listen(const std::string& where, std::string& why) {
+    const bool is_path = where.starts_with("unix:");
+    if (!(is_path ? listen_on_path(where.substr(5), why) : listen_on_address(where, why))) return false;
+    if (tcp_) accept(*tcp_);
+    if (local_) accept(*local_);
+    thread_ = std::thread([this] { run(); });
+    pthread_setname_np(thread_.native_handle(), "metrics");
+    return true;
+  }
+
+  void apply(const OperatorSettings& settings) override { coturn_names_ = settings.coturn_names; }
+
+ private:
+  bool listen_on_address(const std::string& where, std::string& why) {
+    const auto address = net::TransportAddress::parse(where);
+    if (!address) return why = fmt::format("\"{}\" is no address; \"127.0.0.1:9641\" is one", where), false;
+    error_code error;
+    const bool v6 = !address->ip.is_v4();
+    const tcp::endpoint endpoint(asio::ip::make_address(address->ip.text(), error), address->port);
+    tcp_.emplace(io_);
+    if (!error) tcp_->open(endpoint.protocol(), error);
+    if (!error) tcp_->set_option(tcp::acceptor::reuse_address(true), error);
+    if (!error && v6) tcp_->set_option(asio::ip::v6_only(true), error);
+    if (!error) tcp_->bind(endpoint, error);
+    if (!error) tcp_->listen(most_connections, error);
+    if (!error) return true;
+    why = error == asio::error::address_in_use ? fmt::format("another program has {}; `ss -tlpn 'sport = :{}'` says which", where, address->port)
+          : error.value() == EADDRNOTAVAIL     ? fmt::format("this host has no address {}; `ip address` shows what it has", address->ip.text())
+                                               : fmt::format("cannot listen on {}: {}", where, error.message());
+    return false;
+  }
+
+  bool listen_on_path(const std::string& path, std::string& why) {
+    struct stat found{};
+    if (::lstat(path.c_str(), &found) == 0) {
+      if (!S_ISSOCK(found.st_mode)) return why = fmt::format("{} is there and is no socket; another name, or remove it", path), false;
+      error_code error;
+      local::socket(io_).connect(local::endpoint(path), error);
+      if (!error) return why = fmt::format("another program answers on {}", path), false;
+      ::unlink(path.c_str());  // of a relay that has ended without a chance to remove it
+    }
+    error_code error;
+    local_.emplace(io_);
+    local_->open(local(), error);
+    if (!error) local_->bind(local::endpoint(path), error);
+    if (error) {
+      why = error == boost::system::errc::no_such_file_or_directory ? fmt::format("there is no folder for {}; RuntimeDirectory= of the unit makes /run/radiotower-relay", path)
+                                                                    : fmt::format("cannot make {}: {}", path, error.message());
+      return false;
+    }
+    ::chmod(path.c_str(), 0660);  // before anybody can be let in
+    if (::lstat(path.c_str(), &found) == 0) path_ = path, inode_ = found.st_ino, device_ = found.st_dev;
+    local_->listen(most_connections, error);
+    return error ? why = fmt::format("cannot listen on {}: {}", path, error.message()), false : true;
+  }
+
+  void run() {
+    for (;;) {
+      try {
+        io_.run();
+        return;
+      } catch (const std::exception& error) {  // memory has run out: the connection is lost, and the next one may find some
+        log_.write(Priority::warning, "metrics", error.what());
+      }
+    }
+  }
+
+  template <typename Acceptor>
+  void accept(Acceptor& acceptor) {
+    acceptor.async_accept([this, &acceptor](const error_code& error, typename Acceptor::protocol_type::socket socket) {
+      if (error == asio::error::operation_aborted) return;
+      if (!error) {
+        take(std::move(socket));
+        return accept(acceptor);
+      }
+      pause_.expires_after(100ms);  // out of descriptors, as a rule
+      pause_.async_wait([this, &acceptor](const error_code& cancelled) {
+        if (!cancelled) accept(acceptor);
+      });
+    });
+  }
+
+  void take(asio::generic::stream_protocol::socket socket) {
+    connections_.remove_if([](const std::weak_ptr<Connection>& connection) { return connection.expired(); });
+    if (connections_.size() >= most_connections) {
+      std::shared_ptr<Connection> oldest;
+      for (const auto& weak : connections_) {
+        const auto connection = weak.lock();
+        if (!connection || !connection->waiting_since()) continue;
+        if (!oldest || *connection->waiting_since() < *oldest->waiting_since()) oldest = connection;
+      }
+      if (!oldest) return;  // all are being answered: the new one is closed
+      oldest->close();
+      connections_.remove_if([&](const std::weak_ptr<Connection>& connection) { return connection.lock() == oldest; });
+    }
+    const auto connection = std::make_shared<Connection>(std::move(socket), ask_);
+    connections_.push_back(connection);
+    connection->read();
+  }
+
+  /// Who asks within 50 ms of the last snapshot waits for the next one, and all who wait get the same: it is of a moment after each of them has asked.
+  void ask(TextFormat format, Figures figures) {
+    waiting_.emplace_back(format, std::move(figures));
+    if (waiting_.size() > 1) return;
+    timer_.expires_at(taken_at_ + between_snapshots);
+    timer_.async_wait([this](const error_code& error) {
+      if (!error) answer_all();
+    });
+  }
+
+  void answer_all() {
+    const auto waiting = std::exchange(waiting_, {});
+    const Snapshot snapshot = take_snapshot();
+    taken_at_ = Clock::now();
+    std::string texts[2];
+    for (const auto& [format, figures] : waiting) {
+      std::string& text = texts[format == TextFormat::open_metrics ? 1 : 0];
+      if (text.empty()) text = metrics_text(snapshot, format, coturn_names_);
+      figures(text);
+    }
+  }
+
+  Snapshot take_snapshot() {
+    Snapshot snapshot;
+    snapshot.standing = operations_.standing();
+    last_.resize(snapshot.standing.workers);
+    for (auto& worker : last_) worker.answered = false;
+    for (auto& report : operations_.reports(patience)) {
+      if (report.number >= last_.size()) continue;
+      Snapshot::OfWorker& worker = last_[report.number];
+      worker.answered = true;
+      worker.report = std::move(report);
+    }
+    snapshot.workers = last_;
+    snapshot.usage = operations_.usage();
+    snapshot.offload = operations_.offload_outcomes();
+    snapshot.log_lines_dropped = operations_.log_lines_dropped();
+    const std::lock_guard lock(mutex_);
+    snapshot.finished = finished_;
+    snapshot.finished[snapshot.standing.realm] = std::exchange(snapshot.finished[""], {});
+    snapshot.finished.erase("");
+    return snapshot;
+  }
+
+  void on_event(unsigned, const turn::Event& event) override {
+    if (event.kind != turn::Event::Kind::allocation_ended) return;
+    const std::lock_guard lock(mutex_);
+    FinishedTraffic& traffic = finished_[event.realm];
+    traffic.packets_to_peer += event.packets_to_peer;
+    traffic.bytes_to_peer += event.bytes_to_peer;
+    traffic.packets_to_client += event.packets_to_client;
+    traffic.bytes_to_client += event.bytes_to_client;
+  }
+
+  Operations& operations_;
+  Log& log_;
+  std::atomic<bool> coturn_names_;
+  std::mutex mutex_;
+  std::map<std::string, FinishedTraffic, std::less<>> finished_;  // under mutex_; by realm, "": the default one
+  std::vector<Snapshot::OfWorker> last_;                          // of the thread
+  std::vector<std::pair<TextFormat, Figures>> waiting_;
+  Clock::time_point taken_at_{};
+  std::list<std::weak_ptr<Connection>> connections_;
+  const AskForFigures ask_ = [this](TextFormat format, Figures figures) { ask(format, std::move(figures)); };
+  std::string path_;  // of a Unix socket that is ours
+  ino_t inode_ = 0;
+  dev_t device_ = 0;
+  asio::io_context io_{1};
+  std::optional<tcp::acceptor> tcp_;
+  std::optional<local::acceptor> local_;
+  asio::steady_timer timer_{io_}, pause_{io_};
+  std::thread thread_;
+};
+
+}  // namespace
+
+std::unique_ptr<MetricsServer> MetricsServer::start(const OperatorSettings& settings, Operations& operations, Log& log, std::string& why) {
+  auto server = std::make_unique<Server>(settings, operations, log);
+  if (!server->listen(settings.metrics_listen, why)) return nullptr;
+  return server;
 }
 
 }  // namespace radiotower::daemon

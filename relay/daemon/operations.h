@@ -31,6 +31,7 @@ struct ReloadResult {
 /// How the relay stands as a whole.
 struct Standing {
   std::string version;
+  std::string realm;  // the default one
   std::string backend;  // "io_uring", "epoll"
   std::string why_not_io_uring;  // empty: it is
   std::string offload;  // the interfaces; "off"
@@ -40,6 +41,7 @@ struct Standing {
   std::vector<std::string> relay_addresses;  // "192.168.0.105", "192.168.0.105 as 198.51.100.7"
   std::uint16_t first_port = 0, last_port = 0;
   bool draining = false;
+  bool ending = false;  // draining because of SIGTERM: end_drain() does nothing
   std::optional<std::int64_t> drain_deadline;  // Unix seconds; none: when the last allocation ends
   std::uint64_t reloads_good = 0, reloads_refused = 0;
   std::int64_t reloaded_at = 0;  // Unix seconds of the last good one; 0: none
@@ -72,6 +74,7 @@ class Operations {
   /// Waits until it has been done: as long as it takes to read the files.
   virtual ReloadResult reload() = 0;
   /// No new allocations from now on; the process ends with the last one, or at the deadline. None: no deadline. A second call replaces the deadline.
+  /// Both wait until every worker knows.
   virtual void drain(std::optional<seconds> deadline) = 0;
   virtual void end_drain() = 0;  // new allocations are taken again
 

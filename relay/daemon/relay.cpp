@@ -23,26 +23,13 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::size_t many_connections = 100'000;  // of clients, to have room for in a loop where limits.connections says none
+constexpr std::size_t many_listeners = 4096;       // likewise
+constexpr nanoseconds tend_interval = 2s;
 
 HashKey make_hash_key() {
   HashKey key;
   system_random()({reinterpret_cast<std::uint8_t*>(&key), sizeof key});
   return key;
-}
-
-std::string bind_failure(const net::TransportAddress& address, int error, bool is_tcp = false) {
-  const std::string text = address.text();
-  switch (error) {
-    case EADDRINUSE:
-      return fmt::format("cannot listen on {}: another program has it; `ss -{}lpn 'sport = :{}'` says which", text, is_tcp ? 't' : 'u', address.port);
-    case EADDRNOTAVAIL:
-      return fmt::format("cannot listen on {}: this host has no such address (yet); `ip address` shows what it has", text);
-    case EACCES:
-      return fmt::format("cannot listen on {}: a port below 1024 needs CAP_NET_BIND_SERVICE, which the drop-in radiotower-relay-443.conf gives the service (docs/tls.md)", text);
-    case EMFILE:
-    case ENFILE: return fmt::format("cannot listen on {}: too many open files; raise LimitNOFILE=", text);
-    default: return fmt::format("cannot listen on {}: {}", text, std::strerror(error));
-  }
 }
 
 template <typename T>
@@ -57,11 +44,33 @@ std::shared_ptr<const turn::Settings> with_what_is_bound(const turn::Settings& n
   settings->relay_addresses = bound.relay_addresses;
   settings->first_port = bound.first_port;
   settings->last_port = bound.last_port;
-  add_missing(settings->listeners, bound.listeners);
   net::PeerPolicySettings peers = next.peers->settings();
-  add_missing(peers.own_endpoints, bound.peers->settings().own_endpoints);
   add_missing(peers.relay_addresses, bound.peers->settings().relay_addresses);
   settings->peers = std::make_shared<net::PeerPolicy>(std::move(peers));
+  return settings;
+}
+
+template <typename T>
+bool lacks(const std::vector<T>& in, const std::vector<T>& of) {
+  return std::any_of(of.begin(), of.end(), [&](const T& one) { return std::find(in.begin(), in.end(), one) == in.end(); });
+}
+
+/// A listener that is still open though no configuration names it any more stays guarded: nobody is relayed to one of ours (P25).
+std::shared_ptr<const turn::Settings> with_open_listeners(std::shared_ptr<const turn::Settings> next, const Listeners& listeners) {
+  std::vector<net::TransportAddress> udp = listeners.retired();
+  for (const auto& [address, transport] : udp_listeners(listeners.plan())) udp.push_back(address);
+  std::vector<net::TransportAddress> all = udp;
+  add_missing(all, listeners.plan().tcp);
+  add_missing(all, listeners.plan().tls);
+  const bool guarded = !lacks(next->peers->settings().own_endpoints, all);
+  if (guarded && !lacks(next->listeners, udp)) return next;
+  auto settings = std::make_shared<turn::Settings>(*next);
+  add_missing(settings->listeners, udp);
+  if (!guarded) {
+    net::PeerPolicySettings peers = next->peers->settings();
+    add_missing(peers.own_endpoints, all);
+    settings->peers = std::make_shared<net::PeerPolicy>(std::move(peers));
+  }
   return settings;
 }
 
@@ -116,74 +125,6 @@ void Relay::wait() {
   for (const auto& worker : workers_) worker->join();
 }
 
-std::vector<std::pair<net::TransportAddress, net::Transport>> udp_listeners(const RelayPlan& plan) {
-  std::vector<std::pair<net::TransportAddress, net::Transport>> all;
-  for (const auto& address : plan.listeners) all.emplace_back(address, net::Transport::udp);
-  for (const auto& address : plan.dtls)
-    if (std::find(plan.listeners.begin(), plan.listeners.end(), address) == plan.listeners.end()) all.emplace_back(address, net::Transport::dtls);
-  return all;
-}
-
-bool Relay::bind(std::vector<std::vector<Listener>>& listeners, std::string& why) {
-  listeners.clear();
-  listener_receive_buffer_ = plan_.listener_receive_buffer;
-  listeners.resize(plan_.workers);
-  int error = 0;
-  for (const auto& [address, transport] : udp_listeners(plan_)) {
-    // SO_REUSEPORT would let a second relay of the same user take half of our packets without a word: ask without it first. More than
-    // once, since the kernel may hold the sockets of an io_uring for a moment after the relay before us has ended.
-    bool is_free = false;
-    for (int i = 0; i < 10 && !is_free; ++i) {
-      is_free = static_cast<bool>(io::open_udp(address, {}, error));
-      if (is_free || error != EADDRINUSE) break;
-      std::this_thread::sleep_for(50ms);
-    }
-    if (!is_free) {
-      why = bind_failure(address, error);
-      return false;
-    }
-    for (auto& list : listeners) {
-      io::Socket socket = io::open_udp(address, {true, false, plan_.listener_receive_buffer, 0}, error);
-      if (!socket) {
-        why = bind_failure(address, error);
-        return false;
-      }
-      listener_receive_buffer_ = std::min(listener_receive_buffer_, io::receive_buffer(socket));
-      list.push_back({std::move(socket), address, transport});
-    }
-  }
-  return true;
-}
-
-bool Relay::bind_acceptors(std::vector<std::vector<Listener>>& acceptors, std::string& why) {
-  acceptors.clear();
-  acceptors.resize(plan_.workers);
-  const auto bind_all = [&](const std::vector<net::TransportAddress>& addresses, net::Transport transport) {
-    int error = 0;
-    for (const auto& address : addresses) {
-      // Without SO_REUSEPORT first, and more than once: see bind(). That socket hears nobody, since none is queued in so short a time.
-      bool is_free = false;
-      for (int i = 0; i < 10 && !is_free; ++i) {
-        is_free = static_cast<bool>(io::open_tcp_listener(address, {}, error));
-        if (is_free || error != EADDRINUSE) break;
-        std::this_thread::sleep_for(50ms);
-      }
-      for (std::size_t i = 0; i < acceptors.size() && is_free; ++i) {
-        io::TcpOptions options;
-        options.reuse_port = true;
-        io::Socket socket = io::open_tcp_listener(address, options, error);
-        is_free = static_cast<bool>(socket);
-        acceptors[i].push_back({std::move(socket), address, transport});
-      }
-      if (is_free) continue;
-      why = bind_failure(address, error, true);
-      return false;
-    }
-    return true;
-  };
-  return bind_all(plan_.tcp, net::Transport::tcp) && bind_all(plan_.tls, net::Transport::tls);
-}
-
 /// False: an interface was asked for by name, and there is no offload on it. `auto` takes what it gets, and says why
 /// when it gets nothing.
 bool Relay::start_fast_path(std::string& why) {
@@ -216,8 +157,11 @@ bool Relay::start_fast_path(std::string& why) {
 }
 
 bool Relay::start(std::string& why) {
-  std::vector<std::vector<Listener>> listeners, acceptors;
-  if (!bind(listeners, why) || !bind_acceptors(acceptors, why) || !start_fast_path(why)) return false;
+  listeners_ = std::make_unique<Listeners>(plan_.workers, plan_.listener_receive_buffer, std::move(plan_.inherited));
+  if (!listeners_->open(plan_, why) || !start_fast_path(why)) return false;
+  auto opened = listeners_->settle();
+  for (const auto& text : listeners_->drop_unused()) log_.write(Priority::warning, "socket not used", text);
+  for (const auto& text : listeners_->inherited()) log_.write(Priority::notice, "socket from the service manager", text);
   BucketSource* buckets = fast_path_ ? &fast_path_->offload().buckets() : nullptr;
   shared_ = std::make_shared<turn::Shared>(*settings_, system_random(), hash_key_, buckets);
   WorkerOptions options;
@@ -226,10 +170,9 @@ bool Relay::start(std::string& why) {
   options.relay_receive_buffer = plan_.relay_receive_buffer;
   const std::size_t ports = std::size_t{settings_->last_port} - settings_->first_port + 1;
   // Never more than there can be descriptors: the kernel refuses a larger table to io_uring.
-  const std::size_t streams = plan_.tcp.size() + plan_.tls.size();
-  const std::size_t connections = streams == 0 ? 0 : connections_->total != 0 ? connections_->total : many_connections;
-  options.loop.max_sockets = std::min<std::size_t>(ports * settings_->relay_addresses.size() + plan_.listeners.size() + plan_.dtls.size() + streams + connections +
-                                                       plan_.moved_sockets + 16,
+  // A reload may add listeners, and streams where there were none.
+  const std::size_t connections = std::max<std::size_t>(connections_->total, many_connections);
+  options.loop.max_sockets = std::min<std::size_t>(ports * settings_->relay_addresses.size() + many_listeners + connections + plan_.moved_sockets + 16,
                                                    raise_descriptor_limit());
   by_number_ = std::make_unique<std::atomic<Worker*>[]>(plan_.workers);
   const auto hand_over = [this](unsigned number, Parcel parcel) {
@@ -243,10 +186,12 @@ bool Relay::start(std::string& why) {
   const std::size_t moved_sockets = (plan_.moved_sockets + plan_.workers - 1) / plan_.workers;
   for (unsigned i = 0; i < plan_.workers; ++i) {
     options.number = i;
-    workers_.push_back(std::make_unique<Worker>(options, std::move(listeners[i]),
+    std::vector<Listener> listeners, acceptors;
+    for (auto& listener : opened[i].opened) (net::is_stream(listener.transport) ? acceptors : listeners).push_back(std::move(listener));
+    workers_.push_back(std::make_unique<Worker>(options, std::move(listeners),
                                                 WorkerWorld{shared_, settings_, nonces_, hash_key_, log_, wake_, fast_path_.get(), connections_,
                                                             connection_counts_, hand_over, tickets_, tell, moved_sockets, &sinks_, !plan_.dtls.empty()},
-                                                std::move(acceptors[i])));
+                                                std::move(acceptors)));
     Worker::Started started;
     try {
       started = workers_.back()->start();
@@ -267,23 +212,56 @@ bool Relay::start(std::string& why) {
 }
 
 std::string Relay::apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections) {
-  // Live allocations hold these addresses and ports, and the listeners are bound. A reload is not refused for them: an interface that comes
-  // or goes changes what "every address of the host" means, and must not keep a new secret out.
+  // Live allocations hold these addresses and ports. A reload is not refused for them: an interface that comes or goes changes what "every
+  // address of the host" means, and must not keep a new secret out.
   std::string waits;
   const auto differs = [&](bool different, std::string_view what) {
     if (different) waits.append(waits.empty() ? "" : ", ").append(what);
   };
-  differs(settings->listeners != first_->listeners || settings->peers->settings().own_endpoints != first_->peers->settings().own_endpoints, "listeners");
   differs(!same_addresses(settings->relay_addresses, first_->relay_addresses), "relay addresses");
   differs(settings->first_port != first_->first_port || settings->last_port != first_->last_port, "relay ports");
   settings_ = waits.empty() ? std::move(settings) : with_what_is_bound(*settings, *first_);
   if (connections) connections_ = std::move(connections);
-  for (const auto& worker : workers_) worker->apply(settings_, connections_);
+  std::vector<NextListeners> next(workers_.size());
+  const bool other_listeners = listeners_->is_pending();
+  if (other_listeners) {
+    next = listeners_->settle();
+    static_cast<ListenPlan&>(plan_) = listeners_->plan();
+  }
+  settings_ = with_open_listeners(settings_, *listeners_);
+  for (std::size_t i = 0; i < workers_.size(); ++i)
+    workers_[i]->apply(settings_, connections_, other_listeners ? std::optional(std::move(next[i])) : std::nullopt);
   return waits;
 }
 
-void Relay::stop() {
-  for (const auto& worker : workers_) worker->stop();
+/// A retired listener takes no new allocations, so one that nobody uses stays so. A worker that does not answer may hold some.
+void Relay::tend() {
+  const std::vector<net::TransportAddress> retired = listeners_->retired();
+  const Time now = steady_now();
+  if (retired.empty() || now - tended_at_ < tend_interval) return;
+  tended_at_ = now;
+  std::vector<net::TransportAddress> unused = retired;
+  for (const auto& worker : workers_) {
+    const auto used = std::make_shared<std::vector<net::TransportAddress>>();
+    const bool answered = worker->ask(
+        [used, retired](turn::Server& server, Now, turn::Actions&) {
+          server.for_each_client([&](const net::FiveTuple& five_tuple) {
+            if (std::find(retired.begin(), retired.end(), five_tuple.server) == retired.end() || net::is_stream(five_tuple.transport)) return;
+            if (std::find(used->begin(), used->end(), five_tuple.server) == used->end()) used->push_back(five_tuple.server);
+          });
+        },
+        100ms);
+    if (!answered) return;
+    std::erase_if(unused, [&](const auto& address) { return std::find(used->begin(), used->end(), address) != used->end(); });
+    if (unused.empty()) return;
+  }
+  auto next = listeners_->close(unused);
+  for (std::size_t i = 0; i < workers_.size(); ++i) workers_[i]->change_listeners(std::move(next[i]));
+  for (const auto& address : unused) log_.write(Priority::notice, "listener closed", "the last call there has ended", {{"listener", address.text()}});
+}
+
+void Relay::stop(turn::EndReason reason) {
+  for (const auto& worker : workers_) worker->stop(reason);
 }
 
 bool Relay::ended() const {

@@ -12,20 +12,18 @@
 
 #include "config.h"
 #include "fast_path.h"
+#include "listeners.h"
 #include "radiotower/service/log.h"
 #include "worker.h"
 
 namespace radiotower::daemon {
 
 /// What stays for the life of the process, beside the relay addresses and the port range of the settings.
-struct RelayPlan {
+struct RelayPlan : ListenPlan {  // which a reload changes
   std::string version;
   Backend backend = Backend::automatic;
   nanoseconds gather{0};  // see io::LoopSettings
   unsigned workers = 0;                          // 0: one a core we may run on
-  std::vector<net::TransportAddress> listeners;  // of UDP; each is opened once a worker (SO_REUSEPORT)
-  std::vector<net::TransportAddress> dtls;       // of UDP too; one that `listeners` does not name takes DTLS alone. Not empty: all take it
-  std::vector<net::TransportAddress> tcp, tls;   // likewise; `tcp` takes TLS too, where there is a certificate
   int listener_receive_buffer = 8 << 20;
   int relay_receive_buffer = 1 << 20;
   std::size_t moved_sockets = 64;  // of all workers together: see MovedClients
@@ -33,10 +31,8 @@ struct RelayPlan {
   std::optional<offload::OffloadSettings> offload;  // nullopt: off; its addresses are filled in at the start
   std::function<std::unique_ptr<offload::Offload>(const offload::OffloadSettings&, std::string&)> start_offload =
       offload::start;
+  std::vector<std::shared_ptr<const io::BoundSocket>> inherited;  // from the service manager: see Listeners
 };
-
-/// The UDP sockets of a worker, in order, and what each takes: udp (DTLS too, where that is on), or dtls alone.
-std::vector<std::pair<net::TransportAddress, net::Transport>> udp_listeners(const RelayPlan& plan);
 
 class Relay {
  public:
@@ -48,9 +44,21 @@ class Relay {
   /// Binds, attaches the offload, gives up what that needed, then starts the workers. False with a sentence for the
   /// operator in `why`; nothing runs then.
   bool start(std::string& why);
-  /// Hands settings to every worker. Returns what of them takes effect with a restart only; empty when all of it has been taken over.
+  /// Opens the listeners that `next` has beyond ours. False with a sentence for the operator: then nothing has changed.
+  bool open_listeners(const ListenPlan& next, std::string& why) { return listeners_->open(next, why); }
+  /// Hands settings to every worker, and the listeners that open_listeners() has opened. Returns what of them takes effect with a restart only; empty when all of it has been taken over.
   std::string apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections = nullptr);
-  void stop();
+  /// But for the sockets' paths, which stay.
+  void set_operators(OperatorSettings next) {
+    next.control_socket = plan_.operators.control_socket;
+    next.metrics_listen = plan_.operators.metrics_listen;
+    plan_.operators = std::move(next);
+  }
+  /// What the last apply() has changed of the listeners, a sentence for each.
+  const std::vector<std::string>& listener_changes() const { return listeners_->changes(); }
+  /// Closes retired listeners whose last allocation has ended. To be called every second or so; costs nothing while there are none.
+  void tend();
+  void stop(turn::EndReason reason = turn::EndReason::shutdown);  // what the log says of allocations that are left
   /// True when every worker has ended.
   bool ended() const;
   bool broken() const;  // a worker ended that nobody stopped
@@ -65,11 +73,9 @@ class Relay {
   EventSinks& sinks() { return sinks_; }
   FastPath* fast_path() { return fast_path_.get(); }       // nullptr: there is none
   /// The smallest that a listener got, in bytes: those of the start may be granted more than sockets of later.
-  int listener_receive_buffer() const { return listener_receive_buffer_; }
+  int listener_receive_buffer() const { return listeners_->smallest_receive_buffer(); }
 
  private:
-  bool bind(std::vector<std::vector<Listener>>& listeners, std::string& why);
-  bool bind_acceptors(std::vector<std::vector<Listener>>& acceptors, std::string& why);
   void wait();  // for all workers, before the first of them goes: they hand clients to each other
   bool start_fast_path(std::string& why);
 
@@ -89,7 +95,8 @@ class Relay {
   std::vector<std::unique_ptr<Worker>> workers_;
   EventSinks sinks_;
   Worker::Started started_;
-  int listener_receive_buffer_ = 0;
+  std::unique_ptr<Listeners> listeners_;
+  Time tended_at_{};
 };
 
 /// Every core we may run on (sched_getaffinity(2)).

@@ -130,7 +130,7 @@ void read_certificates(const Config& config, Built& built, ConfigErrors& errors)
   if (files.empty() || errors.size() != before) return;
   std::string why;
   built.identity = tls::Identity::load(files, why, built.notes);
-  if (built.identity) return;
+  if (built.identity) return built.facts.add_certificates(built.identity->facts());
   const bool of_key = why.find("private key " + files.front().private_key) != std::string::npos && why.find("does not belong") == std::string::npos;
   wrong(of_key ? "listen.private_key" : "listen.certificate", why,
         "certificate: PEM, the server's own first, then those of the CAs above it; private_key: PEM, its key; root:radiotower, 0640");
@@ -200,6 +200,8 @@ std::shared_ptr<const turn::Directory> read_credentials(const Config& config, Bu
   input.rest_separator = config.rest_separator;
   if (!secrets_file.empty()) input.rest_secrets = read_secrets(secrets_file, "credentials.secrets_file", errors);
   if (!users_file.empty()) input.users = read_users(users_file, "credentials.users_file", errors);
+  if (!secrets_file.empty()) built.facts.add_secrets("credentials.secrets_file", input.rest_secrets);
+  if (!users_file.empty()) built.facts.add_users("credentials.users_file", input.users);
   const bool none = secrets_file.empty() && users_file.empty();
   if (config.open_relay_for_everyone) {
     if (!none)
@@ -343,6 +345,8 @@ std::optional<Built> build_settings(const Config& config, const std::vector<io::
   settings->listeners = built.listeners;
   for (const auto& address : built.dtls)
     if (std::find(built.listeners.begin(), built.listeners.end(), address) == built.listeners.end()) settings->listeners.push_back(address);
+  if (const auto metrics = net::TransportAddress::parse(config.metrics_listen); metrics && !metrics->ip.is_loopback())
+    built.notes.push_back(fmt::format("metrics.listen = \"{}\": anybody who reaches it can read the figures; on 127.0.0.1 or a Unix socket only this host can", config.metrics_listen));
   read_certificates(config, built, errors);
   settings->relay_addresses = choose_relay_addresses(config, host, built, errors);
   map_external(config, settings->relay_addresses, errors);

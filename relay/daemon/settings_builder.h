@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "config.h"
+#include "config_changes.h"
 #include "connection_settings.h"
 #include "radiotower/io/socket.h"
 #include "radiotower/offload/offload.h"
@@ -21,6 +22,7 @@ struct Built {
   std::shared_ptr<const tls::Identity> identity;  // of `connections`; null: no certificate is given
   std::vector<net::TransportAddress> listeners;  // of UDP. Wildcards expanded: one a usable address of the host
   std::vector<net::TransportAddress> tcp, tls, dtls;  // likewise; an address is in one of tcp and tls alone
+  FileFacts facts;                               // of what was read, for the next reload
   std::vector<std::string> notes;                // what an operator should know: sentences for the log
 };
 

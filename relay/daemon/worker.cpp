@@ -22,9 +22,6 @@ namespace {
 using namespace std::chrono_literals;
 using turn::Event;
 
-/// Cookies of relay sockets are RelayIds, whose index is far below 2^31; a listener's has the highest bit and its place in the list.
-constexpr std::uint64_t listener_bit = std::uint64_t{1} << 63;
-
 constexpr int peers_at_once = 64;  // backlog of a relayed address of TCP
 constexpr nanoseconds longest_turn = 1s;
 constexpr seconds log_window{10};
@@ -70,16 +67,26 @@ Worker::Started Worker::start() {
   return started_;
 }
 
-void Worker::apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections) {
+void Worker::apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections,
+                   std::optional<NextListeners> listeners) {
   const std::lock_guard lock(mutex_);
   next_ = std::move(settings);
   if (connections) next_connections_ = std::move(connections);
+  if (listeners) next_listeners_.push_back(std::move(*listeners));
   mail_.store(true, std::memory_order_release);
   if (wakeable_) wakeable_->wake();
 }
 
-void Worker::stop() {
+void Worker::change_listeners(NextListeners next) {
   const std::lock_guard lock(mutex_);
+  next_listeners_.push_back(std::move(next));
+  mail_.store(true, std::memory_order_release);
+  if (wakeable_) wakeable_->wake();
+}
+
+void Worker::stop(turn::EndReason reason) {
+  const std::lock_guard lock(mutex_);
+  if (!stop_) stop_reason_ = reason;
   stop_ = true;
   mail_.store(true, std::memory_order_release);
   if (wakeable_) wakeable_->wake();
@@ -137,30 +144,18 @@ bool Worker::start_on_this_thread(Started& started) {
   started.why = why;
   if (!loop_) return false;
 
-  for (std::size_t i = 0; i < listeners_.size(); ++i) {
-    listener_ids_.push_back(loop_->add(std::move(listeners_[i].socket), listener_bit | i));
-    if (listener_ids_.back() == io::no_socket) {
-      started.why = fmt::format("no room in the {} loop for listener {}", loop_->name(), listeners_[i].address.text());
-      return false;
-    }
-  }
-  for (std::size_t i = 0; i < acceptors_.size(); ++i) {
-    if (loop_->add_acceptor(std::move(acceptors_[i].socket), client_acceptor_bit | i) != io::no_socket) continue;
-    started.why = fmt::format("no room in the {} loop for listener {} ({})", loop_->name(), acceptors_[i].address.text(), net::name(acceptors_[i].transport));
+  std::vector<Listener> given = std::exchange(listeners_, {});
+  for (auto& acceptor : std::exchange(acceptors_, {})) given.push_back(std::move(acceptor));
+  for (Listener& listener : given) {
+    const std::string text = fmt::format("{} ({})", listener.address.text(), net::name(listener.transport));
+    if (add_listener(std::move(listener))) continue;
+    started.why = fmt::format("no room in the {} loop for listener {}", loop_->name(), text);
     return false;
   }
   const RandomSource random = system_random();
   server_ = std::make_unique<turn::Server>(world_.shared, world_.settings, nonces_, random_key(random), random,
                                            world_.shortcuts);
-  turn::Place place;
-  place.worker = options_.number;
-  place.tickets = world_.tickets;
-  for (std::size_t i = 0; i < listeners_.size(); ++i) {
-    const net::Transport transport = listeners_[i].transport;
-    place.listeners.push_back({listeners_[i].address, transport, transport == net::Transport::udp ? listener_ids_[i] : turn::no_socket});
-  }
-  for (const Listener& acceptor : acceptors_) place.listeners.push_back({acceptor.address, acceptor.transport, turn::no_socket});
-  server_->set_place(std::move(place));
+  take_place();
   if (!world_.connections) world_.connections = std::make_shared<ConnectionSettings>();
   if (!world_.connection_counts) world_.connection_counts = std::make_shared<ConnectionCounts>(world_.hash_key);
   StreamClients::Above& self = *this;
@@ -168,7 +163,8 @@ bool Worker::start_on_this_thread(Started& started) {
   streams_ = std::make_unique<StreamClients>(*loop_, self, world_.log, random_key(random), world_.connection_counts, world_.connections, world_.settings);
   PeerStreams::Above& itself = *this;
   peers_ = std::make_unique<PeerStreams>(*loop_, *streams_, itself);
-  if (world_.dtls && world_.connections && world_.connections->identity)
+  dtls_is_open_ = world_.dtls && world_.connections->identity;
+  if (dtls_is_open_)
     dtls_ = std::make_unique<DtlsClients>(world_.connections->identity, random, *loop_, static_cast<DtlsClients::Above&>(*this));
   random({reinterpret_cast<std::uint8_t*>(&gate_key_), sizeof gate_key_});
   gate_bits_ = io::Gate::most_bits;
@@ -235,11 +231,13 @@ void Worker::obey() {
   std::vector<Parcel> parcels;
   std::uint64_t wanted = 0;
   bool asked = false;
+  std::vector<NextListeners> next_listeners;
   std::vector<std::pair<std::uint64_t, Question>> questions;
   {
     const std::lock_guard lock(mutex_);
     next = std::exchange(next_, nullptr);
     next_connections = std::exchange(next_connections_, nullptr);
+    next_listeners.swap(next_listeners_);
     parcels.swap(parcels_);
     questions.swap(questions_);
     mail_at_hand_[arena_].swap(client_mail_);
@@ -255,6 +253,7 @@ void Worker::obey() {
     server_->apply(std::move(next), this_turn(), out);
     carry_out(out);
   }
+  for (auto& listeners : next_listeners) take_in(std::move(listeners));
   for (Parcel& parcel : parcels) take_in(std::move(parcel));
   for (ClientMail& mail : mail_at_hand_[arena_]) take_in(mail);
   if (!questions.empty()) server_->count_shortcuts(this_turn().steady);
@@ -271,8 +270,17 @@ void Worker::obey() {
   // Made here rather than read by the other thread, so that the counters stay plain integers.
   loop_->count_kernel_drops();
   WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept(),
-                      flood_.is_up(), {}, streams_->counters(), moved_->counters()};
-  for (const io::SocketId id : listener_ids_) report.drops_of_listeners.push_back(loop_->kernel_drops(id));
+                      flood_.is_up(), {}, {}, streams_->counters(), moved_->counters()};
+  for (std::size_t i = 0; i < listeners_.size(); ++i) {
+    if (listener_ids_[i] == io::no_socket) continue;
+    report.listeners.push_back(listeners_[i].address);
+    report.drops_of_listeners.push_back(loop_->kernel_drops(listener_ids_[i]));
+  }
+  report.dropped_retired = dropped_retired_;
+  report.tallies = server_->tallies();
+  report.allocation_counts = server_->count_allocations();
+  report.control_times = control_times_;
+  report.number = options_.number;
   if (dtls_) {
     report.dtls = dtls_->counters();
     report.bytes_kept += dtls_->bytes_kept();
@@ -292,7 +300,7 @@ void Worker::watch_for_floods() {
   carry_out(flood_.after_turn(now.steady, strangers(), loop_->counters().kernel_drops));
 }
 
-std::uint64_t Worker::strangers() const { return server_->counters().strangers() - stream_strangers_ + (dtls_ ? dtls_->counters().strangers() : 0); }
+std::uint64_t Worker::strangers() const { return server_->counters().strangers() - stream_strangers_ + dropped_retired_ + (dtls_ ? dtls_->counters().strangers() : 0); }
 
 void Worker::note_strangers(const net::IpAddress& source, std::uint64_t datagrams) {
   if (datagrams == 0) return;
@@ -354,7 +362,7 @@ void Worker::set_gate(bool up) {
       }
       error = 0;
       for (std::size_t i = 0; i < listeners_.size() && error == 0; ++i)
-        if (listeners_[i].address.family() == family) error = loop_->set_filter(listener_ids_[i], program);
+        if (listener_ids_[i] != io::no_socket && listeners_[i].address.family() == family) error = loop_->set_filter(listener_ids_[i], program);
       if (error == ENOMEM) gate_bits_ = gate_bits_ > io::Gate::fewest_bits ? gate_bits_ - 1 : 0;  // net.core.optmem_max
     }
     if (error == 0) continue;
@@ -379,7 +387,12 @@ void Worker::note_refused_train() {
 void Worker::finish(bool loop_works) {
   begin_arena();
   turn::Actions& out = actions();
-  server_->end_all(turn::EndReason::shutdown, this_turn(), out);
+  turn::EndReason reason = turn::EndReason::shutdown;
+  {
+    const std::lock_guard lock(mutex_);
+    reason = stop_reason_;
+  }
+  server_->end_all(reason, this_turn(), out);
   // Here alone a worker waits for the log, and not for long: everything is over, and the lines are what operators look for.
   const auto patience = std::chrono::steady_clock::now() + 300ms;
   for (const auto& event : out.events) {
@@ -451,14 +464,16 @@ void Worker::on_datagram(const io::Datagram& datagram) {
     const bool look = flood_.listening() || datagram.segment != 0;
     const std::uint64_t before = look ? strangers() : 0;
     // By the listener's own name: a socket of a client that has moved (moved_clients.h) goes with that client.
-    if (dtls_ && (listener.transport == net::Transport::dtls || DtlsClients::takes(datagram.bytes))) {
+    if (dtls_ && ((listener.transport == net::Transport::dtls && !listener.guarded) || DtlsClients::takes(datagram.bytes))) {
+      if ((listener.guarded || !dtls_is_open_) && !admits(listener, datagram, net::Transport::dtls)) return drop_retired(datagram);
       io::Datagram record = datagram;
       record.socket = listener_ids_[index];
       dtls_->on_datagram(record, this_turn().steady);
     } else {
       const net::FiveTuple five_tuple{datagram.from, listener.address, net::Transport::udp};
       if (moved_->pass_on(five_tuple, train)) return;
-      server_->from_client(five_tuple, listener_ids_[index], train, this_turn(), out);
+      if (listener.guarded && !admits(listener, datagram, net::Transport::udp)) return drop_retired(datagram);
+      from_client(five_tuple, listener_ids_[index], train, out);
     }
     if (look) note_strangers(datagram.from.ip, strangers() - before);
   } else {
@@ -495,6 +510,21 @@ void Worker::on_socket_error(const io::SocketError& error) {
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What the server asks for.
+
+/// The clock is read for what may be an authenticated request alone: the data path and strangers' first tries cost a look at two bytes.
+void Worker::from_client(const net::FiveTuple& five_tuple, turn::SocketHandle via, const turn::Train& train, turn::Actions& out) {
+  constexpr std::size_t smallest_authenticated = 84;  // with USERNAME, REALM, NONCE and MESSAGE-INTEGRITY
+  const bool is_request = train.segment == 0 && train.bytes.size() >= smallest_authenticated && train.bytes[0] == 0 && (train.bytes[1] & 0x10) == 0;
+  if (!is_request) {
+    server_->from_client(five_tuple, via, train, this_turn(), out);
+    return carry_out(out);
+  }
+  const Time began = steady_now();
+  const std::uint64_t before = server_->tallies().authenticated;
+  server_->from_client(five_tuple, via, train, this_turn(), out);
+  carry_out(out);
+  if (server_->tallies().authenticated != before) control_times_.histogram.add(steady_now() - began, ControlTimes::bounds);
+}
 
 /// Sends, hand-overs, closes, events, then opens, whose outcome makes new actions: until nothing is left. The lists are emptied one by one and not
 /// by Actions::clear(), since the bytes of what was sent must stay.

@@ -38,6 +38,21 @@ struct Listener {
   io::Socket socket;  // bound, and listening where it is for streams
   net::TransportAddress address;
   net::Transport transport = net::Transport::udp;  // tcp: TLS too, where there is a certificate; tls, dtls: that alone
+  // Of the worker. Its place in the list is in the loop's cookies, so one that is closed leaves an empty place behind (port 0).
+  bool retired = false;  // UDP: for the clients that have an allocation there, and nobody else
+  bool guarded = false;  // UDP: retired, or of DTLS alone since it has been one of UDP
+};
+
+/// What a reload makes of a worker's listeners.
+struct NextListeners {
+  struct Entry {
+    net::TransportAddress address;
+    net::Transport transport = net::Transport::udp;
+    bool retired = false;
+  };
+  std::vector<Entry> udp, streams;  // all there are to be; what is missing closes
+  std::vector<Listener> opened;     // with its socket: those that the worker has not
+  bool dtls = false;                // on the listeners of UDP too, for who has no session yet
 };
 
 struct WorkerOptions {
@@ -46,6 +61,9 @@ struct WorkerOptions {
   io::LoopSettings loop;
   int relay_receive_buffer = 1 << 20;  // bytes: a key frame of video comes as one burst
 };
+
+/// Cookies of relay sockets are RelayIds, whose index is far below 2^31; a listener's has the highest bit and its place in the list.
+inline constexpr std::uint64_t listener_bit = std::uint64_t{1} << 63;
 
 class EventSink;  // operations.h
 
@@ -83,6 +101,15 @@ struct WorkerWorld {
   bool dtls = false;  // on every listener, by the first byte; needs an identity
 };
 
+/// How long authenticated requests took: from the moment the loop hands one over to the moment its answer is queued, opening of the relay port
+/// included. A Connect (RFC 6062) is answered later: its time is that of setting out.
+struct ControlTimes {
+  static constexpr std::array<nanoseconds, 13> bounds{microseconds(10),  microseconds(25),  microseconds(50),   microseconds(100),   microseconds(250),
+                                                      microseconds(500), milliseconds(1),   microseconds(2500), milliseconds(5),     milliseconds(10),
+                                                      milliseconds(25),  milliseconds(50),  milliseconds(100)};
+  turn::Histogram<bounds.size()> histogram;
+};
+
 struct WorkerReport {
   turn::Counters counters;
   io::LoopCounters loop;
@@ -91,10 +118,16 @@ struct WorkerReport {
   std::size_t allocations = 0;
   std::size_t bytes_kept = 0;
   bool gate_is_up = false;
-  std::vector<std::uint64_t> drops_of_listeners;  // by the kernel, in the order of the listeners
+  std::vector<net::TransportAddress> listeners;   // of UDP, those that are retired too
+  std::vector<std::uint64_t> drops_of_listeners;  // by the kernel, in the order of `listeners`
   StreamCounters streams;
   MovedCounters moved;
   tls::DtlsCounters dtls = {};
+  std::uint64_t dropped_retired = 0;  // datagrams of nobody to a listener that a reload has taken away
+  turn::Tallies tallies = {};
+  turn::AllocationCounts allocation_counts = {};
+  ControlTimes control_times = {};
+  unsigned number = 0;  // of the worker
 };
 
 class Worker final : private io::Receiver, private StreamClients::Above, private DtlsClients::Above, private PeerStreams::Above {
@@ -116,8 +149,12 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
 
   // From the control thread. Each is done between two turns of the loop.
   /// A later one replaces one not yet taken. No `connections`: they stay as they are.
-  void apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections = nullptr);
-  void stop();  // ends the allocations, then the thread
+  void apply(std::shared_ptr<const turn::Settings> settings, std::shared_ptr<const ConnectionSettings> connections = nullptr,
+             std::optional<NextListeners> listeners = std::nullopt);
+  /// One after the other, none is left out.
+  void change_listeners(NextListeners next);
+  /// Ends the allocations, for `reason`, then the thread.
+  void stop(turn::EndReason reason = turn::EndReason::shutdown);
   void join();  // waits for its end, without limit
   /// The counters as they stand between two turns; nullopt when the worker does not answer within `patience`.
   std::optional<WorkerReport> report(milliseconds patience);
@@ -182,9 +219,11 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   bool charge_joined(turn::ConnectionId connection, std::size_t to_peer, std::size_t to_client) override;
   void dtls_message(const net::TransportAddress& client, io::SocketId listener, turn::Train train) override;
   void dtls_gone(const net::TransportAddress& client, io::SocketId listener) override;
-  const net::TransportAddress& address_of(io::SocketId listener) const;
+  const net::TransportAddress* address_of(io::SocketId listener) const;  // nullptr: it is closed
 
   void carry_out(turn::Actions& actions);
+  /// Gives it to the server and carries out what comes of it.
+  void from_client(const net::FiveTuple& five_tuple, turn::SocketHandle via, const turn::Train& train, turn::Actions& actions);
   void open_relay(const turn::OpenRelay& request, turn::Actions& actions);
   void note(const turn::Event& event);
   void keep_session(const net::FiveTuple& five_tuple, bool has_allocation);
@@ -196,6 +235,12 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   void set_gate(bool up);
   void take_in(Parcel parcel);
   void take_in(ClientMail& mail);
+  void take_in(NextListeners next);
+  bool add_listener(Listener listener);
+  void close_listener(std::size_t index);
+  void take_place();
+  void drop_retired(const io::Datagram& datagram);
+  bool admits(const Listener& listener, const io::Datagram& datagram, net::Transport transport) const;
   std::optional<std::size_t> listener_at(const net::TransportAddress& address) const;
   void read_clock();
   turn::Actions& actions(std::size_t datagrams = 1);  // with room for an answer to each
@@ -206,7 +251,7 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   WorkerWorld world_;
   std::vector<Listener> listeners_;  // sockets move into the loop; addresses stay
   std::vector<Listener> acceptors_;  // likewise
-  std::vector<io::SocketId> listener_ids_;
+  std::vector<io::SocketId> listener_ids_, acceptor_ids_;
   turn::NonceMint nonces_;
 
   // The thread's own from here on.
@@ -216,10 +261,13 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   std::unique_ptr<PeerStreams> peers_;
   std::unique_ptr<MovedClients> moved_;
   std::array<std::vector<ClientMail>, 2> mail_at_hand_;  // lives as long as an arena
-  std::unique_ptr<DtlsClients> dtls_;  // null: off
+  std::unique_ptr<DtlsClients> dtls_;  // null: never yet on
+  bool dtls_is_open_ = false;          // for new sessions
+  std::uint64_t dropped_retired_ = 0;
   Now now_;
   bool stale_ = true;
   bool finished_ = false;  // what arrives is not looked at any more
+  ControlTimes control_times_;
   Time swept_{};
   Time counted_{};
   // Bytes handed to Loop::send must live until the *next* turn() has returned. So two arenas alternate: what was queued in and after
@@ -250,11 +298,13 @@ class Worker final : private io::Receiver, private StreamClients::Above, private
   io::Loop* wakeable_ = nullptr;                     // under mutex_; null before the start and after the end
   std::shared_ptr<const turn::Settings> next_;       // under mutex_
   std::shared_ptr<const ConnectionSettings> next_connections_;  // under mutex_
+  std::vector<NextListeners> next_listeners_;        // under mutex_
   std::vector<Parcel> parcels_;                      // under mutex_
   std::vector<ClientMail> client_mail_;              // under mutex_
   std::vector<std::pair<std::uint64_t, Question>> questions_;  // under mutex_
   std::uint64_t questions_asked_ = 0, questions_answered_ = 0;  // under mutex_
   bool stop_ = false;                                // under mutex_
+  turn::EndReason stop_reason_ = turn::EndReason::shutdown;  // under mutex_
   std::uint64_t reports_wanted_ = 0, reports_made_ = 0;  // under mutex_
   WorkerReport report_;                              // under mutex_
   std::thread thread_;

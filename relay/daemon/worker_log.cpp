@@ -61,7 +61,7 @@ void Worker::note(const Event& event) {
     }
     case Event::Kind::allocation_ended:
       if (!log.wants(Priority::info)) return;
-      if (event.end != turn::EndReason::shutdown && !lives_.admit({}, now, suppressed)) return;
+      if (event.end != turn::EndReason::shutdown && event.end != turn::EndReason::drained && !lives_.admit({}, now, suppressed)) return;
       log.write(Priority::info, "allocation ended", "",
                 {{"user", event.user}, Field::if_any("realm", event.realm), {"client", client}, {"relayed", relayed_text(event)}, {"reason", turn::name(event.end)},
                  {"seconds", static_cast<std::uint64_t>(event.duration.count())},

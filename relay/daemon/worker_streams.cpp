@@ -1,6 +1,5 @@
 // Of a Worker: what stands between the loop, the clients over TCP, TLS and DTLS, the peers over TCP, and the server.
 #include <algorithm>
-#include <cassert>
 #include <utility>
 
 #include "worker.h"
@@ -10,22 +9,24 @@ namespace radiotower::daemon {
 void Worker::dtls_message(const net::TransportAddress& client, io::SocketId listener, turn::Train train) {
   turn::Actions& out = actions(train.segment == 0 ? 1 : 1 + train.bytes.size() / train.segment);
   const std::uint64_t strangers = server_->counters().strangers();
-  server_->from_client({client, address_of(listener), net::Transport::dtls}, listener, train, this_turn(), out);
+  const net::TransportAddress* const server = address_of(listener);
+  if (!server) return;
+  from_client({client, *server, net::Transport::dtls}, listener, train, out);
   stream_strangers_ += server_->counters().strangers() - strangers;  // the gate lets in who has a session
-  carry_out(out);
 }
 
 /// L32: all that it carried is given back at once.
 void Worker::dtls_gone(const net::TransportAddress& client, io::SocketId listener) {
+  const net::TransportAddress* const server = address_of(listener);
+  if (!server) return;  // closed, so there was no allocation
   turn::Actions& out = actions();
-  server_->client_gone({client, address_of(listener), net::Transport::dtls}, this_turn(), out);
+  server_->client_gone({client, *server, net::Transport::dtls}, this_turn(), out);
   carry_out(out);
 }
 
-const net::TransportAddress& Worker::address_of(io::SocketId listener) const {
+const net::TransportAddress* Worker::address_of(io::SocketId listener) const {
   const auto found = std::find(listener_ids_.begin(), listener_ids_.end(), listener);
-  assert(found != listener_ids_.end());
-  return listeners_[static_cast<std::size_t>(found - listener_ids_.begin())].address;
+  return found == listener_ids_.end() ? nullptr : &listeners_[static_cast<std::size_t>(found - listener_ids_.begin())].address;
 }
 
 // Streams: of clients (client_stream_bit), of peers (peer_stream_bit), and relayed addresses of TCP allocations, whose cookies are RelayIds.
@@ -34,7 +35,8 @@ void Worker::on_accept(io::SocketId, std::uint64_t cookie, io::Socket socket, co
   if (finished_) return;
   if ((cookie & client_acceptor_bit) == 0) return peers_->on_accept(turn::RelayId::from_u64(cookie), std::move(socket), from);
   const Listener& acceptor = acceptors_[cookie & ~client_acceptor_bit];
-  streams_->on_accept(acceptor.address, acceptor.transport == net::Transport::tls, std::move(socket), from);
+  const bool of_all = acceptor.address.ip.is_unspecified();  // a socket from the service manager
+  streams_->on_accept(of_all ? io::local_address(socket) : acceptor.address, acceptor.transport == net::Transport::tls, std::move(socket), from);
 }
 
 void Worker::on_chunk(const io::Chunk& chunk) {
@@ -63,10 +65,9 @@ void Worker::on_released(std::uint64_t cookie, io::Socket socket) {
 void Worker::stream_message(const net::FiveTuple& five_tuple, turn::SocketHandle via, turn::Train train) {
   turn::Actions& out = actions();
   const std::uint64_t strangers = server_->counters().strangers();
-  server_->from_client(five_tuple, via, train, this_turn(), out);
+  from_client(five_tuple, via, train, out);
   // Whom TCP has let in is no flood of datagrams: the gate could do nothing about him, and would keep others out.
   stream_strangers_ += server_->counters().strangers() - strangers;
-  carry_out(out);
 }
 
 void Worker::stream_gone(const net::FiveTuple& five_tuple) {

@@ -1,5 +1,6 @@
 #include "radiotower/io/socket.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
@@ -118,6 +119,44 @@ Socket connect_tcp(const net::TransportAddress& local, const net::TransportAddre
   }
   error = ok ? 0 : errno;
   return ok ? std::move(socket) : Socket();
+}
+
+std::optional<BoundSocket> take_bound(int descriptor, std::string& why) {
+  BoundSocket bound;
+  bound.socket = Socket(descriptor);
+  const auto option = [&](int level, int name, int fallback) {
+    int value = fallback;
+    socklen_t length = sizeof value;
+    return getsockopt(descriptor, level, name, &value, &length) == 0 ? value : fallback;
+  };
+  const int type = option(SOL_SOCKET, SO_TYPE, -1), family = option(SOL_SOCKET, SO_DOMAIN, -1);
+  bound.is_stream = type == SOCK_STREAM;
+  bound.v6_only = family != AF_INET6 || option(IPPROTO_IPV6, IPV6_V6ONLY, 1) != 0;
+  bound.address = local_address(bound.socket);
+  if (family != AF_INET && family != AF_INET6) why = type < 0 ? "is no socket" : "is a socket of neither IPv4 nor IPv6";
+  else if (type != SOCK_STREAM && type != SOCK_DGRAM) why = "is a socket of neither TCP nor UDP";
+  else if (bound.is_stream && option(SOL_SOCKET, SO_ACCEPTCONN, 0) == 0) why = "is a connection, and no listening socket (Accept=no is needed)";
+  else if (bound.address.port == 0) why = "is bound to no port";
+  else return bound;
+  return std::nullopt;
+}
+
+Socket duplicate(const Socket& socket) { return Socket(fcntl(socket.descriptor(), F_DUPFD_CLOEXEC, 3)); }
+
+void adopt_udp(const Socket& socket, const UdpOptions& options) {
+  const int d = socket.descriptor();
+  fcntl(d, F_SETFL, fcntl(d, F_GETFL) | O_NONBLOCK);
+  if (local_address(socket).ip.is_v4()) set(d, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
+  else set(d, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT);
+  set_buffer(d, SO_RCVBUFFORCE, SO_RCVBUF, options.receive_buffer);
+  set_buffer(d, SO_SNDBUFFORCE, SO_SNDBUF, options.send_buffer);
+  if (options.trains) set(d, IPPROTO_UDP, UDP_GRO, 1);
+}
+
+void adopt_tcp_listener(const Socket& socket) {
+  const int d = socket.descriptor();
+  fcntl(d, F_SETFL, fcntl(d, F_GETFL) | O_NONBLOCK);
+  set_tcp(d);
 }
 
 int receive_buffer(const Socket& socket) {

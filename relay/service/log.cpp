@@ -178,7 +178,8 @@ struct Log::State {
       : options(o), level(o.level), slots(o.capacity), wake(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)), descriptor(o.descriptor) {
     assert(o.capacity >= 2 && (o.capacity & (o.capacity - 1)) == 0);
     for (std::size_t i = 0; i < slots.size(); ++i) slots[i].sequence.store(i, std::memory_order_relaxed);
-    style = {o.format, is_journal(o.descriptor)};
+    format = o.format;
+    journal = is_journal(o.descriptor);
     // A descriptor of our own that does not block. A terminal or pipe can be opened anew, so that the flag is not
     // forced on everybody who shares it; a socket (the journal) takes a flag with each send instead.
     struct stat status {};
@@ -285,7 +286,7 @@ struct Log::State {
       if (lost != reported) {
         const Field count("count", lost - reported);
         reported = lost;
-        reader = write_out(format_line(style, wall_milliseconds(), Priority::warning, "log lines dropped", "", {&count, 1}));
+        reader = write_out(format_line(style(), wall_milliseconds(), Priority::warning, "log lines dropped", "", {&count, 1}));
         // Nobody can be told that a line could not be written while none can be: tell it with the next line that arrives.
         if (reader && dropped.load(std::memory_order_relaxed) != lost) reported = lost - count.number;
       }
@@ -306,7 +307,9 @@ struct Log::State {
   bool pending() const { return slots[head & (slots.size() - 1)].sequence.load(std::memory_order_acquire) == head + 1; }
 
   const Options options;
-  LineStyle style;
+  std::atomic<LogFormat> format{LogFormat::text};
+  bool journal = false;
+  LineStyle style() const { return {format.load(std::memory_order_relaxed), journal}; }
   std::atomic<Priority> level;
   std::vector<Slot> slots;
   alignas(64) std::atomic<std::size_t> tail{0};
@@ -335,6 +338,7 @@ Log::Log(Options options) : state_(std::make_shared<State>(options)) {
 Log::~Log() { close(milliseconds(300)); }
 
 bool Log::wants(Priority priority) const { return priority <= state_->level.load(std::memory_order_relaxed); }
+void Log::set_format(LogFormat format) { state_->format.store(format, std::memory_order_relaxed); }
 void Log::set_level(Priority level) { state_->level.store(level, std::memory_order_relaxed); }
 std::uint64_t Log::dropped() const { return state_->dropped.load(std::memory_order_relaxed); }
 
@@ -345,7 +349,7 @@ bool Log::has_room(std::size_t lines) const {
 
 bool Log::write(Priority priority, std::string_view event, std::string_view sentence, Fields fields) {
   if (!wants(priority)) return true;
-  if (state_->push(format_line(state_->style, wall_milliseconds(), priority, event, sentence, fields))) return true;
+  if (state_->push(format_line(state_->style(), wall_milliseconds(), priority, event, sentence, fields))) return true;
   state_->dropped.fetch_add(1, std::memory_order_relaxed);
   return false;
 }

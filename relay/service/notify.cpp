@@ -22,6 +22,8 @@ void reloading() {
 }
 
 void stopping() { sd_notify(0, "STOPPING=1"); }
+void status(std::string_view text) { sd_notify(0, fmt::format("STATUS={}", text).c_str()); }
+void extend_timeout(seconds by) { sd_notify(0, fmt::format("EXTEND_TIMEOUT_USEC={}", std::int64_t{by.count()} * 1'000'000).c_str()); }
 void watchdog() { sd_notify(0, "WATCHDOG=1"); }
 
 std::optional<nanoseconds> watchdog_interval() {
@@ -36,6 +38,8 @@ bool available() { return false; }
 void ready(std::string_view) {}
 void reloading() {}
 void stopping() {}
+void status(std::string_view) {}
+void extend_timeout(seconds) {}
 void watchdog() {}
 std::optional<nanoseconds> watchdog_interval() { return std::nullopt; }
 

@@ -289,6 +289,7 @@ void Server::Impl::answer_allocate(Allocation& allocation, Actions& out) {
     else writer.add_integrity(allocation.key.bytes());
   }
   if (reply.fingerprint) writer.add_fingerprint();
+  tallies.count(stun::Method::allocate, success ? Tallies::success : static_cast<std::uint16_t>(ErrorCode::insufficient_capacity));
   out.reply_used(writer.bytes().size());
   out.to_client(allocation.client_socket, allocation.five_tuple, writer.bytes());
 }

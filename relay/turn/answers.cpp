@@ -40,30 +40,30 @@ void Server::Impl::protect(const Request& request, Writer& writer) {
 
 /// Whoever has finished a handshake, of TCP or DTLS, has shown that the address is its own: answers to it hit nobody else.
 bool Server::Impl::may_answer(AnswerLimit& limit, const Request& request) {
-  return request.five_tuple.transport != net::Transport::udp || limit.allow(request.five_tuple.client, request.now.steady);
+  if (request.five_tuple.transport != net::Transport::udp || limit.allow(request.five_tuple.client, request.now.steady)) return true;
+  ++counters.dropped_answer_limit;
+  tallies.count(request.message.method(), Tallies::unanswered);
+  return false;
 }
 
-void Server::Impl::send_answer(const Request& request, Writer& writer, Actions& out) {
+void Server::Impl::send_answer(const Request& request, std::uint16_t outcome, Writer& writer, Actions& out) {
   if (request.message.has_fingerprint()) writer.add_fingerprint();
+  bool too_large = false;
   if (!request.authenticated && settings->authentication && request.five_tuple.transport == net::Transport::udp) {
-    if (!within_bound(writer.bytes().size(), request)) {
-      ++counters.dropped_answer_too_large;  // R04
-      return;
-    }
+    if (!within_bound(writer.bytes().size(), request)) too_large = true;  // R04
   }
-  if (!writer.ok()) {
+  if (too_large || !writer.ok()) {
     ++counters.dropped_answer_too_large;
+    tallies.count(request.message.method(), Tallies::unanswered);
     return;
   }
+  tallies.count(request.message.method(), outcome);
   out.reply_used(writer.bytes().size());
   out.to_client(request.via, request.five_tuple, writer.bytes());
 }
 
 void Server::Impl::refuse(const Request& request, ErrorCode code, Actions& out) {
-  if (!request.authenticated && !may_answer(error_limit, request)) {
-    ++counters.dropped_answer_limit;
-    return;
-  }
+  if (!request.authenticated && !may_answer(error_limit, request)) return;
   ++counters.error_answers;
   Writer writer(out.reply_space(), Class::error, request.message.method(), request.message.transaction_id());
   // Reason phrases are for people: only those who have proved who they are get one (security.md).
@@ -75,28 +75,22 @@ void Server::Impl::refuse(const Request& request, ErrorCode code, Actions& out) 
     if (is_secure(request) && !settings->redirect.domain.empty()) writer.add(Attribute::alternate_domain, settings->redirect.domain);
   }
   protect(request, writer);
-  send_answer(request, writer, out);
+  send_answer(request, static_cast<std::uint16_t>(code), writer, out);
 }
 
 void Server::Impl::refuse_unknown_attributes(const Request& request, std::span<const std::uint16_t> types, Actions& out) {
-  if (!request.authenticated && !may_answer(error_limit, request)) {
-    ++counters.dropped_answer_limit;
-    return;
-  }
+  if (!request.authenticated && !may_answer(error_limit, request)) return;
   ++counters.error_answers;
   Writer writer(out.reply_space(), Class::error, request.message.method(), request.message.transaction_id());
   writer.add_error(ErrorCode::unknown_attribute,
                    request.authenticated ? std::string_view(stun::reason_phrase(ErrorCode::unknown_attribute)) : std::string_view());
   writer.add_unknown_attributes(types);  // RFC 8489, 6.3.1: MUST
   protect(request, writer);
-  send_answer(request, writer, out);
+  send_answer(request, static_cast<std::uint16_t>(ErrorCode::unknown_attribute), writer, out);
 }
 
 void Server::Impl::challenge(const Request& request, ErrorCode code, Actions& out) {
-  if (!may_answer(error_limit, request)) {
-    ++counters.dropped_answer_limit;
-    return;
-  }
+  if (!may_answer(error_limit, request)) return;
   ++counters.error_answers;
   Writer writer(out.reply_space(), Class::error, request.message.method(), request.message.transaction_id());
   const RealmState& realm = request.realm ? *request.realm : realms.front();
@@ -109,12 +103,12 @@ void Server::Impl::challenge(const Request& request, ErrorCode code, Actions& ou
     const std::size_t whole = writer.bytes().size() + 4 + ((name.size() + 3) & ~std::size_t{3}) + (request.message.has_fingerprint() ? 8 : 0);
     if (request.five_tuple.transport != net::Transport::udp || within_bound(whole, request)) writer.add(Attribute::third_party_authorization, name);
   }
-  send_answer(request, writer, out);  // no integrity: nobody has proved to hold a key (I01), or the nonce was not for him
+  send_answer(request, static_cast<std::uint16_t>(code), writer, out);  // no integrity: nobody has proved to hold a key (I01), or the nonce was not for him
 }
 
 void Server::Impl::finish_success(const Request& request, Writer& writer, Actions& out) {
   protect(request, writer);
-  send_answer(request, writer, out);
+  send_answer(request, Tallies::success, writer, out);
 }
 
 /// What we cannot name, and what we can but have switched off, which the client is to take for a server that cannot (RFC 5780, 6.1).
@@ -141,10 +135,7 @@ bool Server::Impl::refuse_unknown(const Request& request, Actions& out) {
 void Server::Impl::binding(const Request& request, Actions& out) {
   if (refuse_unknown(request, out)) return;
   if (settings->nat_discovery && request.five_tuple.transport == net::Transport::udp) return discover(request, out);
-  if (!may_answer(binding_limit, request)) {
-    ++counters.dropped_answer_limit;
-    return;
-  }
+  if (!may_answer(binding_limit, request)) return;
   ++counters.binding_answers;
   Writer writer(out.reply_space(), Class::success, stun::Method::binding, request.message.transaction_id());
   writer.add_xor_address(Attribute::xor_mapped_address, request.five_tuple.client);

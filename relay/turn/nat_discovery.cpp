@@ -115,6 +115,7 @@ void Server::Impl::discover(const Request& request, Actions& out) {
     if (five_tuple.client.port == 0) return refuse(request, ErrorCode::bad_request, out);
     if (is_impossible_source(five_tuple.client)) {  // ourselves: it would be an answer that nobody asked for
       ++counters.dropped_bad_source;
+      tallies.count(request.message.method(), Tallies::unanswered);
       return;
     }
   }
@@ -122,10 +123,7 @@ void Server::Impl::discover(const Request& request, Actions& out) {
   answered.authenticated = request.authenticated;
 
   // Whoever is to get the answer is who has to be spared. Fragments are dearer to receive than whole datagrams: they have the tighter limit.
-  if (!may_answer(padding ? error_limit : binding_limit, answered)) {
-    ++counters.dropped_answer_limit;
-    return;
-  }
+  if (!may_answer(padding ? error_limit : binding_limit, answered)) return;
   net::TransportAddress origin = request.five_tuple.server;
   const Alternates* elsewhere = alternates_for(request);
   const std::uint32_t flags = change ? load_be32(change->data()) & (change_ip | change_port) : 0;
@@ -143,7 +141,7 @@ void Server::Impl::discover(const Request& request, Actions& out) {
   // Never more than came: 7.6 lets a client send its MTU as well, and who sends less would get several times of it.
   if (padding) writer.add(Attribute::padding, Bytes(zeros).first(std::min(longest_padding, (padding->size() + 3) / 4 * 4)));
   protect(request, writer);
-  send_answer(answered, writer, out);
+  send_answer(answered, Tallies::success, writer, out);
 }
 
 }  // namespace radiotower::turn

@@ -132,6 +132,9 @@ void Server::Impl::channel_data(Allocation* allocation, MutableBytes datagram, s
   allocation->bytes_to_peer += payload;
   counters.packets_to_peer += packets;
   counters.bytes_to_peer += payload;
+  Tallies::Traffic& traffic = tallies.of(Tallies::way_of(allocation->five_tuple.transport));
+  traffic.packets_to_peer += packets;
+  traffic.bytes_to_peer += payload;
   if (stride == 0) return out.to_peer(relay.socket, channel->peer, channel->send_to, datagram.subspan(stun::channel_header_size, length));
   out.to_peer(relay.socket, channel->peer, channel->send_to, datagram.first(before_last + stun::channel_header_size + last_length));
   Send& train = out.sends.back();
@@ -189,6 +192,9 @@ void Server::Impl::send_indication(const stun::Message& message, Allocation* all
   allocation->bytes_to_peer += data->size();
   ++counters.packets_to_peer;
   counters.bytes_to_peer += data->size();
+  Tallies::Traffic& traffic = tallies.of(Tallies::way_of(allocation->five_tuple.transport));
+  ++traffic.packets_to_peer;
+  traffic.bytes_to_peer += data->size();
   const auto offset = static_cast<std::size_t>(data->data() - datagram.data());
   out.to_peer(relay.socket, *last, shared->inside(peer->address), datagram.subspan(offset, data->size()));
   out.sends.back().dont_fragment = dont_fragment.has_value();
@@ -227,6 +233,9 @@ void Server::Impl::from_peer(RelayId id, const net::TransportAddress& source, Tr
   allocation->bytes_to_client += train.bytes.size();
   counters.packets_to_client += packets;
   counters.bytes_to_client += train.bytes.size();
+  Tallies::Traffic& traffic = tallies.of(Tallies::way_of(allocation->five_tuple.transport));
+  traffic.packets_to_client += packets;
+  traffic.bytes_to_client += train.bytes.size();
 
   const Channel* channel = allocation->find_channel(*peer);
   const net::FiveTuple& client = allocation->five_tuple;

@@ -118,6 +118,7 @@ void Server::Impl::on_request(Request& request, Actions& out) {
   if (method == Method::refresh && !find_by_ticket(request, out)) return;
   if (method == Method::connection_bind && !find_by_connection(request, out)) return;
   if (!authenticate(request, out)) return;
+  ++tallies.authenticated;
 
   // RFC 8489, 6.3.1: after authentication, before anything of the method's own.
   if (refuse_unknown(request, out)) return;
@@ -183,7 +184,8 @@ void Server::Impl::end(std::uint32_t index, EndReason reason, Now now, Actions& 
   for (auto& channel : found->channels) take_back_shortcut(*found, channel);  // the event tells of all packets
   Event e = event(Event::Kind::allocation_ended, *found);
   e.end = reason;
-  e.duration = std::chrono::duration_cast<seconds>(now.steady - found->made_at);
+  const nanoseconds life = now.steady - found->made_at;
+  e.duration = std::chrono::duration_cast<seconds>(life);
   for (auto& relay : found->relays)
     if (relay.state == Relay::State::open) close_relay(*found, relay, now, out);
   abandon_move(*found, out);
@@ -191,6 +193,8 @@ void Server::Impl::end(std::uint32_t index, EndReason reason, Now now, Actions& 
   // What is left of the quota belongs to a reservation that nobody has claimed: it goes back when that runs out.
   table.erase(index);
   ++counters.allocations_ended;
+  ++tallies.ended[static_cast<std::size_t>(reason)];
+  tallies.lives.add(life, Tallies::life_bounds);
   out.events.push_back(std::move(e));
 }
 
@@ -278,10 +282,10 @@ void Server::end_all(EndReason reason, Now now, Actions& out) {
   for (const auto index : all) impl_->end(index, reason, now, out);
 }
 
-namespace {
-
-AllocationFacts facts_of(const Allocation& allocation, const Event& event, Time now) {
+AllocationFacts Server::Impl::facts(const Allocation& allocation, Time now) const {
+  const Event event = this->event(Event::Kind::allocation_made, allocation);
   AllocationFacts facts;
+  facts.worker = place.worker;
   facts.id = {allocation.index, allocation.generation, allocation.relays[0].state == Relay::State::open ? net::Family::ipv4 : net::Family::ipv6};
   facts.user = event.user;
   facts.realm = event.realm;
@@ -309,20 +313,22 @@ AllocationFacts facts_of(const Allocation& allocation, const Event& event, Time 
   return facts;
 }
 
-}  // namespace
-
 void Server::for_each_allocation(Time now, const std::function<void(const AllocationFacts&)>& visit) const {
   impl_->table.for_each([&](std::uint32_t, Allocation& allocation) {
-    if (allocation.any_open()) visit(facts_of(allocation, impl_->event(Event::Kind::allocation_made, allocation), now));
+    if (allocation.any_open()) visit(impl_->facts(allocation, now));
   });
 }
 
 std::size_t Server::end_allocations(const std::function<bool(const AllocationFacts&)>& which, EndReason reason, Now now, Actions& out) {
   std::vector<std::uint32_t> chosen;
   impl_->table.for_each([&](std::uint32_t index, Allocation& allocation) {
-    if (allocation.any_open() && which(facts_of(allocation, impl_->event(Event::Kind::allocation_made, allocation), now.steady))) chosen.push_back(index);
+    if (allocation.any_open() && which(impl_->facts(allocation, now.steady))) chosen.push_back(index);
   });
-  for (const auto index : chosen) impl_->end(index, reason, now, out);
+  for (const auto index : chosen) {
+    const Allocation& allocation = *impl_->table.at(index);
+    if (allocation.has_client && net::is_stream(allocation.five_tuple.transport)) out.hang_ups.push_back(allocation.client_socket);
+    impl_->end(index, reason, now, out);
+  }
   return chosen.size();
 }
 
@@ -336,6 +342,7 @@ void Server::for_each_client(const std::function<void(const net::FiveTuple&)>& v
 
 bool Server::has_allocation(const net::FiveTuple& five_tuple) const { return impl_->table.find(five_tuple) != nullptr; }
 void Server::set_place(Place place) {
+  if (!place.tickets) place.tickets = std::move(impl_->place.tickets);
   impl_->place = std::move(place);
   impl_->find_alternates();
 }
@@ -352,6 +359,21 @@ bool Server::charge_joined(ConnectionId connection, std::size_t to_peer, std::si
 }
 
 const Counters& Server::counters() const { return impl_->counters; }
+const Tallies& Server::tallies() const { return impl_->tallies; }
+
+AllocationCounts Server::count_allocations() const {
+  AllocationCounts counts;
+  impl_->table.for_each([&](std::uint32_t, const Allocation& allocation) {
+    if (!allocation.any_open()) return;
+    const bool v4 = allocation.relays[0].state == Relay::State::open, v6 = allocation.relays[1].state == Relay::State::open;
+    const auto relayed = v4 && v6 ? AllocationCounts::Relayed::dual : v4 ? AllocationCounts::Relayed::ipv4 : AllocationCounts::Relayed::ipv6;
+    const auto& clients = AllocationCounts::clients;
+    const auto client = static_cast<std::size_t>(std::find(clients.begin(), clients.end(), allocation.five_tuple.transport) - clients.begin());
+    ++counts.now[client][static_cast<std::size_t>(relayed)][allocation.transport == net::Transport::tcp ? 1 : 0];
+  });
+  return counts;
+}
+
 std::size_t Server::allocation_count() const { return impl_->table.size(); }
 std::size_t Server::bytes_kept() const {
   return impl_->table.bytes() + impl_->expiries.size() * sizeof(Impl::Expiry) + impl_->error_limit.bytes() + impl_->binding_limit.bytes();

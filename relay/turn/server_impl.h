@@ -98,10 +98,11 @@ struct Server::Impl {
   void refuse(const Request& request, stun::ErrorCode code, Actions& out);
   void refuse_unknown_attributes(const Request& request, std::span<const std::uint16_t> types, Actions& out);
   bool refuse_unknown(const Request& request, Actions& out);  // false: there is nothing unknown
-  bool may_answer(AnswerLimit& limit, const Request& request);
+  bool may_answer(AnswerLimit& limit, const Request& request);  // false: counted, and to be left without an answer
   void challenge(const Request& request, stun::ErrorCode code, Actions& out);  // 401 and 438: REALM, NONCE, PASSWORD-ALGORITHMS
   void finish_success(const Request& request, stun::Writer& writer, Actions& out);
-  void send_answer(const Request& request, stun::Writer& writer, Actions& out);
+  /// `outcome`: see Tallies.
+  void send_answer(const Request& request, std::uint16_t outcome, stun::Writer& writer, Actions& out);
   void protect(const Request& request, stun::Writer& writer);
   /// The server that this client is sent to; nullptr: none of its address family.
   const net::TransportAddress* alternate_for(const Request& request) const;
@@ -199,6 +200,7 @@ struct Server::Impl {
   }
   net::TransportAddress relayed_address(const Relay& relay) const;  // as the client is told: the external form
   Event event(Event::Kind kind, const Allocation& allocation) const;
+  AllocationFacts facts(const Allocation& allocation, Time now) const;
 
   std::shared_ptr<Shared> shared;
   std::shared_ptr<const Settings> settings;
@@ -218,6 +220,7 @@ struct Server::Impl {
   std::unordered_map<std::string, std::uint32_t> realm_by_origin;
   HashKey redirect_key;  // which client goes to which server
   Counters counters;
+  Tallies tallies;
   struct Whose {
     std::uint32_t index;
     std::uint32_t generation;

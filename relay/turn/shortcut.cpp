@@ -83,6 +83,11 @@ void Server::Impl::count_shortcut(Allocation& allocation, Given& given, const Sh
   counters.bytes_to_peer += bytes_to_peer;
   counters.packets_to_client += packets_to_client;
   counters.bytes_to_client += bytes_to_client;
+  Tallies::Traffic& traffic = tallies.of(Tallies::Way::offload);
+  traffic.packets_to_peer += packets_to_peer;
+  traffic.bytes_to_peer += bytes_to_peer;
+  traffic.packets_to_client += packets_to_client;
+  traffic.bytes_to_client += bytes_to_client;
   counters.shortcut_packets_to_peer += packets_to_peer;
   counters.shortcut_packets_to_client += packets_to_client;
   counters.dropped_user_limit += now.dropped_user_limit - before.dropped_user_limit;

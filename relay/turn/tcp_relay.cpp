@@ -146,6 +146,7 @@ void Server::Impl::answer_connect(const Allocation& allocation, const PeerConnec
     else writer.add_integrity(allocation.key.bytes());
   }
   if (connection.fingerprint) writer.add_fingerprint();
+  tallies.count(Method::connect, error ? static_cast<std::uint16_t>(*error) : Tallies::success);
   out.reply_used(writer.bytes().size());
   out.to_client(allocation.client_socket, allocation.five_tuple, writer.bytes());
 }
@@ -237,6 +238,9 @@ bool Server::Impl::charge_joined(ConnectionId id, std::size_t to_peer, std::size
   allocation->bytes_to_client += to_client;
   counters.bytes_to_peer += to_peer;
   counters.bytes_to_client += to_client;
+  Tallies::Traffic& traffic = tallies.of(allocation->five_tuple.transport == net::Transport::tls ? Tallies::Way::joined_tls : Tallies::Way::joined_tcp);
+  traffic.bytes_to_peer += to_peer;
+  traffic.bytes_to_client += to_client;
   Account& account = *allocation->account;
   if (!account.limited()) return true;
   std::int64_t& left = allocation->lease.bytes;

@@ -129,7 +129,7 @@ TEST_CASE("what is bound for life waits for a restart, and keeps nothing else of
   SettingsWishes wishes;
   wishes.last_port = 45999;
   wishes.allow.clear();
-  CHECK(station.relay->apply(make_settings(at("127.0.0.1", 9), wishes)) == "listeners, relay ports");
+  CHECK(station.relay->apply(make_settings(at("127.0.0.1", 9), wishes)) == "relay ports");
   CHECK(station.report().sockets == 1);
   CHECK(station.relay->shared().usage().range == 5000);
   Client alice(station.listener);
@@ -236,6 +236,31 @@ TEST_CASE("a worker stalls after so many looks without a beat, and recovers with
   CHECK(watch.stalled());
   CHECK(watch.look(2) == Change::recovered);
   CHECK_FALSE(watch.stalled());
+}
+
+TEST_CASE("the watchdog is fed while every worker makes progress, and by none of the others once one has stalled") {
+  StallWatches watches(3, 2);
+  std::array<std::uint64_t, 3> hearts{1, 1, 1};
+  std::vector<std::pair<std::size_t, StallWatch::Change>> told;
+  const auto look = [&] {
+    return watches.look([&](std::size_t i) { return hearts[i]; }, [&](std::size_t i, StallWatch::Change change) { told.emplace_back(i, change); });
+  };
+  for (int i = 0; i < 10; ++i) {
+    for (auto& heart : hearts) ++heart;
+    CHECK(look());
+  }
+  for (int i = 0; i < 5; ++i) {  // worker 1 hangs
+    ++hearts[0];
+    ++hearts[2];
+    CHECK(look() == (i < 1));
+  }
+  CHECK_FALSE(watches.all_alive());
+  REQUIRE(told.size() == 1);
+  CHECK(told[0] == std::pair{std::size_t{1}, StallWatch::Change::stalled});
+  for (auto& heart : hearts) ++heart;
+  CHECK(look());
+  REQUIRE(told.size() == 2);
+  CHECK(told[1] == std::pair{std::size_t{1}, StallWatch::Change::recovered});
 }
 
 TEST_CASE("descriptors: ours come off first") {

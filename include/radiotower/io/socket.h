@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -49,6 +50,21 @@ struct TcpOptions {
 Socket open_tcp_listener(const net::TransportAddress& local, const TcpOptions& options, int& error);
 /// Begins to connect from `local` (port 0: any) to `peer`. Connected at once or on its way; empty with an errno when neither.
 Socket connect_tcp(const net::TransportAddress& local, const net::TransportAddress& peer, int& error);
+
+/// A socket that somebody else has bound, as a service manager does for us.
+struct BoundSocket {
+  Socket socket;
+  net::TransportAddress address;  // may be a wildcard
+  bool is_stream = false;  // a listening one of TCP; else UDP
+  bool v6_only = true;     // false: "[::]" is of IPv4 too
+};
+/// What `descriptor` is, which is owned from here on; nullopt and closed, with a sentence in `why`, when it is neither of both.
+std::optional<BoundSocket> take_bound(int descriptor, std::string& why);
+/// Another descriptor of the same socket; empty: too many open files.
+Socket duplicate(const Socket& socket);
+/// Sets what open_udp() and open_tcp_listener() set, as far as it can be set once a socket is bound.
+void adopt_udp(const Socket& socket, const UdpOptions& options);
+void adopt_tcp_listener(const Socket& socket);
 
 /// What the kernel has made of UdpOptions::receive_buffer, in the caller's unit (the kernel itself counts twice that).
 int receive_buffer(const Socket& socket);

@@ -91,6 +91,7 @@ class Log {
     return write(priority, event, sentence, Fields(fields.begin(), fields.size()));
   }
   void set_level(Priority level);
+  void set_format(LogFormat format);
   bool wants(Priority priority) const;
 
   /// The queue has room for at least `lines` more right now. For the one who can wait: a worker that ends.

@@ -13,6 +13,9 @@ bool available();  // built with libsystemd
 void ready(std::string_view status);
 void reloading();
 void stopping();
+void status(std::string_view text);  // what `systemctl status` shows
+/// While stopping: the service manager is to wait for so long until it hears this again, whatever TimeoutStopSec= says.
+void extend_timeout(seconds by);
 void watchdog();
 /// WatchdogSec= of our unit; nullopt when systemd does not watch us.
 std::optional<nanoseconds> watchdog_interval();

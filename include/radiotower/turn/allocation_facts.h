@@ -12,6 +12,7 @@ namespace radiotower::turn {
 
 struct AllocationFacts {
   RelayId id;
+  unsigned worker = 0;  // whose table `id` is of: both together name an allocation of the process
   std::string user;   // raw, as it came
   std::string realm;  // empty: the default one
   net::FiveTuple five_tuple;

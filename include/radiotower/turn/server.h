@@ -17,6 +17,7 @@
 #include "radiotower/turn/settings.h"
 #include "radiotower/turn/shared.h"
 #include "radiotower/turn/shortcuts.h"
+#include "radiotower/turn/tallies.h"
 #include "radiotower/turn/ticket.h"
 
 namespace radiotower::turn {
@@ -51,7 +52,7 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  /// To be called before the first datagram, where there is more than one worker or a feature that needs the listeners.
+  /// To be called before the first datagram, where there is more than one worker or a feature that needs the listeners; and when the listeners change.
   void set_place(Place place);
 
   /// A datagram, or a train of them, from a client. From a stream: one whole message, or neighbouring ChannelData messages of one length as a
@@ -98,10 +99,13 @@ class Server {
 
   /// Every allocation as it stands. For operators: allocates.
   void for_each_allocation(Time now, const std::function<void(const AllocationFacts&)>& visit) const;
-  /// Ends those that `which` names, and returns how many. Clients are told nothing, as with end_all().
+  /// Ends those that `which` names, and returns how many. Clients are told nothing, as with end_all(); connections of those over TCP and TLS
+  /// are hung up. Over UDP and DTLS a Refresh gets a 437.
   std::size_t end_allocations(const std::function<bool(const AllocationFacts&)>& which, EndReason reason, Now now, Actions& out);
 
   const Counters& counters() const;
+  const Tallies& tallies() const;  // brought up to date as counters() are
+  AllocationCounts count_allocations() const;  // walks through all of them
   std::size_t allocation_count() const;
   /// Bytes kept for the outside world: grows with allocations alone, never with unproved sources (X01-X04).
   std::size_t bytes_kept() const;

@@ -1,0 +1,121 @@
+#include "control_text.h"
+
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+
+#include <fmt/format.h>
+
+namespace radiotower::cli {
+
+namespace {
+
+/// The length of the well-formed UTF-8 character at the front (Unicode, table 3-7), and what it is; 0: none.
+std::size_t character(std::string_view text, char32_t& value) {
+  const auto byte = [&](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
+  const std::uint8_t first = byte(0);
+  value = first;
+  if (first < 0x80) return 1;
+  const std::size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
+  if (first < 0xC2 || first > 0xF4 || text.size() < length) return 0;
+  value = first & (0x7Fu >> length);
+  for (std::size_t i = 1; i < length; ++i) {
+    if ((byte(i) & 0xC0) != 0x80) return 0;
+    value = value << 6 | (byte(i) & 0x3Fu);
+  }
+  const bool is_overlong = (length == 3 && value < 0x800) || (length == 4 && value < 0x10000);
+  return is_overlong || value > 0x10FFFF || (value >= 0xD800 && value <= 0xDFFF) ? 0 : length;
+}
+
+bool steers(char32_t c) {
+  return c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x200B && c <= 0x200F) || (c >= 0x2028 && c <= 0x202E) || (c >= 0x2060 && c <= 0x206F) || c == 0xFEFF ||
+         c == 0x061C || (c >= 0xE0000 && c <= 0xE007F);
+}
+
+std::tm local(std::time_t time) {
+  std::tm parts{};
+  localtime_r(&time, &parts);
+  return parts;
+}
+
+}  // namespace
+
+std::string printable(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    char32_t value = 0;
+    const std::size_t length = character(text, value);
+    if (length == 0 || steers(value)) out += '?';
+    else out += text.substr(0, length);
+    text.remove_prefix(std::max<std::size_t>(1, length));
+  }
+  return out;
+}
+
+std::size_t columns_of(std::string_view text) {
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+}
+
+std::string clipped(std::string_view text, std::size_t width) {
+  if (columns_of(text) <= width) return std::string(text);
+  if (width == 0) return {};
+  std::string out;
+  std::size_t columns = 0;
+  for (const char c : text) {
+    if ((static_cast<unsigned char>(c) & 0xC0) != 0x80 && ++columns >= width) break;
+    out += c;
+  }
+  return out + "~";
+}
+
+std::string bytes_text(double bytes) {
+  if (bytes < 999.5) return fmt::format("{:.0f}", bytes);
+  const char* unit = "kMGTP";
+  bytes /= 1000;
+  while (bytes >= 999.95 && unit[1] != '\0') bytes /= 1000, ++unit;
+  return fmt::format("{:.1f}{}", bytes, *unit);
+}
+
+std::string duration_text(std::uint64_t seconds) {
+  if (seconds < 60) return fmt::format("{}s", seconds);
+  if (seconds < 3600) return fmt::format("{}m{:02}s", seconds / 60, seconds % 60);
+  if (seconds < 86'400) return fmt::format("{}h{:02}m", seconds / 3600, seconds / 60 % 60);
+  return fmt::format("{}d{:02}h", seconds / 86'400, seconds / 3600 % 24);
+}
+
+std::optional<std::uint64_t> parse_duration(std::string_view text) {
+  constexpr std::uint64_t most = 30 * 86'400;
+  std::uint64_t sum = 0, number = 0, last_unit = most;
+  bool has_number = false, has_any = false;
+  for (const char c : text) {
+    if (c >= '0' && c <= '9') {
+      number = number * 10 + static_cast<std::uint64_t>(c - '0');
+      if (number > most) return std::nullopt;
+      has_number = true;
+      continue;
+    }
+    const std::uint64_t unit = c == 's' ? 1 : c == 'm' ? 60 : c == 'h' ? 3600 : c == 'd' ? 86'400 : 0;
+    if (!has_number || unit == 0 || unit >= last_unit) return std::nullopt;
+    sum += number * unit;
+    number = 0;
+    last_unit = unit;
+    has_number = false;
+    has_any = true;
+  }
+  if (has_number == has_any) return std::nullopt;  // empty, or "1h30"
+  sum += number;
+  return sum <= most ? std::optional(sum) : std::nullopt;
+}
+
+std::string clock_text(double unix_seconds) {
+  const double whole = std::floor(unix_seconds);
+  const std::tm parts = local(static_cast<std::time_t>(whole));
+  return fmt::format("{:02}:{:02}:{:02}.{:03}", parts.tm_hour, parts.tm_min, parts.tm_sec, static_cast<int>((unix_seconds - whole) * 1000));
+}
+
+std::string date_text(std::int64_t unix_seconds) {
+  const std::tm parts = local(static_cast<std::time_t>(unix_seconds));
+  return fmt::format("{:04}-{:02}-{:02} {:02}:{:02}:{:02}", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+}  // namespace radiotower::cli
