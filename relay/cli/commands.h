@@ -17,6 +17,7 @@ void add_certificate_command(CLI::App& app, Run& run);  // page/
 void add_control_commands(CLI::App& app, Run& run);     // control/: sessions, kill, events, drain, reload, stats
 void add_credentials_command(CLI::App& app, Run& run);
 void add_doctor_command(CLI::App& app, Run& run);       // doctor/
+void add_explain_command(CLI::App& credentials, Run& run);  // explain/: below `credentials`
 void add_load_command(CLI::App& app, Run& run);
 void add_migrate_command(CLI::App& app, Run& run);      // migrate/
 void add_nat_command(CLI::App& app, Run& run);

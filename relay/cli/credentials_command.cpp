@@ -112,7 +112,10 @@ void add_credentials_command(CLI::App& app, Run& run) {
                   "  radiotower credentials --secret-file secrets --host tower.lan --transport udp,tcp,tls --tls-port 443\n"
                   "  radiotower credentials --secret-file /etc/radiotower/secrets --user alice --ttl 3600 --format json\n"
                   "  systemd-creds decrypt secrets.cred - | radiotower credentials --secret-file -");
-  command->callback([o, &run] { run = [o] { return run_credentials(*o); }; });
+  add_explain_command(*command, run);
+  command->callback([o, command, &run] {  // called after that of a subcommand
+    if (command->get_subcommands().empty()) run = [o] { return run_credentials(*o); };
+  });
 }
 
 }  // namespace radiotower::cli
