@@ -11,10 +11,11 @@ import subprocess
 from cases import Failure
 from relay import rest_credential
 from scrape import series
-from turn import (ALLOCATE, BINDING, PERMISSION, REFRESH, UDP, XOR_PEER, LIFETIME, Client, StreamClient, channel_data, error_of, message, xor_address)
+from turn import (ALLOCATE, BINDING, LIFETIME, PERMISSION, REFRESH, UDP, XOR_PEER, XOR_RELAYED, Client, StreamClient, address_in, channel_data, error_of, message,
+                  parse, xor_address)
 
 CHANNEL = 0x4001
-METHODS = {BINDING: "binding", ALLOCATE: "allocate", REFRESH: "refresh", PERMISSION: "create_permission", 0x0009: "channel_bind"}
+METHODS = {BINDING: "binding", ALLOCATE: "allocate", REFRESH: "refresh", PERMISSION: "create_permission", 0x0009: "channel_bind", 0x000A: "connect", 0x000B: "connection_bind"}
 CODES = {0: "success"}
 
 
@@ -121,12 +122,11 @@ class Load:
             self.count("radiotower_connections_accepted_total")
         return client
 
-    def allocate(self, client, code=0):
-        answer = self.ask(client, ALLOCATE, [UDP], code)
+    def allocate(self, client, code=0, transport=UDP):
+        answer = self.ask(client, ALLOCATE, [transport], code)
         if code:
             return None
         self.count("radiotower_allocations_made_total")
-        from turn import XOR_RELAYED, address_in, parse
         return address_in(parse(answer)[1][XOR_RELAYED], answer[8:20])
 
     def call(self, transport, packets, size):
@@ -220,3 +220,37 @@ def drops(load):
         load.peer.sendto(b"without permission", relayed)
     load.dropped("peer_no_permission", 6)
     load.end_later = client
+
+
+def joined(load, transport, to_peer, to_client):
+    """RFC 6062: so many bytes through a connection that is joined with one of a peer."""
+    control = load.client(transport, f"joined-{transport}")
+    load.allocate(control, transport=(0x0019, bytes([6, 0, 0, 0])))
+    load.ask(control, PERMISSION, [(XOR_PEER, xor_address("127.0.0.1", 0))])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        answer = load.ask(control, 0x000A, [(XOR_PEER, xor_address(*listener.getsockname()))])
+        peer = listener.accept()[0]
+    peer.settimeout(5)
+    data = load.client(transport, "", (control.user, control.password))
+    load.ask(data, 0x000B, [(0x002A, parse(answer)[1][0x002A])])
+    for event in ("connect", "joined"):
+        load.count("radiotower_peer_connections_total", event=event)
+
+    def carried(source, sink, size, direction):
+        source.sendall(bytes(size))
+        while size > 0:
+            piece = sink.recv(min(size, 65536))
+            if not piece:
+                raise Failure(f"{direction}: the end, {size} bytes too early")
+            size -= len(piece)
+
+    data.socket.settimeout(5)
+    with peer:
+        carried(data.socket, peer, to_peer, "to_peer")
+        carried(peer, data.socket, to_client, "to_client")
+        load.count("radiotower_relayed_bytes_total", to_peer, direction="to_peer", transport=transport, path="joined")
+        load.count("radiotower_relayed_bytes_total", to_client, direction="to_client", transport=transport, path="joined")
+        yield  # while it is up
+    load.end(control)
+    load.count("radiotower_peer_connections_total", event="ended")
