@@ -310,6 +310,7 @@ class Server final : public MetricsServer, private EventSink {
   Operations& operations_;
   Log& log_;
   std::atomic<bool> coturn_names_;
+  asio::io_context io_{1};  // goes after all that is bound to it
   std::mutex mutex_;
   std::map<std::string, FinishedTraffic, std::less<>> finished_;  // under mutex_; by realm, "": the default one
   std::vector<Snapshot::OfWorker> last_;                          // of the thread
@@ -320,7 +321,6 @@ class Server final : public MetricsServer, private EventSink {
   std::string path_;  // of a Unix socket that is ours
   ino_t inode_ = 0;
   dev_t device_ = 0;
-  asio::io_context io_{1};
   std::optional<tcp::acceptor> tcp_;
   std::optional<local::acceptor> local_;
   asio::steady_timer timer_{io_}, pause_{io_};

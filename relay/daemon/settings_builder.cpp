@@ -355,6 +355,27 @@ std::vector<turn::User> read_users(const std::string& path, std::string_view key
   return users;
 }
 
+namespace {
+
+/// Once the listeners are known.
+void check_metrics(const Config& config, Built& built, ConfigErrors& errors) {
+  const auto metrics = net::TransportAddress::parse(config.metrics_listen);
+  if (!metrics) return;  // off, or a Unix socket
+  if (!metrics->ip.is_loopback())
+    built.notes.push_back(
+        fmt::format("metrics.listen = \"{}\": anybody who reaches it can read the figures; on 127.0.0.1 or a Unix socket only this host can", config.metrics_listen));
+  for (const auto* listeners : {&built.tcp, &built.tls})
+    for (const auto& listener : *listeners) {
+      if (listener.port != metrics->port || listener.family() != metrics->family() || (listener.ip != metrics->ip && !metrics->ip.is_unspecified())) continue;
+      errors.push_back({std::string(config.source("metrics.listen")), "metrics.listen",
+                        fmt::format("clients are to come to {} over {}, so nobody can be told figures there", listener.text(), listeners == &built.tcp ? "TCP" : "TLS"),
+                        "another port; \"127.0.0.1:9641\" is where coturn has it too"});
+      return;
+    }
+}
+
+}  // namespace
+
 std::optional<Built> build_settings(const Config& config, const std::vector<io::HostAddress>& host, ConfigErrors& errors, const ExternalAnswers& known) {
   const std::size_t before = errors.size();
   Built built;
@@ -380,8 +401,7 @@ std::optional<Built> build_settings(const Config& config, const std::vector<io::
   settings->listeners = built.listeners;
   for (const auto& address : built.dtls)
     if (std::find(built.listeners.begin(), built.listeners.end(), address) == built.listeners.end()) settings->listeners.push_back(address);
-  if (const auto metrics = net::TransportAddress::parse(config.metrics_listen); metrics && !metrics->ip.is_loopback())
-    built.notes.push_back(fmt::format("metrics.listen = \"{}\": anybody who reaches it can read the figures; on 127.0.0.1 or a Unix socket only this host can", config.metrics_listen));
+  check_metrics(config, built, errors);
   read_certificates(config, built, errors);
   settings->relay_addresses = choose_relay_addresses(config, host, built, errors);
   map_external(config, settings->relay_addresses, known, nullptr, built, errors);
