@@ -45,8 +45,7 @@ constexpr FlagKey flag_keys[] = {
 std::optional<Flags> parse_flags(int argc, const char* const* argv, int& status) {
   CLI::App app("radiotower-relay: a STUN/TURN server. Runs in the foreground and logs to standard error.", "radiotower-relay");
   app.footer("A relay needs credentials: --secrets-file or --users-file, or a configuration that names one.\n"
-             "SIGHUP reloads secrets, users, certificates, peers and limits; SIGUSR1 logs counters; SIGUSR2 drains;\n"
-             "SIGTERM ends.");
+             "SIGHUP reloads the configuration and all its files; SIGUSR1 logs counters; SIGUSR2 drains; SIGTERM ends.");
   Flags flags;
   bool check = false, print = false, version = false;
   app.add_option("--config", flags.config_file, "read this file (docs/configuration.md)")->type_name("FILE");

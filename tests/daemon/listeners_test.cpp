@@ -34,14 +34,21 @@ bool is_free(const net::TransportAddress& address) {
   return static_cast<bool>(io::open_udp(address, {}, error));
 }
 
-/// Until the relay has closed it: it looks every two seconds, and the kernel takes an io_uring apart behind our back.
-bool becomes_free(Station& station, const net::TransportAddress& address) {
-  for (int i = 0; i < 600; ++i) {
-    station.relay->tend();
-    if (is_free(address)) return true;
-    std::this_thread::sleep_for(10ms);
+/// Within ten seconds.
+bool comes(const std::function<bool()>& what) {
+  for (int i = 0; i < 2000; ++i) {
+    if (what()) return true;
+    std::this_thread::sleep_for(5ms);
   }
   return false;
+}
+
+/// Until the relay has closed it: it looks every two seconds, and the kernel takes an io_uring apart behind our back.
+bool becomes_free(Station& station, const net::TransportAddress& address) {
+  return comes([&] {
+    station.relay->tend();
+    return is_free(address);
+  });
 }
 
 }  // namespace
@@ -71,9 +78,9 @@ TEST_CASE("a reload opens a listener, and gives it up once its last allocation h
     std::array<std::uint8_t, 64> space{};
     stun::Writer writer(space, Class::request, Method::binding, stranger.next_id());
     stranger.socket.send(more, writer.bytes());
-    while (station.report().dropped_retired == 0) std::this_thread::sleep_for(1ms);
+    REQUIRE(comes([&] { return station.report().dropped_retired != 0; }));
     CHECK(stranger.socket.quiet());
-    while (connects(more) == 0) std::this_thread::sleep_for(1ms);
+    CHECK(comes([&] { return connects(more) != 0; }));
     station.relay->tend();
     CHECK_FALSE(is_free(more));  // alice is there
 
@@ -135,10 +142,10 @@ TEST_CASE("DTLS that a reload turns on and off: who has no session is answered w
     const std::vector<std::uint8_t> record(40, 22);  // of DTLS, and of no session
     CHECK(turn({station.listener}).dtls.dtls_dropped_stranger == 0);
     stranger.send(station.listener, record);
-    while (station.report().dtls.dtls_dropped_stranger == 0) std::this_thread::sleep_for(1ms);
+    REQUIRE(comes([&] { return station.report().dtls.dtls_dropped_stranger != 0; }));
     CHECK(turn({}).dropped_retired == 0);
     stranger.send(station.listener, record);
-    while (station.report().dropped_retired == 0) std::this_thread::sleep_for(1ms);
+    REQUIRE(comes([&] { return station.report().dropped_retired != 0; }));
     CHECK(station.report().dtls.dtls_dropped_stranger == 1);
   }
 }

@@ -266,6 +266,9 @@ struct Station {
       sum.counters.shortcut_packets_to_peer += one->counters.shortcut_packets_to_peer;
       sum.counters.dropped_user_limit += one->counters.dropped_user_limit;
       sum.counters.binding_answers += one->counters.binding_answers;
+      sum.dropped_retired += one->dropped_retired;
+      sum.dtls.dtls_dropped_stranger += one->dtls.dtls_dropped_stranger;
+      sum.listeners.insert(sum.listeners.end(), one->listeners.begin(), one->listeners.end());
     }
     return sum;
   }
