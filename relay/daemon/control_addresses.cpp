@@ -37,7 +37,7 @@ void Control::tell_addresses(const turn::Settings& before, const turn::Settings&
     std::size_t held = 0;
     for (const auto& a : old)
       if (!find(fresh, a.local)) held += relay_.shared().ports_held(a.local);
-    const std::string sentence = held == 0 ? std::string() : fmt::format("{} relay ports on what went are kept until their allocations end, in case it comes back", held);
+    const std::string sentence = held == 0 ? "" : "allocations on what went are kept until they run out, in case it comes back";
     log_.write(Priority::notice, "relay addresses changed", sentence,
                {Field::if_any("came", std::string_view(came)), Field::if_any("went", std::string_view(went)), Field::if_any("ports_held", std::uint64_t{held})});
     // The list of the XDP program is of the start.

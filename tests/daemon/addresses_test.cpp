@@ -14,6 +14,7 @@
 #include "daemon/address_watch.h"
 #include "radiotower/io/socket.h"
 #include "radiotower/stun/message.h"
+#include "station.h"
 
 using namespace radiotower;
 using namespace radiotower::daemon;
@@ -34,9 +35,10 @@ const std::vector<io::HostAddress> one_address = {on("127.0.0.1", "lo"), on("192
 const std::vector<io::HostAddress> two_addresses = {on("127.0.0.1", "lo"), on("192.168.0.105", "eth0"), on("10.0.0.4", "eth1")};
 const std::vector<io::HostAddress> no_address = {on("127.0.0.1", "lo")};
 
+/// A log that nobody reads. Its thread, like those that ask, must not take signals that other tests send.
 Log& silence() {
-  static const int nowhere = ::dup(2);
-  static Log log({LogFormat::text, Priority::error, nowhere, 64});
+  Control::block_signals();
+  static Log log({LogFormat::text, Priority::error, ::open("/dev/null", O_WRONLY | O_CLOEXEC), 64});
   return log;
 }
 
@@ -398,4 +400,47 @@ TEST_CASE("an answer that changes makes new settings, and so does an address; no
   CHECK(next->settings->relay_addresses[0].external == ip("198.51.100.8"));
   CHECK(next->listeners.size() == 3);
   CHECK(errors.empty());
+}
+
+TEST_CASE("a running relay takes another address, another external one and other ports; its calls go on as they were") {
+  test::Station station(Backend::automatic);
+  REQUIRE(station.works);
+  test::Client alice(station.listener);
+  test::Udp peer("127.0.0.3");
+  REQUIRE(alice.allocates() == 0);
+  REQUIRE(alice.binds(0x4000, peer.address) == 0);
+  auto next = std::make_shared<turn::Settings>(*test::make_settings(station.listener));
+  next->relay_addresses = {{ip("127.0.0.4"), ip("198.51.100.7")}};
+  next->first_port = 50000;
+  next->last_port = 50009;
+  net::PeerPolicySettings peers = next->peers->settings();
+  peers.relay_addresses = {ip("127.0.0.4"), ip("198.51.100.7")};
+  next->peers = std::make_shared<net::PeerPolicy>(peers);
+  CHECK(station.relay->apply(next) == "");
+  // What alice has is guarded for as long as she has it, and offered to nobody.
+  const auto guarded = [&](const char* text) {
+    const auto& all = station.relay->settings().peers->settings().relay_addresses;
+    return std::find(all.begin(), all.end(), ip(text)) != all.end();
+  };
+  CHECK(guarded("127.0.0.2"));
+  CHECK(guarded("127.0.0.4"));
+  CHECK(station.relay->shared().ports_held(ip("127.0.0.2")) == 1);
+  alice.sends_channel(0x4000, "still here");
+  CHECK(test::text(peer.receive()) == "still here");
+
+  test::Client bob(station.listener);
+  REQUIRE(bob.allocates() == 0);
+  CHECK(bob.relayed.ip == ip("198.51.100.7"));
+  CHECK(bob.relayed.port >= 50000);
+  CHECK(bob.relayed.port <= 50009);
+  REQUIRE(bob.binds(0x4001, peer.address) == 0);
+  bob.sends_channel(0x4001, "from the new one");
+  CHECK(test::text(peer.receive()) == "from the new one");
+
+  CHECK_FALSE(station.relay->holds_less());
+  REQUIRE(alice.ends() == 0);
+  CHECK(station.relay->holds_less());
+  CHECK(station.relay->apply(next) == "");
+  CHECK_FALSE(guarded("127.0.0.2"));
+  CHECK_FALSE(station.relay->holds_less());
 }
