@@ -18,14 +18,16 @@ std::unique_ptr<FirewallRules> rules(const std::string& entries) {
   return read;
 }
 
-std::string chain(const char* name, const char* rest = R"(, "type": "filter", "hook": "input", "prio": 0, "policy": "drop")", const char* family = "inet") {
+std::string chain(const char* name, const char* rest = R"(, "type": "filter", "hook": "input", "prio": 0, "policy": "drop")",
+                  const char* family = "inet") {
   return fmt::format(R"({{"chain": {{"family": "{}", "table": "filter", "name": "{}"{}}}}})", family, name, rest);
 }
 std::string rule(const char* in, const std::string& expression, const char* family = "inet") {
   return fmt::format(R"(, {{"rule": {{"family": "{}", "table": "filter", "chain": "{}", "handle": 7, "expr": [{}]}}}})", family, in, expression);
 }
 std::string match(const char* protocol, const char* field, const std::string& right, const char* op = "==") {
-  return fmt::format(R"({{"match": {{"op": "{}", "left": {{"payload": {{"protocol": "{}", "field": "{}"}}}}, "right": {}}}}})", op, protocol, field, right);
+  return fmt::format(R"({{"match": {{"op": "{}", "left": {{"payload": {{"protocol": "{}", "field": "{}"}}}}, "right": {}}}}})", op, protocol, field,
+                     right);
 }
 const std::string accept = R"({"accept": null})", drop = R"({"drop": null})", to_3478 = match("udp", "dport", "3478");
 
@@ -68,8 +70,10 @@ TEST_CASE("every chain of a hook has a say, in the families of the packet alone"
   CHECK(in(open + raw + rule("early", to_3478 + ", " + drop, "ip")) == Verdict::dropped);
   CHECK(in(open + ", " + chain("input", R"(, "type": "filter", "hook": "input", "prio": 0, "policy": "drop")", "ip6")) == Verdict::passes);
   CHECK(in(open + ", " + chain("nat", R"(, "type": "nat", "hook": "prerouting", "prio": -100, "policy": "drop")", "ip")) == Verdict::passes);
-  CHECK(in(open + ", " + chain("other", R"(, "type": "filter", "hook": "ingress", "dev": "eth1", "prio": 0, "policy": "drop")", "netdev")) == Verdict::passes);
-  CHECK(in(open + ", " + chain("this", R"(, "type": "filter", "hook": "ingress", "dev": "eth0", "prio": 0, "policy": "drop")", "netdev")) == Verdict::dropped);
+  CHECK(in(open + ", " + chain("other", R"(, "type": "filter", "hook": "ingress", "dev": "eth1", "prio": 0, "policy": "drop")",
+                               "netdev")) == Verdict::passes);
+  CHECK(in(open + ", " + chain("this", R"(, "type": "filter", "hook": "ingress", "dev": "eth0", "prio": 0, "policy": "drop")",
+                               "netdev")) == Verdict::dropped);
 }
 
 TEST_CASE("sets: single values, ranges, prefixes, elements with a comment, named ones, negated ones") {
@@ -102,6 +106,7 @@ TEST_CASE("text that is none of nft's") {
   std::string why;
   for (const char* text : {"", "nothing", "[]", "{}", R"({"nftables": 1})", R"({"nftables": [)"}) CHECK_FALSE(FirewallRules::read(text, why));
   for (const char* odd : {"1", "{}", "null", R"({"chain": 1})", R"({"rule": {"expr": 1}})", R"({"set": []})"}) CHECK(rules(odd)->empty());
-  for (const char* odd : {"1", "{}", "null", R"({"match": 1})", R"({"match": {"left": 1, "right": 1}})", R"({"match": {"left": {"payload": 7}, "right": []}})", R"({"vmap": 5})", R"({"jump": null})", R"({"vmap": {"key": {}, "data": {"set": [1, [2]]}}})"})
+  for (const char* odd : {"1", "{}", "null", R"({"match": 1})", R"({"match": {"left": 1, "right": 1}})",
+                          R"({"match": {"left": {"payload": 7}, "right": []}})", R"({"vmap": 5})", R"({"jump": null})", R"({"vmap": {"key": {}, "data": {"set": [1, [2]]}}})"})
     CHECK(in(chain("input") + rule("input", odd)) == Verdict::dropped);
 }

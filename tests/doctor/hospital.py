@@ -37,7 +37,8 @@ commonName = supplied
 
 
 def openssl(folder, *words):
-    done = subprocess.run(["openssl", *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20)
+    done = subprocess.run(["openssl", *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          timeout=20)
     if done.returncode != 0:
         raise Failure(f"openssl {words[0]}: {done.stdout.strip()[-300:]}")
 
@@ -65,7 +66,8 @@ class Office:
         openssl(self.folder, "req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={subject}")
         with open(self.path(f"{name}.ext"), "w") as out:
             out.write(extensions)
-        openssl(self.folder, "ca", "-batch", "-notext", "-config", "ca.cnf", "-cert", f"{by}.pem", "-keyfile", f"{by}.key", "-in", f"{name}.csr", "-out", f"{name}.pem",
+        openssl(self.folder, "ca", "-batch", "-notext", "-config", "ca.cnf", "-cert", f"{by}.pem", "-keyfile", f"{by}.key", "-in", f"{name}.csr",
+                "-out", f"{name}.pem",
                 "-extfile", f"{name}.ext", "-startdate", stamp(days[0]), "-enddate", stamp(days[1]), "-md", digest)
 
     def server(self, name, names=f"IP:{PHONES},DNS:tower.lan", usage="serverAuth", **rest):
@@ -74,7 +76,8 @@ class Office:
 
     def alone(self, name):
         """Signed by itself."""
-        openssl(self.folder, "req", "-x509", *KEY, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "300", "-subj", f"/CN={PHONES}", "-addext", f"subjectAltName=IP:{PHONES}")
+        openssl(self.folder, "req", "-x509", *KEY, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "300", "-subj", f"/CN={PHONES}",
+                "-addext", f"subjectAltName=IP:{PHONES}")
 
     def text(self, *names):
         texts = []
@@ -177,7 +180,8 @@ class Patient:
             os.setuid(UID)
 
         with open(self.path("log"), "wb") as log:
-            self.process = subprocess.Popen([self.ward.relay, *(flags or ("--config", self.path(file)))], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=become)
+            self.process = subprocess.Popen([self.ward.relay, *(flags or ("--config", self.path(file)))], cwd=self.folder, stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log, preexec_fn=become)
         end = time.monotonic() + 5
         while time.monotonic() < end:
             with open(self.path("log"), errors="replace") as log:
@@ -192,7 +196,8 @@ class Patient:
     def other(self, *command):
         """Another program in the tower, which runs until the end."""
         with open(self.path("other-log"), "wb") as log:
-            self.others.append(subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=self.ward.tower.enter))
+            self.others.append(subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                                preexec_fn=self.ward.tower.enter))
         return self.others[-1]
 
     def ask(self, options, user=f"{UID}:{UID}", before=None, json_too=True, as_somebody=False):
@@ -206,7 +211,8 @@ class Patient:
         options = {"--config": self.path("relay.toml"), **options}
         command = [self.ward.tool, "doctor", *(("--user", user) if user else ()), *(("--json",) if json_too else ()),
                    *(word for name, value in options.items() if value is not None for word in (name, value))]
-        done = subprocess.run(["ip", "netns", "exec", self.ward.tower.name, "sh", "-c", covers + 'exec "$@"', "sh", *leave, *command], capture_output=True, text=True, timeout=30, preexec_fn=before,
+        done = subprocess.run(["ip", "netns", "exec", self.ward.tower.name, "sh", "-c", covers + 'exec "$@"', "sh", *leave, *command],
+                              capture_output=True, text=True, timeout=30, preexec_fn=before,
                               env={**os.environ, "NO_COLOR": "1"})
         if done.returncode not in (0, 1, 3):
             raise Failure(f"the doctor ends with {done.returncode}: {done.stderr.strip()[-400:]}")

@@ -29,7 +29,8 @@ class MadeUpHost final : public Host {
   unsigned uid = 0;
 
   void put(const std::string& path, std::string text, unsigned mode = 0644, unsigned owner = 0, unsigned group = 0) {
-    for (std::size_t slash = 0; slash != path.npos; slash = path.find('/', slash + 1)) files.try_emplace(slash == 0 ? "/" : path.substr(0, slash), File{"", {0755, 0, 0, true, 0}});
+    for (std::size_t slash = 0; slash != path.npos; slash = path.find('/', slash + 1)) files.try_emplace(slash == 0 ? "/" : path.substr(0, slash),
+        File{"", {0755, 0, 0, true, 0}});
     files[path] = {std::move(text), {mode, owner, group, false, 0}};
   }
 
@@ -105,7 +106,8 @@ Collected look(const MadeUpHost& host, void (*check)(const Examined&, Findings&)
 
 TEST_CASE("the unit: drop-ins over it, in the order of their names, the first folder's where two have a name") {
   MadeUpHost host = a_host();
-  host.put("/etc/systemd/system/radiotower-relay.service.d/20.conf", "[Service]\nLimitNOFILE=4096:70000\nAmbientCapabilities=CAP_BPF CAP_NET_ADMIN\nLoadCredential=secrets:/etc/radiotower/secrets\n");
+  host.put("/etc/systemd/system/radiotower-relay.service.d/20.conf",
+           "[Service]\nLimitNOFILE=4096:70000\nAmbientCapabilities=CAP_BPF CAP_NET_ADMIN\nLoadCredential=secrets:/etc/radiotower/secrets\n");
   host.put("/usr/lib/systemd/system/radiotower-relay.service.d/20.conf", "[Service]\nUser=root\n");
   host.put("/run/systemd/system/radiotower-relay.service.d/10.conf", "[Service]\nUser=relay\nLoadCredential=users:/u\nLoadCredential=\n");
   const Unit read = read_unit(host);

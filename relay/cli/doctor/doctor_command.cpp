@@ -43,7 +43,8 @@ void add_doctor_command(CLI::App& app, Run& run) {
   command->add_option("--user", o->user, "whom the relay runs as, by name or number (default: as the unit says, or the relay that runs)")->type_name("USER");
   command->add_option("--ca", o->ca, "the CA that phones trust, PEM")->type_name("FILE");
   command->add_option("--name", o->name, "the name that clients are given, beside the address")->type_name("NAME");
-  command->add_option("--media-server", o->media_server, "where Calls or rtcd takes media: may clients reach it through the relay?")->type_name("IP:PORT");
+  command->add_option("--media-server", o->media_server,
+                      "where Calls or rtcd takes media: may clients reach it through the relay?")->type_name("IP:PORT");
   command->add_flag("--json", o->json, "one object instead of text");
   command->add_flag("--verbose", o->verbose, "a line for each check that is good, too");
   command->footer("Examples:\n"

@@ -36,7 +36,8 @@ std::optional<long> number_of(const std::string& text) {
 }
 
 std::string text_of(const Json& json) {
-  return json.is_string() ? json.get<std::string>() : json.is_number_integer() ? std::to_string(json.get<long>()) : json.is_boolean() ? (json.get<bool>() ? "1" : "0") : std::string();
+  return json.is_string() ? json.get<std::string>() : json.is_number_integer() ? std::to_string(json.get<long>()) : json.is_boolean()
+      ? (json.get<bool>() ? "1" : "0") : std::string();
 }
 
 /// nft names some ports, protocols and families.
@@ -67,7 +68,8 @@ class Rules final : public FirewallRules {
       if (!entry.is_object()) continue;
       if (entry.contains("chain")) {
         const Json& c = entry["chain"];
-        Chain chain{field(c, "family"), field(c, "table"), field(c, "name"), field(c, "hook"), field(c, "policy"), field(c, "type"), field(c, "dev"), 0, {}};
+        Chain chain{field(c, "family"), field(c, "table"), field(c, "name"), field(c, "hook"), field(c, "policy"), field(c, "type"), field(c, "dev"),
+                    0, {}};
         chain.priority = number_of(field(c, "prio")).value_or(0);
         chains_.emplace(key(chain.family, chain.table, chain.name), chain);
       } else if (entry.contains("rule")) {
@@ -83,7 +85,9 @@ class Rules final : public FirewallRules {
   }
 
   bool empty() const override {
-    return std::none_of(chains_.begin(), chains_.end(), [](const auto& c) { return c.second.hook == "input" || c.second.hook == "output" || c.second.hook == "prerouting" || c.second.hook == "ingress"; });
+    return std::none_of(chains_.begin(), chains_.end(),
+                        [](const auto& c) { return c.second.hook == "input" || c.second.hook == "output" || c.second.hook == "prerouting"
+                                           || c.second.hook == "ingress"; });
   }
 
   Passage in(const Packet& packet) const override { return through(packet, {"ingress", "prerouting", "input"}); }
@@ -136,7 +140,8 @@ class Rules final : public FirewallRules {
         Verdict verdict = walk_chain(*chain, walk, 0);
         if (verdict == Verdict::none && chain->policy == "drop") {
           verdict = Verdict::drop;
-          walk.dropped_by = fmt::format("no rule of chain {} in table {} {} accepts it, and its policy is drop", chain->name, chain->family, chain->table);
+          walk.dropped_by = fmt::format("no rule of chain {} in table {} {} accepts it, and its policy is drop", chain->name, chain->family,
+                                        chain->table);
           walk.dropped_in = fmt::format("{} {} {}", chain->family, chain->table, chain->name);
         }
         if (verdict != Verdict::drop) continue;
@@ -155,7 +160,8 @@ class Rules final : public FirewallRules {
         if (!expression.is_object() || expression.empty() || match == Match::no) continue;
         const std::string& kind = expression.begin().key();
         const Json& body = expression.begin().value();
-        const auto here = [&] { return fmt::format("{} of the rule with handle {} in `nft -a list chain {} {} {}`", kind, text_of((*rule)["handle"]), chain.family, chain.table, chain.name); };
+        const auto here = [&] { return fmt::format("{} of the rule with handle {} in `nft -a list chain {} {} {}`", kind, text_of((*rule)["handle"]),
+                                                   chain.family, chain.table, chain.name); };
         if (kind == "match") {
           match = both(match, matches(chain, body, walk));
         } else if (kind == "xt") {
@@ -229,7 +235,8 @@ class Rules final : public FirewallRules {
         if (name == "protocol" || name == "nexthdr") return known(udp ? "udp" : "tcp");
         if (name == "saddr") return {Value::Kind::known, p.from.ip.text(), p.from.ip};
         if (name == "daddr") return {Value::Kind::known, p.to.ip.text(), p.to.ip};
-      } else if (protocol == "sctp" || protocol == "icmp" || protocol == "icmpv6" || protocol == "dccp" || protocol == "udplite" || protocol == "esp" || protocol == "ah") {
+      } else if (protocol == "sctp" || protocol == "icmp" || protocol == "icmpv6" || protocol == "dccp" || protocol == "udplite" || protocol == "esp"
+                 || protocol == "ah") {
         return {Value::Kind::absent, {}, {}};
       }
     } else if (left.contains("meta")) {
@@ -256,7 +263,8 @@ class Rules final : public FirewallRules {
       if (!value.ip) return Match::perhaps;
       std::string why;
       const Json& prefix = right["prefix"];
-      const auto range = net::AddressRange::parse(fmt::format("{}/{}", text_of(prefix.value("addr", Json(""))), text_of(prefix.value("len", Json(0)))), why);
+      const auto range = net::AddressRange::parse(fmt::format("{}/{}", text_of(prefix.value("addr", Json(""))),
+                                                              text_of(prefix.value("len", Json(0)))), why);
       return !range ? Match::perhaps : range->contains(*value.ip) ? Match::yes : Match::no;
     }
     if (right.is_object() && right.contains("range") && right["range"].is_array() && right["range"].size() == 2) {
@@ -268,7 +276,8 @@ class Rules final : public FirewallRules {
       const auto n = number_of(value.text), first = number_of(low), last = number_of(high);
       return !n || !first || !last ? Match::perhaps : *first <= *n && *n <= *last ? Match::yes : Match::no;
     }
-    if (right.is_object() && right.contains("elem") && right["elem"].is_object()) return one(value, right["elem"].value("val", Json()));  // with a time or a comment
+    if (right.is_object() && right.contains("elem") && right["elem"].is_object())
+      return one(value, right["elem"].value("val", Json()));  // with a time or a comment
     const std::string text = text_of(right);
     if (text.empty()) return Match::perhaps;
     if (value.ip) {

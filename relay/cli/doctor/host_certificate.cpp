@@ -93,11 +93,14 @@ class Look {
     if (!text) return say("certificate.readable", Severity::unknown, fmt::format("{} may not be read by you", pair_.certificate), "run this as root");
     chain_ = certificates_in(*text);
     if (chain_.empty())
-      return say("certificate.load", Severity::fault, fmt::format("{} holds no certificate in PEM form", pair_.certificate), "a file with -----BEGIN CERTIFICATE-----, the relay's own first and then those of the CAs above it");
+      return say("certificate.load", Severity::fault, fmt::format("{} holds no certificate in PEM form", pair_.certificate),
+                 "a file with -----BEGIN CERTIFICATE-----, the relay's own first and then those of the CAs above it");
     if (key) {
       if (!at_key(*key)) return;
     } else {
-      say("certificate.key", Severity::unknown, fmt::format("{} may not be read by you, so whether it is the key of the certificate is not known", pair_.key), "run this as root", pair_.where_key);
+      say("certificate.key", Severity::unknown,
+          fmt::format("{} may not be read by you, so whether it is the key of the certificate is not known",
+                      pair_.key), "run this as root", pair_.where_key);
     }
     at_dates();
     at_names();
@@ -106,9 +109,13 @@ class Look {
     at_what_is_shown();
     if (!e_.question.ca_file.empty()) at_ca();
     else if (X509_NAME_cmp(X509_get_subject_name(leaf()), X509_get_issuer_name(leaf())) == 0)
-      say("certificate.self-signed", Severity::note, fmt::format("{} vouches for itself: each phone has to be told to trust this very file", pair_.certificate), "a CA of your own, whose certificate phones take once: `radiotower certificate`");
+      say("certificate.self-signed", Severity::note,
+          fmt::format("{} vouches for itself: each phone has to be told to trust this very file",
+                      pair_.certificate), "a CA of your own, whose certificate phones take once: `radiotower certificate`");
     else
-      say("certificate.chain", Severity::unknown, fmt::format("whether phones trust {}, which signed the certificate, is not looked at", name_of(X509_get_issuer_name(leaf()))), "--ca FILE, with the CA that phones have been given");
+      say("certificate.chain", Severity::unknown,
+          fmt::format("whether phones trust {}, which signed the certificate, is not looked at",
+                      name_of(X509_get_issuer_name(leaf()))), "--ca FILE, with the CA that phones have been given");
   }
 
  private:
@@ -122,18 +129,22 @@ class Look {
     int error = 0;
     const auto status = e_.host.status(path, error);
     if (!status && error != EACCES) {
-      say("certificate.readable", Severity::fault, path.empty() ? "a certificate and its key go together, and one of them is not given" : fmt::format("there is no file {}", path),
+      say("certificate.readable", Severity::fault,
+          path.empty() ? "a certificate and its key go together, and one of them is not given" : fmt::format("there is no file {}", path),
           "certificate = \"chain.pem\" and private_key = \"key.pem\", relative to the folder of the configuration file", where);
       return false;
     }
     if (e_.user && !pair_.handed_over) {
       if (const std::string what = in_the_way(e_.host, path, *e_.user); !what.empty()) {
-        say("certificate.readable", Severity::fault, what, fmt::format("chgrp {0} {1} && chmod 0640 {1}; for a folder: chmod o+x", e_.user->name, path), where);
+        say("certificate.readable", Severity::fault, what,
+            fmt::format("chgrp {0} {1} && chmod 0640 {1}; for a folder: chmod o+x", e_.user->name, path), where);
         return false;
       }
     }
     if (status && path == pair_.key && status->mode & 0007)
-      say("certificate.permissions", Severity::warning, fmt::format("every user of this host gets at the private key {} (mode {:04o})", path, status->mode), fmt::format("chmod o-rwx {}", path), where);
+      say("certificate.permissions", Severity::warning,
+          fmt::format("every user of this host gets at the private key {} (mode {:04o})", path,
+                      status->mode), fmt::format("chmod o-rwx {}", path), where);
     else say("certificate.readable", Severity::good, fmt::format("{} is there{}", path, e_.user ? ", and " + e_.user->name + " may read it" : ""));
     return true;
   }
@@ -144,7 +155,8 @@ class Look {
     const Key key(in ? PEM_read_bio_PrivateKey(in.get(), nullptr, no_passphrase, nullptr) : nullptr);
     ERR_clear_error();
     if (!key) {
-      say("certificate.key", Severity::fault, fmt::format("{} holds no private key that can be used: no PEM, or behind a passphrase", pair_.key), "openssl pkey -in OLD -out NEW takes a passphrase off", pair_.where_key);
+      say("certificate.key", Severity::fault, fmt::format("{} holds no private key that can be used: no PEM, or behind a passphrase", pair_.key),
+          "openssl pkey -in OLD -out NEW takes a passphrase off", pair_.where_key);
       return true;
     }
     if (X509_check_private_key(leaf(), key.get()) == 1) {
@@ -156,35 +168,45 @@ class Look {
       const bool belongs = X509_check_private_key(chain_[i].get(), key.get()) == 1;
       ERR_clear_error();
       if (!belongs) continue;
-      say("certificate.order", Severity::fault, fmt::format("the relay's own certificate has to be the first in {}, and is number {}", pair_.certificate, i + 1), "cat certificate.pem intermediate.pem > chain.pem");
+      say("certificate.order", Severity::fault,
+          fmt::format("the relay's own certificate has to be the first in {}, and is number {}", pair_.certificate,
+                      i + 1), "cat certificate.pem intermediate.pem > chain.pem");
       return false;
     }
-    say("certificate.key", Severity::fault, fmt::format("{} is not the key of the certificate {}", pair_.key, pair_.certificate), "the key that the certificate was asked for with; both are made in one go, and renewed together", pair_.where_key);
+    say("certificate.key", Severity::fault, fmt::format("{} is not the key of the certificate {}", pair_.key, pair_.certificate),
+        "the key that the certificate was asked for with; both are made in one go, and renewed together", pair_.where_key);
     return true;
   }
 
   void at_dates() {
     for (std::size_t i = 0; i < chain_.size(); ++i) {
       X509* certificate = chain_[i].get();
-      const std::string what = i == 0 ? "the certificate " + pair_.certificate : fmt::format("the CA's certificate number {} in {}", i + 1, pair_.certificate);
+      const std::string what = i == 0 ? "the certificate " + pair_.certificate
+          : fmt::format("the CA's certificate number {} in {}", i + 1, pair_.certificate);
       const ASN1_TIME *from = X509_get0_notBefore(certificate), *to = X509_get0_notAfter(certificate);
       const int left = days_between(nullptr, to);
       if (X509_cmp_current_time(to) < 0)
-        say("certificate.expired", Severity::fault, fmt::format("{} expired on {}: clients refuse it", what, date_of(to)), "a new one, and a reload: systemctl reload radiotower-relay");
+        say("certificate.expired", Severity::fault, fmt::format("{} expired on {}: clients refuse it", what, date_of(to)),
+            "a new one, and a reload: systemctl reload radiotower-relay");
       else if (X509_cmp_current_time(from) > 0)
-        say("certificate.expired", Severity::fault, fmt::format("{} is not valid before {}, or the clock of this host is behind", what, date_of(from)), "look at the clock: date");
+        say("certificate.expired", Severity::fault,
+            fmt::format("{} is not valid before {}, or the clock of this host is behind", what, date_of(from)), "look at the clock: date");
       else if (left < few_days)
-        say("certificate.days", Severity::warning, fmt::format("{} expires on {}, in {} day{}", what, date_of(to), left, left == 1 ? "" : "s"), "a new one, and a reload: systemctl reload radiotower-relay");
+        say("certificate.days", Severity::warning, fmt::format("{} expires on {}, in {} day{}", what, date_of(to), left, left == 1 ? "" : "s"),
+            "a new one, and a reload: systemctl reload radiotower-relay");
       else if (i == 0) say("certificate.days", Severity::good, fmt::format("{} is valid until {}, for {} days", what, date_of(to), left));
     }
     if (const int life = days_between(X509_get0_notBefore(leaf()), X509_get0_notAfter(leaf())); life > longest_life)
-      say("certificate.lifetime", Severity::warning, fmt::format("the certificate is made for {} days, and iPhones refuse what is made for more than {}", life, longest_life), "one that is renewed each year: -days 365");
+      say("certificate.lifetime", Severity::warning,
+          fmt::format("the certificate is made for {} days, and iPhones refuse what is made for more than {}", life,
+                      longest_life), "one that is renewed each year: -days 365");
   }
 
   void at_names() {
     const auto names = names_of(leaf());
     if (names.empty())
-      return say("certificate.names", Severity::fault, "the certificate has no subject alternative name, and clients compare no other", fmt::format("one with subjectAltName = IP:{}", e_.phone.is_unspecified() ? "192.168.0.105" : e_.phone.text()));
+      return say("certificate.names", Severity::fault, "the certificate has no subject alternative name, and clients compare no other",
+                 fmt::format("one with subjectAltName = IP:{}", e_.phone.is_unspecified() ? "192.168.0.105" : e_.phone.text()));
     if (!pair_.first) return;
     if (!e_.phone.is_unspecified()) {
       const std::string phone = e_.phone.text();
@@ -194,32 +216,41 @@ class Look {
         const bool as_dns = std::find(names.begin(), names.end(), "DNS:" + phone) != names.end();
         say("certificate.address", e_.phone_is_given ? Severity::fault : e_.question.name.empty() ? Severity::warning : Severity::note,
             as_dns ? fmt::format("the certificate holds {} in a DNS entry, where no client looks for an address", phone)
-                   : fmt::format("the certificate is for {}, and not for the address {}{}", joined(names), phone, e_.phone_is_given ? ", which phones are given" : " (--address says which one phones are given)"),
+                   : fmt::format("the certificate is for {}, and not for the address {}{}", joined(names), phone,
+                                 e_.phone_is_given ? ", which phones are given" : " (--address says which one phones are given)"),
             fmt::format("one whose subject alternative names hold IP:{}; `radiotower certificate` makes it", phone));
       }
     }
     if (e_.question.name.empty()) return;
-    if (X509_check_host(leaf(), e_.question.name.c_str(), 0, 0, nullptr) == 1) say("certificate.name", Severity::good, fmt::format("the certificate is for {}", e_.question.name));
-    else say("certificate.name", Severity::fault, fmt::format("the certificate is for {}, and not for {}", joined(names), e_.question.name), fmt::format("one whose subject alternative names hold DNS:{}", e_.question.name));
+    if (X509_check_host(leaf(), e_.question.name.c_str(), 0, 0, nullptr) == 1)
+      say("certificate.name", Severity::good, fmt::format("the certificate is for {}", e_.question.name));
+    else
+      say("certificate.name", Severity::fault, fmt::format("the certificate is for {}, and not for {}", joined(names), e_.question.name),
+          fmt::format("one whose subject alternative names hold DNS:{}", e_.question.name));
   }
 
   void at_strength() {
     const EVP_PKEY* key = X509_get0_pubkey(leaf());
     const int type = key ? EVP_PKEY_get_base_id(key) : 0, bits = key ? EVP_PKEY_get_bits(key) : 0;
     if ((type == EVP_PKEY_RSA && bits < 2048) || (type == EVP_PKEY_EC && bits < 256)) {
-      say("certificate.strength", Severity::fault, fmt::format("the key of the certificate has {} bits, and clients refuse it", bits), "EC P-256, or RSA with 2048 bits");
+      say("certificate.strength", Severity::fault, fmt::format("the key of the certificate has {} bits, and clients refuse it", bits),
+          "EC P-256, or RSA with 2048 bits");
       return;
     }
     for (std::size_t i = 0; i < chain_.size(); ++i) {
       X509* certificate = chain_[i].get();
-      if (X509_NAME_cmp(X509_get_subject_name(certificate), X509_get_issuer_name(certificate)) == 0 && i != 0) continue;  // nobody checks a root's signature
+      if (X509_NAME_cmp(X509_get_subject_name(certificate), X509_get_issuer_name(certificate)) == 0 && i != 0)
+        continue;  // nobody checks a root's signature
       const int signature = X509_get_signature_nid(certificate);
       if (signature == NID_sha1WithRSAEncryption || signature == NID_md5WithRSAEncryption || signature == NID_ecdsa_with_SHA1)
-        return say("certificate.strength", Severity::fault, fmt::format("certificate number {} in {} is signed with SHA-1 or MD5, and clients refuse that", i + 1, pair_.certificate), "have it signed with SHA-256");
+        return say("certificate.strength", Severity::fault,
+                   fmt::format("certificate number {} in {} is signed with SHA-1 or MD5, and clients refuse that", i + 1,
+                               pair_.certificate), "have it signed with SHA-256");
     }
     const std::unique_ptr<EXTENDED_KEY_USAGE, Release<EXTENDED_KEY_USAGE_free>> usage(static_cast<EXTENDED_KEY_USAGE*>(X509_get_ext_d2i(leaf(), NID_ext_key_usage, nullptr, nullptr)));
     if (usage && !(X509_get_extended_key_usage(leaf()) & XKU_SSL_SERVER))
-      return say("certificate.usage", Severity::fault, "the certificate is not for servers (its extended key usage has no serverAuth)", "have it signed with extendedKeyUsage = serverAuth");
+      return say("certificate.usage", Severity::fault, "the certificate is not for servers (its extended key usage has no serverAuth)",
+                 "have it signed with extendedKeyUsage = serverAuth");
     say("certificate.strength", Severity::good, fmt::format("a key of {} bits, and a signature that clients take", bits));
   }
 
@@ -227,7 +258,8 @@ class Look {
     for (std::size_t i = 0; i + 1 < chain_.size(); ++i) {
       if (X509_NAME_cmp(X509_get_issuer_name(chain_[i].get()), X509_get_subject_name(chain_[i + 1].get())) == 0) continue;
       say("certificate.order", Severity::warning,
-          fmt::format("in {} certificate number {} was signed by {}, and number {} is of {}", pair_.certificate, i + 1, name_of(X509_get_issuer_name(chain_[i].get())), i + 2, name_of(X509_get_subject_name(chain_[i + 1].get()))),
+          fmt::format("in {} certificate number {} was signed by {}, and number {} is of {}", pair_.certificate, i + 1,
+                      name_of(X509_get_issuer_name(chain_[i].get())), i + 2, name_of(X509_get_subject_name(chain_[i + 1].get()))),
           "the relay's own first, then the CA that signed it, then the one above");
       return;
     }
@@ -243,7 +275,9 @@ class Look {
     if (shown.empty()) return;  // the check of listeners says why
     if (X509_cmp(shown.front().get(), leaf()) == 0) return say("certificate.in-use", Severity::good, "the relay that runs uses this certificate");
     if (!e_.config.more_certificates.empty()) return;  // one of those beside it, for clients of another kind of key
-    say("certificate.in-use", Severity::warning, fmt::format("the relay that runs uses another certificate than {}, one that is valid until {}", pair_.certificate, date_of(X509_get0_notAfter(shown.front().get()))),
+    say("certificate.in-use", Severity::warning,
+        fmt::format("the relay that runs uses another certificate than {}, one that is valid until {}", pair_.certificate,
+                    date_of(X509_get0_notAfter(shown.front().get()))),
         "systemctl reload radiotower-relay; without systemd: kill -HUP, which ends no call");
   }
 
@@ -252,7 +286,9 @@ class Look {
     int error = 0;
     const auto text = e_.host.read(file, error);
     const auto trusted = text ? certificates_in(*text) : std::vector<Certificate>{};
-    if (trusted.empty()) return say("certificate.chain", text ? Severity::fault : Severity::unknown, fmt::format("{} holds no certificate in PEM form", file), "--ca takes the CA's certificate, -----BEGIN CERTIFICATE-----", "");
+    if (trusted.empty())
+      return say("certificate.chain", text ? Severity::fault : Severity::unknown, fmt::format("{} holds no certificate in PEM form", file),
+                 "--ca takes the CA's certificate, -----BEGIN CERTIFICATE-----", "");
     const std::unique_ptr<X509_STORE, Release<X509_STORE_free>> store(X509_STORE_new());
     for (const auto& ca : trusted) X509_STORE_add_cert(store.get(), ca.get());
     const auto free_stack = [](STACK_OF(X509) * stack) { sk_X509_free(stack); };
@@ -264,13 +300,20 @@ class Look {
     const int good = X509_verify_cert(context.get());
     const int why = X509_STORE_CTX_get_error(context.get());
     ERR_clear_error();
-    if (good == 1) return say("certificate.chain", Severity::good, fmt::format("phones that trust {} trust the certificate", name_of(X509_get_subject_name(trusted.front().get()))));
+    if (good == 1)
+      return say("certificate.chain", Severity::good,
+                 fmt::format("phones that trust {} trust the certificate", name_of(X509_get_subject_name(trusted.front().get()))));
     const X509* last = X509_STORE_CTX_get_current_cert(context.get());
     const std::string missing = name_of(X509_get_issuer_name(last ? last : leaf()));
-    if (why == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY || why == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT || why == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE)
-      return say("certificate.chain", Severity::fault, fmt::format("between the certificate and {} the one of {} is missing: phones do not look for it", name_of(X509_get_subject_name(trusted.front().get())), missing),
+    if (why == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY || why == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT
+        || why == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE)
+      return say("certificate.chain", Severity::fault,
+                 fmt::format("between the certificate and {} the one of {} is missing: phones do not look for it",
+                             name_of(X509_get_subject_name(trusted.front().get())), missing),
                  fmt::format("put it below the relay's own: cat {} intermediate.pem > chain.pem; or is {} another CA?", pair_.certificate, file));
-    say("certificate.chain", Severity::fault, fmt::format("phones that trust {} do not trust the certificate: {}", file, X509_verify_cert_error_string(why)), "have it signed by the CA that phones have been given");
+    say("certificate.chain", Severity::fault,
+        fmt::format("phones that trust {} do not trust the certificate: {}", file,
+                    X509_verify_cert_error_string(why)), "have it signed by the CA that phones have been given");
   }
 
   const Examined& e_;
@@ -284,7 +327,8 @@ class Look {
 void check_certificate(const Examined& e, Findings& findings) {
   const auto pairs = pairs_of(e);
   if (pairs.empty() && e.config_is_read)
-    findings.add({"certificate.none", Severity::note, "there is no certificate, so clients get in over UDP and TCP, and not with turns: or over DTLS", "certificate and private_key in [listen]; docs/tls.md", "listen.certificate"});
+    findings.add({"certificate.none", Severity::note,
+                  "there is no certificate, so clients get in over UDP and TCP, and not with turns: or over DTLS", "certificate and private_key in [listen]; docs/tls.md", "listen.certificate"});
   for (const auto& pair : pairs) Look(e, pair, findings).at_all();
 }
 

@@ -31,10 +31,12 @@ void check_clock(const Examined& e, Findings& findings) {
                       "; expired passwords are taken, and certificates look as if not valid yet",
                   "set it (timedatectl set-time), or let it follow a time server of your network: NTP= in /etc/systemd/timesyncd.conf", ""});
   } else if (clock.synchronised && !*clock.synchronised) {
-    findings.add({"clock.synchronised", Severity::note, "no time server sets the clock of this host; where it differs from Mattermost's by more than a password lives, calls get no relay",
+    findings.add({"clock.synchronised", Severity::note,
+                  "no time server sets the clock of this host; where it differs from Mattermost's by more than a password lives, calls get no relay",
                   "one NTP server for all hosts: NTP= in /etc/systemd/timesyncd.conf", ""});
   } else {
-    findings.add({"clock.date", clock.synchronised ? Severity::good : Severity::unknown, clock.synchronised ? "the clock follows a time server" : "whether the clock follows a time server is not known", "", ""});
+    findings.add({"clock.date", clock.synchronised ? Severity::good : Severity::unknown,
+                  clock.synchronised ? "the clock follows a time server" : "whether the clock follows a time server is not known", "", ""});
   }
 }
 

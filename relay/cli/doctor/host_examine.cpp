@@ -72,7 +72,8 @@ void read_unit_file(const Host& host, const std::string& path, Unit& unit) {
     else if (key == "LimitNOFILE") unit.descriptor_limit = limit_of(value);
     else if (key == "AmbientCapabilities") unit.capabilities = value.empty() ? "" : unit.capabilities + " " + value;
     else if (key == "LoadCredential" && value.empty()) unit.credentials.clear();
-    else if (key == "LoadCredential" && value.find(':') != value.npos) unit.credentials[value.substr(0, value.find(':'))] = value.substr(value.find(':') + 1);
+    else if (key == "LoadCredential" && value.find(':') != value.npos)
+      unit.credentials[value.substr(0, value.find(':'))] = value.substr(value.find(':') + 1);
   }
 }
 
@@ -91,7 +92,8 @@ daemon::Config without_mistakes(daemon::Config config, const ConfigErrors& mista
     });
   };
   for (auto* texts : {&config.listen_udp, &config.listen_tcp, &config.listen_tls, &config.listen_dtls, &config.relay_addresses}) keep_ours(*texts);
-  if (is_wrong("listen.certificate") || is_wrong("listen.private_key") || is_wrong("listen.more") || is_wrong("listen.tls") || is_wrong("listen.dtls")) {
+  if (is_wrong("listen.certificate") || is_wrong("listen.private_key") || is_wrong("listen.more") || is_wrong("listen.tls")
+      || is_wrong("listen.dtls")) {
     config.certificate.clear();
     config.private_key.clear();
     config.more_certificates.clear();
@@ -168,14 +170,18 @@ void find_user(Examined& e, Findings& findings) {
   if (!e.question.user.empty()) {
     e.user = e.host.user(e.question.user);
     e.user_from = "--user";
-    if (!e.user) findings.add({"service.user", Severity::fault, fmt::format("there is no user {} on this host", e.question.user), "`systemd-sysusers` makes the user radiotower; or --user names another", ""});
+    if (!e.user)
+      findings.add({"service.user", Severity::fault, fmt::format("there is no user {} on this host", e.question.user),
+                    "`systemd-sysusers` makes the user radiotower; or --user names another", ""});
     return;
   }
   if (!e.unit.user.empty()) {
     e.user = e.host.user(e.unit.user);
     e.user_from = "the unit";
     if (!e.user)
-      findings.add({"service.user", Severity::fault, fmt::format("the unit radiotower-relay.service runs as {}, and there is no such user", e.unit.user), "`systemd-sysusers` makes it", ""});
+      findings.add({"service.user", Severity::fault,
+                    fmt::format("the unit radiotower-relay.service runs as {}, and there is no such user",
+                                e.unit.user), "`systemd-sysusers` makes it", ""});
     return;
   }
   if (e.relay != 0) {
@@ -214,7 +220,8 @@ void guess_phone(Examined& e) {
     e.phone = ip;
   };
   for (const auto& address : e.addresses) {
-    const bool listened = !e.built || std::any_of(e.built->listeners.begin(), e.built->listeners.end(), [&](const auto& l) { return l.ip == address.ip; });
+    const bool listened = !e.built
+        || std::any_of(e.built->listeners.begin(), e.built->listeners.end(), [&](const auto& l) { return l.ip == address.ip; });
     if (!is_inside_of_host(address.interface) && listened) take(address.ip);
   }
   for (const auto& address : e.addresses) take(address.ip);
@@ -295,7 +302,8 @@ std::vector<BoundSocket> bound_sockets(const Host& host, bool& owners_are_known)
 Unit read_unit(const Host& host) {
   Unit unit;
   const std::string name = "radiotower-relay.service";
-  const char* folders[] = {"/etc/systemd/system/", "/run/systemd/system/", "/usr/local/lib/systemd/system/", "/usr/lib/systemd/system/", "/lib/systemd/system/"};
+  const char* folders[] = {"/etc/systemd/system/", "/run/systemd/system/", "/usr/local/lib/systemd/system/", "/usr/lib/systemd/system/",
+                           "/lib/systemd/system/"};
   for (const char* folder : folders)
     if (!unit.found) read_unit_file(host, folder + name, unit);
   if (!unit.found) return unit;
@@ -309,7 +317,8 @@ Unit read_unit(const Host& host) {
 }
 
 Examined examine(const Host& host, const HostQuestion& question, Findings& findings) {
-  Examined e{.host = host, .question = question, .config = {}, .built = {}, .mistakes = {}, .addresses = host.addresses(), .phone = {}, .unit = read_unit(host), .user = {}, .user_from = {}, .sockets = {}};
+  Examined e{.host = host, .question = question, .config = {}, .built = {}, .mistakes = {}, .addresses = host.addresses(), .phone = {},
+             .unit = read_unit(host), .user = {}, .user_from = {}, .sockets = {}};
   daemon::Flags flags;
   const auto running = started(host, question.config_file);
   if (running) flags = running->flags;
@@ -318,16 +327,22 @@ Examined examine(const Host& host, const HostQuestion& question, Findings& findi
   int error = 0;
   if (!question.config_file.empty() && !host.read(question.config_file, error) && error == EACCES && host.own_uid() != 0) {
     e.nothing_is_read = true;
-    findings.add({"configuration.file", Severity::warning, fmt::format("{} may not be read by you", question.config_file), "run this as root: sudo radiotower doctor", ""});
+    findings.add({"configuration.file", Severity::warning, fmt::format("{} may not be read by you", question.config_file),
+                  "run this as root: sudo radiotower doctor", ""});
   } else {
     e.config_is_read = daemon::read_config(flags, e.config, errors);
     if (running) make_absolute(e.config, running->folder);
     e.nothing_is_read = std::any_of(errors.begin(), errors.end(), [](const auto& mistake) { return mistake.key.empty(); });
     for (const auto& mistake : errors)
-      findings.add({"configuration.file", Severity::fault, mistake.what, mistake.hint, mistake.key.empty() ? mistake.where : fmt::format("{} ({})", mistake.key, mistake.where)});
+      findings.add({"configuration.file", Severity::fault, mistake.what, mistake.hint,
+                    mistake.key.empty() ? mistake.where : fmt::format("{} ({})", mistake.key, mistake.where)});
     if (e.config_is_read)
-      findings.add({"configuration.file", Severity::good, running && question.config_file.empty() ? fmt::format("no --config is given: looked at is how the relay that runs was started, process {}", running->process)
-                                                              : question.config_file.empty() ? "no configuration file: the defaults of the relay are looked at" : question.config_file + " can be read, and each key is known", "", ""});
+      findings.add({"configuration.file", Severity::good,
+                    running && question.config_file.empty()
+                        ? fmt::format("no --config is given: looked at is how the relay that runs was started, process {}", running->process)
+                                                              : question.config_file.empty()
+                                                                  ? "no configuration file: the defaults of the relay are looked at"
+                                                                      : question.config_file + " can be read, and each key is known", "", ""});
   }
   // What systemd hands over at the start of the relay.
   const auto loaded = [&](const char* name, std::string& file) {
@@ -375,7 +390,8 @@ void check_settings(const Examined& e, const std::vector<std::string>& said, Fin
   for (const auto& mistake : e.mistakes) {
     const std::string_view key = mistake.key;
     // A certificate, its key and those beside them are looked at together.
-    const auto of_certificate = [](std::string_view k) { return k.starts_with("listen.certificate") || k.starts_with("listen.private_key") || k.starts_with("listen.more_cert"); };
+    const auto of_certificate = [](std::string_view k) { return k.starts_with("listen.certificate") || k.starts_with("listen.private_key")
+                                                        || k.starts_with("listen.more_cert"); };
     if (has(said, key) || (of_certificate(key) && std::any_of(said.begin(), said.end(), of_certificate))) continue;
     const char* check = key.starts_with("listen.cert") || key.starts_with("listen.priv") || key.starts_with("listen.more") ? "certificate.load"
                         : key.starts_with("listen") ? "listeners.address"
@@ -386,7 +402,8 @@ void check_settings(const Examined& e, const std::vector<std::string>& said, Fin
   if (e.mistakes.empty()) findings.add({"configuration.settings", Severity::good, "the relay takes these settings", "", ""});
   if (e.built)
     for (const auto& note : e.built->notes)
-      if (!note.starts_with("the certificate") && !note.starts_with("the CA's") && !note.starts_with("every user of this machine") && !note.starts_with("OPEN RELAY"))
+      if (!note.starts_with("the certificate") && !note.starts_with("the CA's") && !note.starts_with("every user of this machine")
+          && !note.starts_with("OPEN RELAY"))
         findings.add({"configuration.note", Severity::note, note, "", ""});
 }
 

@@ -43,7 +43,8 @@ class Firewall {
   void at_listener(const net::TransportAddress& address, net::Transport transport, const char* spoken, std::string_view key) {
     const auto* own = e_.of_host(address.ip);
     if (!own || own->loopback || (!e_.phone.is_unspecified() && e_.of_host(e_.phone) && address.ip != e_.phone)) return;
-    const std::string what = fmt::format("{} port {}, which clients come to over {}", transport == net::Transport::udp ? "UDP" : "TCP", address.port, spoken);
+    const std::string what = fmt::format("{} port {}, which clients come to over {}", transport == net::Transport::udp ? "UDP" : "TCP", address.port,
+                                         spoken);
     judge(rules_.in({transport, {neighbour_of(address.ip), some_port, 0}, address, own->interface}), "firewall.listeners", what,
           fmt::format("{} dport {}", net::name(transport), address.port), fmt::format("{}/{}", address.port, net::name(transport)), key);
   }
@@ -70,7 +71,8 @@ class Firewall {
         port = sample;
       }
       const std::string what = dropped == samples.size() ? fmt::format("UDP ports {}-{}, which the relay takes media at", first, last)
-                                                         : fmt::format("UDP port {} and perhaps others of {}-{}, which the relay takes media at", port, first, last);
+                                                         : fmt::format("UDP port {} and perhaps others of {}-{}, which the relay takes media at",
+                                                                       port, first, last);
       judge(worst, "firewall.relay-ports", what, fmt::format("udp dport {}-{}", first, last), fmt::format("{}-{}/udp", first, last), "relay.ports");
     }
   }
@@ -81,7 +83,9 @@ class Firewall {
       const auto* own = e_.of_host(a.local);
       if (!own || own->loopback || a.local.family() != e_.question.media_server->family()) continue;
       judge(rules_.out({net::Transport::udp, {a.local, e_.config.first_port, 0}, *e_.question.media_server, own->interface}), "firewall.output",
-            fmt::format("what the relay sends to the media server {}", e_.question.media_server->text()), fmt::format("{} daddr {}", a.local.is_v4() ? "ip" : "ip6", e_.question.media_server->ip.text()), "", "");
+            fmt::format("what the relay sends to the media server {}",
+                        e_.question.media_server->text()), fmt::format("{} daddr {}", a.local.is_v4() ? "ip" : "ip6",
+                                                                       e_.question.media_server->ip.text()), "", "");
       return;
     }
   }
@@ -91,13 +95,16 @@ class Firewall {
     const std::string where = key.empty() ? std::string() : e_.where(key);
     if (!said_.insert(what).second) return;
     switch (passage.verdict) {
-      case Passage::Verdict::passes: findings_.add({check, Severity::good, fmt::format("the firewall of this host lets through {}", what), "", ""}); break;
+      case Passage::Verdict::passes:
+        findings_.add({check, Severity::good, fmt::format("the firewall of this host lets through {}", what), "", ""}); break;
       case Passage::Verdict::perhaps:
-        findings_.add({check, Severity::unknown, fmt::format("whether the firewall lets through {} is not clear from its {}", what, passage.by), "try it from a phone: `radiotower page`", where});
+        findings_.add({check, Severity::unknown, fmt::format("whether the firewall lets through {} is not clear from its {}", what, passage.by),
+                       "try it from a phone: `radiotower page`", where});
         break;
       case Passage::Verdict::dropped: {
         std::string mend = fmt::format("nft insert rule {} {} accept, and the same in /etc/nftables.conf", passage.chain, match);
-        if (passage.chain.find(" firewalld ") != std::string::npos && !port.empty()) mend = fmt::format("firewall-cmd --permanent --add-port={} && firewall-cmd --reload", port);
+        if (passage.chain.find(" firewalld ") != std::string::npos && !port.empty())
+          mend = fmt::format("firewall-cmd --permanent --add-port={} && firewall-cmd --reload", port);
         if (passage.has_ufw && !port.empty()) {
           std::replace(port.begin(), port.end(), '-', ':');
           mend = fmt::format("ufw allow {}", port);
@@ -119,8 +126,11 @@ class Firewall {
 void check_firewall(const Examined& e, Findings& findings) {
   if (!e.built) return;
   const bool legacy = e.host.text("/proc/net/ip_tables_names").find("filter") != std::string::npos;
-  const auto unknown = [&](std::string sentence, std::string mend) { findings.add({"firewall.rules", Severity::unknown, std::move(sentence), std::move(mend), ""}); };
-  if (legacy) unknown("this host has rules of the old iptables, which are not looked at", "iptables-legacy-save shows them; do they let in what the relay needs?");
+  const auto unknown = [&](std::string sentence, std::string mend) { findings.add({"firewall.rules", Severity::unknown, std::move(sentence),
+                                                                                   std::move(mend), ""}); };
+  if (legacy)
+    unknown("this host has rules of the old iptables, which are not looked at",
+            "iptables-legacy-save shows them; do they let in what the relay needs?");
   const auto said = e.host.run({"nft", "-j", "list", "ruleset"});
   if (!said) {
     if (!legacy) unknown("the firewall of this host is not looked at: there is no program nft here", "apt install nftables, which changes no rule");
@@ -131,7 +141,9 @@ void check_firewall(const Examined& e, Findings& findings) {
   const auto rules = FirewallRules::read(said->output, why);
   if (!rules) return unknown(why, "`nft list ruleset` shows the rules");
   if (rules->empty()) {
-    if (!legacy) findings.add({"firewall.rules", Severity::good, "this host has no firewall rules; what stands between it and phones is not seen from here", "", ""});
+    if (!legacy)
+      findings.add({"firewall.rules", Severity::good, "this host has no firewall rules; what stands between it and phones is not seen from here", "",
+                    ""});
     return;
   }
   Firewall(e, *rules, findings).look();

@@ -31,7 +31,8 @@ std::vector<Listener> listeners_of(const Examined& e) {
 
 bool clashes(const BoundSocket& socket, const Listener& listener) {
   return socket.transport == listener.transport && socket.local.port == listener.address.port &&
-         (socket.local.ip == listener.address.ip || socket.local.ip.is_unspecified() || (socket.local.ip == net::IpAddress::v4(0U) && listener.address.ip.is_v4()));
+         (socket.local.ip == listener.address.ip || socket.local.ip.is_unspecified()
+          || (socket.local.ip == net::IpAddress::v4(0U) && listener.address.ip.is_v4()));
 }
 
 std::string upper(net::Transport transport) {
@@ -55,18 +56,23 @@ void look_for_others(const Examined& e, const std::vector<Listener>& listeners, 
                               : server.empty() ? fmt::format("{} (process {})", socket.program, socket.pid)
                                                : fmt::format("{}, another TURN server ({}, process {})", server, socket.program, socket.pid);
       if (!said.insert(fmt::format("{} {} {}", who, upper(socket.transport), listener.address.port)).second) continue;
-      findings.add({server.empty() ? "listeners.port-owner" : "listeners.other-server", socket.pid == 0 ? Severity::unknown : Severity::fault, fmt::format("{} port {} is taken by {}, at {}", upper(socket.transport), listener.address.port, who, socket.local.text()),
-                    server == "coturn" ? "systemctl disable --now coturn" : socket.pid == 0 ? "as root this says which, and whether it is the relay" : "stop it, or choose another port here", e.where(listener.key)});
+      findings.add({server.empty() ? "listeners.port-owner" : "listeners.other-server", socket.pid == 0 ? Severity::unknown : Severity::fault,
+                    fmt::format("{} port {} is taken by {}, at {}", upper(socket.transport), listener.address.port, who, socket.local.text()),
+                    server == "coturn" ? "systemctl disable --now coturn" : socket.pid == 0 ? "as root this says which, and whether it is the relay"
+                        : "stop it, or choose another port here", e.where(listener.key)});
     }
   }
-  if (!any && !listeners.empty()) findings.add({"listeners.port-owner", Severity::good, "no other program has the ports that clients come to", "", ""});
+  if (!any && !listeners.empty())
+    findings.add({"listeners.port-owner", Severity::good, "no other program has the ports that clients come to", "", ""});
 }
 
 void look_at_reach(const Examined& e, const std::vector<Listener>& listeners, Findings& findings) {
-  const auto is_loopback = [&](const Listener& l) { return l.address.ip.is_loopback() || (e.of_host(l.address.ip) && e.of_host(l.address.ip)->loopback); };
+  const auto is_loopback = [&](const Listener& l) { return l.address.ip.is_loopback()
+                                                   || (e.of_host(l.address.ip) && e.of_host(l.address.ip)->loopback); };
   if (!listeners.empty() && std::all_of(listeners.begin(), listeners.end(), is_loopback)) {
     findings.add({"listeners.loopback", Severity::fault, "the relay listens on this host's own loopback alone, where no phone reaches it",
-                  fmt::format("listen.udp = [\"{}:3478\"], and listen.tcp likewise", e.phone.is_unspecified() || e.phone.is_loopback() ? "0.0.0.0" : e.phone.text()), e.where("listen.udp")});
+                  fmt::format("listen.udp = [\"{}:3478\"], and listen.tcp likewise",
+                              e.phone.is_unspecified() || e.phone.is_loopback() ? "0.0.0.0" : e.phone.text()), e.where("listen.udp")});
     return;
   }
   if (e.phone.is_unspecified() || !e.of_host(e.phone) || listeners.empty()) return;
@@ -74,9 +80,12 @@ void look_at_reach(const Examined& e, const std::vector<Listener>& listeners, Fi
   for (const auto& l : listeners)
     if (l.address.ip == e.phone) there.insert(upper(l.spoken));
   if (there.empty())
-    findings.add({"listeners.address", e.phone_is_given ? Severity::fault : Severity::warning, fmt::format("the relay does not listen at {}, which phones are given", e.phone.text()),
+    findings.add({"listeners.address", e.phone_is_given ? Severity::fault : Severity::warning,
+                  fmt::format("the relay does not listen at {}, which phones are given", e.phone.text()),
                   fmt::format("listen.udp = [\"{}:3478\"], and listen.tcp likewise", e.phone.text()), e.where("listen.udp")});
-  else findings.add({"listeners.address", Severity::good, fmt::format("at {} the relay listens for {}", e.phone.text(), fmt::join(there, ", ")), "", ""});
+  else
+    findings.add({"listeners.address", Severity::good, fmt::format("at {} the relay listens for {}", e.phone.text(), fmt::join(there, ", ")), "",
+                  ""});
 }
 
 void look_at_privileges(const Examined& e, const std::vector<Listener>& listeners, Findings& findings) {
@@ -84,14 +93,17 @@ void look_at_privileges(const Examined& e, const std::vector<Listener>& listener
   if (e.relay != 0 || !e.user || e.user->uid == 0) return;
   for (const auto& l : listeners) {
     if (l.address.port >= first || e.unit.capabilities.find("CAP_NET_BIND_SERVICE") != std::string::npos) continue;
-    findings.add({"listeners.privileged", Severity::fault, fmt::format("port {} is below {}, where {} may not listen", l.address.port, first, e.user->name), "the drop-in radiotower-relay-443.conf, which docs/configuration.md has the steps of", e.where(l.key)});
+    findings.add({"listeners.privileged", Severity::fault,
+                  fmt::format("port {} is below {}, where {} may not listen", l.address.port, first,
+                              e.user->name), "the drop-in radiotower-relay-443.conf, which docs/configuration.md has the steps of", e.where(l.key)});
     return;
   }
 }
 
 void ask_it(const Examined& e, const std::vector<Listener>& listeners, Findings& findings) {
   if (e.relay == 0) {
-    findings.add({"relay.running", Severity::note, "no relay runs on these ports, so none is asked for an answer", "systemctl enable --now radiotower-relay", ""});
+    findings.add({"relay.running", Severity::note, "no relay runs on these ports, so none is asked for an answer",
+                  "systemctl enable --now radiotower-relay", ""});
     return;
   }
   {
@@ -103,7 +115,9 @@ void ask_it(const Examined& e, const std::vector<Listener>& listeners, Findings&
       const std::string theirs = file.c_str();
       const auto ours = e.host.resolve(e.question.config_file, error), resolved = e.host.resolve(theirs, error);
       if (theirs.starts_with('/') && ours && resolved && *ours != *resolved)
-        findings.add({"relay.configuration", Severity::warning, fmt::format("the relay that runs was started with {}, and {} is looked at here", theirs, e.question.config_file), fmt::format("--config {}", theirs), ""});
+        findings.add({"relay.configuration", Severity::warning,
+                      fmt::format("the relay that runs was started with {}, and {} is looked at here", theirs,
+                                  e.question.config_file), fmt::format("--config {}", theirs), ""});
     }
   }
   for (const auto& l : listeners) {
@@ -111,12 +125,16 @@ void ask_it(const Examined& e, const std::vector<Listener>& listeners, Findings&
     const bool is_bound = std::any_of(e.sockets.begin(), e.sockets.end(), [&](const auto& s) { return clashes(s, l); });
     const std::string what = fmt::format("{} over {}", l.address.text(), upper(l.spoken));
     if (!is_bound) {
-      findings.add({"listeners.not-bound", Severity::fault, fmt::format("nobody listens at {}, though the configuration says so", what), "restart the relay: listeners are not taken over by a reload; its log says what is wrong", e.where(l.key)});
+      findings.add({"listeners.not-bound", Severity::fault, fmt::format("nobody listens at {}, though the configuration says so", what),
+                    "restart the relay: listeners are not taken over by a reload; its log says what is wrong", e.where(l.key)});
       continue;
     }
     const Answer answer = e.host.ask(l.spoken, l.address);
-    if (answer.empty()) findings.add({fmt::format("listeners.answers-{}", net::name(l.spoken)), Severity::good, fmt::format("{} answers", what), "", ""});
-    else findings.add({"listeners.answers", Severity::fault, fmt::format("{} does not answer a Binding request from this host: {}", what, answer), "the relay's log (journalctl -u radiotower-relay), and the firewall rules below", e.where(l.key)});
+    if (answer.empty())
+      findings.add({fmt::format("listeners.answers-{}", net::name(l.spoken)), Severity::good, fmt::format("{} answers", what), "", ""});
+    else
+      findings.add({"listeners.answers", Severity::fault, fmt::format("{} does not answer a Binding request from this host: {}", what, answer),
+                    "the relay's log (journalctl -u radiotower-relay), and the firewall rules below", e.where(l.key)});
   }
 }
 
@@ -164,14 +182,19 @@ void check_relay_ports(const Examined& e, Findings& findings) {
       return port;
     };
     // To reserve is a trap: with the kernel's own range 32768-60999 nothing would be left, and no program could connect anywhere.
-    const PortRange beside = first > 2048 + 4096 ? PortRange{std::max(2048U, first > 18432 ? first - 16384 : 2048U), first - 1} : PortRange{last + 1, 65535};
-    const std::string mend = beside.first < beside.last ? fmt::format("sysctl -w net.ipv4.ip_local_port_range=\"{} {}\", and the same in /etc/sysctl.d/radiotower.conf", beside.first, beside.last)
+    const PortRange beside = first > 2048 + 4096 ? PortRange{std::max(2048U, first > 18432 ? first - 16384 : 2048U), first - 1}
+        : PortRange{last + 1, 65535};
+    const std::string mend = beside.first < beside.last
+        ? fmt::format("sysctl -w net.ipv4.ip_local_port_range=\"{} {}\", and the same in /etc/sysctl.d/radiotower.conf", beside.first, beside.last)
                                                         : std::string("a smaller relay.ports, and net.ipv4.ip_local_port_range beside it");
     const unsigned from = std::max(first, own.first), to = std::min(last, own.last);
     if (next_free(own.first) > own.last)
-      findings.add({"kernel.ports-left", Severity::fault, fmt::format("no port is left for what programs of this host send: {}-{} are theirs, and all of them are reserved", own.first, own.last), mend, ""});
+      findings.add({"kernel.ports-left", Severity::fault,
+                    fmt::format("no port is left for what programs of this host send: {}-{} are theirs, and all of them are reserved", own.first,
+                                own.last), mend, ""});
     if (from <= to && next_free(from) <= to)
-      findings.add({"relay.port-range", Severity::warning, fmt::format("other programs of this host are given ports {}-{} for what they send, and those are the relay's: now and then a call gets none", next_free(from), to), mend, e.where("relay.ports")});
+      findings.add({"relay.port-range", Severity::warning,
+                    fmt::format("other programs of this host are given ports {}-{} for what they send, and those are the relay's: now and then a call gets none", next_free(from), to), mend, e.where("relay.ports")});
     else findings.add({"relay.port-range", Severity::good, fmt::format("no other program is given a port of {}-{}", first, last), "", ""});
   } else {
     findings.add({"relay.port-range", Severity::unknown, "which ports this host gives to other programs cannot be read", "", ""});
@@ -180,17 +203,24 @@ void check_relay_ports(const Examined& e, Findings& findings) {
   std::set<std::string> others;
   unsigned count = 0;
   for (const auto& socket : e.sockets) {
-    if (socket.transport != net::Transport::udp || socket.local.port < first || socket.local.port > last || (socket.pid != 0 && is_relay(socket.program))) continue;
+    if (socket.transport != net::Transport::udp || socket.local.port < first || socket.local.port > last
+        || (socket.pid != 0 && is_relay(socket.program)))
+      continue;
     const auto& addresses = e.built->settings->relay_addresses;
-    const bool ours = socket.local.ip.is_unspecified() || std::any_of(addresses.begin(), addresses.end(), [&](const auto& a) { return a.local == socket.local.ip; });
-    const bool listener = std::any_of(e.built->listeners.begin(), e.built->listeners.end(), [&](const auto& l) { return l.port == socket.local.port; });
+    const bool ours = socket.local.ip.is_unspecified()
+        || std::any_of(addresses.begin(), addresses.end(), [&](const auto& a) { return a.local == socket.local.ip; });
+    const bool listener = std::any_of(e.built->listeners.begin(), e.built->listeners.end(),
+                                      [&](const auto& l) { return l.port == socket.local.port; });
     if (!ours || listener) continue;
     ++count;
-    if (others.size() < 4) others.insert(fmt::format("{} ({})", socket.program.empty() ? fmt::format("user {}", socket.uid) : socket.program, socket.local.port));
+    if (others.size() < 4)
+      others.insert(fmt::format("{} ({})", socket.program.empty() ? fmt::format("user {}", socket.uid) : socket.program, socket.local.port));
   }
   if (count == 0) findings.add({"relay.ports-free", Severity::good, "no other program has a port of the relay's range", "", ""});
   else
-    findings.add({"relay.ports-free", Severity::note, fmt::format("{} of the relay's ports {} other programs': {}{}", count, count == 1 ? "is" : "are", fmt::join(others, ", "), count > others.size() ? ", ..." : ""),
+    findings.add({"relay.ports-free", Severity::note,
+                  fmt::format("{} of the relay's ports {} other programs': {}{}", count, count == 1 ? "is" : "are", fmt::join(others, ", "),
+                              count > others.size() ? ", ..." : ""),
                   "harmless while it is a few; a program that always takes one wants another, or relay.ports another range", e.where("relay.ports")});
 }
 

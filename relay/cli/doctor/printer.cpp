@@ -95,9 +95,11 @@ int Printer::end() {
   if (options_.json) {
     std::string list;
     for (const auto& [group, f] : all_)
-      list += fmt::format("{}\n    {{\"group\": {}, \"check\": {}, \"severity\": {}, \"sentence\": {}, \"mend\": {}, \"key\": {}}}", list.empty() ? "" : ",",
+      list += fmt::format("{}\n    {{\"group\": {}, \"check\": {}, \"severity\": {}, \"sentence\": {}, \"mend\": {}, \"key\": {}}}",
+                          list.empty() ? "" : ",",
                           json_string(group), json_string(f.check), json_string(name(f.severity)), json_string(f.sentence), json_string(f.mend), json_string(f.key));
-    fmt::print("{{\n  \"ok\": {}, \"faults\": {}, \"warnings\": {}, \"notes\": {}, \"unknown\": {}, \"good\": {},\n  \"findings\": [{}\n  ]\n}}\n", status == all_good,
+    fmt::print("{{\n  \"ok\": {}, \"faults\": {}, \"warnings\": {}, \"notes\": {}, \"unknown\": {}, \"good\": {},\n  \"findings\": [{}\n  ]\n}}\n",
+               status == all_good,
                faults, warnings, of(Severity::note), of(Severity::unknown), of(Severity::good), list);
     return status;
   }
