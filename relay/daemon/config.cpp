@@ -510,7 +510,10 @@ std::string print_config(const Config& config) {
 OperatorSettings operator_settings(const Config& config) {
   OperatorSettings settings{config.control_socket, config.metrics_listen, config.metrics_coturn_names, config.drain_seconds};
   const char* const folder = std::getenv("RUNTIME_DIRECTORY");
-  if (settings.control_socket.empty() && folder && *folder) settings.control_socket = std::string(folder) + "/control.sock";
+  if (settings.control_socket.empty() && folder && *folder) {
+    const std::string_view all(folder);  // of several directories the first
+    settings.control_socket = std::string(all.substr(0, all.find(':'))) + "/control.sock";
+  }
   return settings;
 }
 

@@ -372,10 +372,11 @@ int Control::shut_down() {
     over_ = true;
   }
   done_.notify_all();
-  socket_.reset();
-  metrics_.reset();
   relay_.stop(end_reason_);
-  if (wait_for_workers(700ms)) {
+  const bool all_ended = wait_for_workers(700ms);
+  socket_.reset();  // afterwards: who listens to events hears of these ends too
+  metrics_.reset();
+  if (all_ended) {
     log_.write(Priority::notice, "ended", "");
     return 0;
   }

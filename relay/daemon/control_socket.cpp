@@ -108,7 +108,7 @@ class Socket final : public ControlSocket, private EventSink {
       for (const Client& client : clients_)
         wait.push_back({client.descriptor, static_cast<short>((!client.ended && (client.may_ask() || client.events) ? POLLIN : 0) | (client.waiting() != 0 ? POLLOUT : 0)), 0});
       ::poll(wait.data(), wait.size(), clients_.empty() && now >= rest_until_ ? -1 : 500);
-      if (over_) return;
+      if (over_) break;
       std::uint64_t count = 0;
       if (wait[0].revents) [[maybe_unused]] const ssize_t n = ::read(bell_, &count, sizeof count);
       std::size_t i = 2;
@@ -124,6 +124,7 @@ class Socket final : public ControlSocket, private EventSink {
       clients_.remove_if([](const Client& client) { return client.closed; });
       listen_if_anybody_does();
     }
+    tell();  // the workers have ended before: their last events
   }
 
   void accept() {
