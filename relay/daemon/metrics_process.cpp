@@ -49,8 +49,8 @@ void add_process_metrics(Exposition& out) {
   unsigned long long user = 0, system = 0, started = 0, virtual_bytes = 0;
   long long pages = 0;
   if (name_ends == stat.npos ||
-      std::sscanf(stat.c_str() + name_ends + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d %*d %llu %llu %lld", &user, &system, &started,
-                  &virtual_bytes, &pages) != 5)
+      std::sscanf(stat.c_str() + name_ends + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d %*d %llu %llu %lld",
+                  &user, &system, &started, &virtual_bytes, &pages) != 5)
     return;
   const auto ticks = static_cast<double>(sysconf(_SC_CLK_TCK));
   out.family("process_cpu_seconds_total", Kind::counter, "CPU time of all threads, in user space and in the kernel.");

@@ -51,6 +51,12 @@ constexpr auto between_snapshots = 50ms;
 constexpr milliseconds patience{250};  // with a worker
 
 using Answer = http::response<http::string_body>;
+constexpr const char* plain_text = "text/plain; charset=utf-8";
+constexpr const char* front_page = "<!doctype html><title>radiotower</title><p><a href=\"/metrics\">/metrics</a>: the relay's figures, for Prometheus.</p>\n";
+
+const char* type_of(TextFormat format) {
+  return format == TextFormat::open_metrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8";
+}
 
 /// Asks for the figures; they come later, on the same thread.
 using Figures = std::function<void(const std::string& text)>;
@@ -80,7 +86,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (error) {
       if (error == http::error::header_limit) return refuse(http::status::request_header_fields_too_large, "the head is too long");
       // What is no HTTP is told so; who has gone, or said nothing in time, is not.
-      if (error.category() == http::make_error_code(http::error::bad_method).category() && error != http::error::end_of_stream && error != http::error::partial_message)
+      const bool is_of_http = error.category() == http::make_error_code(http::error::bad_method).category();
+      if (is_of_http && error != http::error::end_of_stream && error != http::error::partial_message)
         return refuse(http::status::bad_request, "this is no HTTP request");
       return close();
     }
@@ -90,22 +97,18 @@ class Connection : public std::enable_shared_from_this<Connection> {
     version_ = head.version();
     is_head_ = head.method() == http::verb::head;
     const auto target = std::string(head.target().substr(0, head.target().find('?')));
-    if (target != "/metrics" && target != "/") return answer(http::status::not_found, "text/plain; charset=utf-8", "nothing is here; the figures are at /metrics\n");
-    if (head.method() != http::verb::get && !is_head_) return answer(http::status::method_not_allowed, "text/plain; charset=utf-8", "only GET and HEAD here\n");
-    if (target == "/")
-      return answer(http::status::ok, "text/html; charset=utf-8", "<!doctype html><title>radiotower</title><p><a href=\"/metrics\">/metrics</a>: the relay's figures, for Prometheus.</p>\n");
+    if (target != "/metrics" && target != "/") return answer(http::status::not_found, plain_text, "nothing is here; the figures are at /metrics\n");
+    if (head.method() != http::verb::get && !is_head_) return answer(http::status::method_not_allowed, plain_text, "only GET and HEAD here\n");
+    if (target == "/") return answer(http::status::ok, "text/html; charset=utf-8", front_page);
     const auto accept = head[http::field::accept];
     const TextFormat format = accept.find("application/openmetrics-text") != accept.npos ? TextFormat::open_metrics : TextFormat::prometheus;
-    ask_(format, [self = shared_from_this(), format](const std::string& text) {
-      self->answer(http::status::ok,
-                   format == TextFormat::open_metrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8", text);
-    });
+    ask_(format, [self = shared_from_this(), format](const std::string& text) { self->answer(http::status::ok, type_of(format), text); });
   }
 
   void refuse(http::status status, const char* sentence) {
     keep_ = is_head_ = false;
     version_ = 11;
-    answer(status, "text/plain; charset=utf-8", std::string(sentence) + "\n");
+    answer(status, plain_text, std::string(sentence) + "\n");
   }
 
   void answer(http::status status, const char* type, std::string body) {
@@ -199,8 +202,9 @@ class Server final : public MetricsServer, private EventSink {
     local_->open(local(), error);
     if (!error) local_->bind(local::endpoint(path), error);
     if (error) {
-      why = error == boost::system::errc::no_such_file_or_directory ? fmt::format("there is no folder for {}; RuntimeDirectory= of the unit makes /run/radiotower-relay", path)
-                                                                    : fmt::format("cannot make {}: {}", path, error.message());
+      const bool no_folder = error == boost::system::errc::no_such_file_or_directory;
+      why = no_folder ? fmt::format("there is no folder for {}; RuntimeDirectory= of the unit makes /run/radiotower-relay", path)
+                      : fmt::format("cannot make {}: {}", path, error.message());
       return false;
     }
     ::chmod(path.c_str(), 0660);  // before anybody can be let in

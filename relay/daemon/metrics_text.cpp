@@ -100,7 +100,8 @@ void add_allocations(const Snapshot& snapshot, Exposition& out) {
         if (relay == 1 && !net::is_stream(transport)) continue;  // RFC 6062, 4.1
         std::uint64_t sum = 0;
         for (const auto& worker : snapshot.workers) sum += worker.report.allocation_counts.now[client][family][relay];
-        out.sample(fmt::format("{},{},{}", label("transport", net::name(transport)), label("family", families[family]), label("relay_transport", relays[relay])), sum);
+        const std::string labels = label("family", families[family]) + ',' + label("relay_transport", relays[relay]);
+        out.sample(label("transport", net::name(transport)) + ',' + labels, sum);
       }
 
   out.family("radiotower_allocations_ended_total", Kind::counter, "Allocations that have ended, by reason.");
@@ -154,7 +155,7 @@ void add_traffic(const Snapshot& snapshot, Exposition& out) {
   };
   out.family("radiotower_relayed_packets_total", Kind::counter, "Packets relayed, by direction, the client's transport and the path they took.");
   add(false);
-  out.family("radiotower_relayed_bytes_total", Kind::counter, "Payload relayed, without headers of TURN, UDP or IP, by direction, the client's transport and path.");
+  out.family("radiotower_relayed_bytes_total", Kind::counter, "Payload relayed, without headers, by direction, the client's transport and path.");
   add(true);
   out.family("radiotower_offload_packets_total", Kind::counter, "Packets that the XDP program has looked at, by outcome: why it passed them up.");
   for (const auto& outcome : snapshot.offload) out.sample(label("outcome", outcome.name), outcome.packets);
@@ -170,7 +171,7 @@ void add_workers(const Snapshot& snapshot, Exposition& out) {
   const auto each = [&](const auto& value) {
     for (std::size_t i = 0; i < snapshot.workers.size(); ++i) out.sample(label("worker", std::to_string(i)), value(snapshot.workers[i]));
   };
-  out.family("radiotower_worker_answers", Kind::gauge, "1: the worker answered this scrape within 250 ms; 0: it did not, and its counters are those of its last answer.");
+  out.family("radiotower_worker_answers", Kind::gauge, "1: the worker answered this scrape; 0: not within 250 ms, so its figures are those of its last answer.");
   each([](const Snapshot::OfWorker& worker) { return std::uint64_t{worker.answered}; });
   out.family("radiotower_worker_turns_total", Kind::counter, "Turns of the worker's loop: at least one a second, or it has stalled.");
   each([](const Snapshot::OfWorker& worker) { return worker.report.loop.turns; });
@@ -189,7 +190,8 @@ void add_standing(const Snapshot& snapshot, Exposition& out) {
     out.sample("", static_cast<std::uint64_t>(value));
   };
   out.family("radiotower_build_info", Kind::gauge, "1; what runs here stands in the labels.");
-  out.sample(fmt::format("{},{},{}", label("version", standing.version), label("backend", standing.backend), label("offload", standing.offload)), std::uint64_t{1});
+  const std::string what = label("version", standing.version) + ',' + label("backend", standing.backend) + ',' + label("offload", standing.offload);
+  out.sample(what, std::uint64_t{1});
   out.family("radiotower_relay_ports", Kind::gauge, "Relay ports by state; all four together are the range, of all relay addresses.");
   out.sample(label("state", "free"), std::uint64_t{snapshot.usage.free});
   out.sample(label("state", "used"), std::uint64_t{snapshot.usage.used});

@@ -11,16 +11,18 @@ import subprocess
 from cases import Failure
 from relay import rest_credential
 from scrape import series
-from turn import (ALLOCATE, BINDING, LIFETIME, PERMISSION, REFRESH, UDP, XOR_PEER, XOR_RELAYED, Client, StreamClient, address_in, channel_data, error_of, message,
-                  parse, xor_address)
+from turn import (ALLOCATE, BINDING, LIFETIME, PERMISSION, REFRESH, UDP, XOR_PEER, XOR_RELAYED, Client, StreamClient, address_in, channel_data,
+                  error_of, message, parse, xor_address)
 
 CHANNEL = 0x4001
-METHODS = {BINDING: "binding", ALLOCATE: "allocate", REFRESH: "refresh", PERMISSION: "create_permission", 0x0009: "channel_bind", 0x000A: "connect", 0x000B: "connection_bind"}
+METHODS = {BINDING: "binding", ALLOCATE: "allocate", REFRESH: "refresh", PERMISSION: "create_permission", 0x0009: "channel_bind",
+           0x000A: "connect", 0x000B: "connection_bind"}
 CODES = {0: "success"}
 
 
 class DtlsClient(StreamClient):
-    """Through `openssl s_client`: what is written at once is a record. The next is not written before the last one has had its effect, so that they do not run together."""
+    """Through `openssl s_client`: what is written at once is a record. The next is not written before the last one has had its effect, so that
+    they do not run together."""
 
     def __init__(self, server, port, user, password):
         self.server, self.user, self.password = server, user, password
@@ -63,7 +65,8 @@ def connect(relay, transport, name, credential=None):
         return Client("127.0.0.1", relay.port, user=user, password=password)
     if transport == "dtls":
         return DtlsClient("127.0.0.1", relay.tls_port, user, password)
-    return StreamClient("127.0.0.1", relay.tls_port if transport == "tls" else relay.port, user=user, password=password, tls=tls_context() if transport == "tls" else None)
+    tls = transport == "tls"
+    return StreamClient("127.0.0.1", relay.tls_port if tls else relay.port, user=user, password=password, tls=tls_context() if tls else None)
 
 
 class Load:
