@@ -146,6 +146,7 @@ bool Listeners::open_tcp(const net::TransportAddress& address, net::Transport tr
 
 bool Listeners::open(const ListenPlan& next, std::string& why) {
   pending_.reset();
+  changes_.clear();
   Pending opened{next, {}, Sockets(workers_)};
   for (const auto& [address, transport] : udp_listeners(next))
     if (find_address(udp_, address) == udp_.end() && !open_udp(address, transport, opened.sockets, why)) return false;

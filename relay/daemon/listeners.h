@@ -38,7 +38,7 @@ class Listeners {
   bool is_pending() const { return pending_.has_value(); }
   /// Takes over what open() has opened: what each worker is to be told.
   std::vector<NextListeners> settle();
-  /// What settle() has changed, a sentence for each address.
+  /// What the last settle() has changed, a sentence for each address; nothing once open() has failed.
   const std::vector<std::string>& changes() const { return changes_; }
 
   /// Addresses that wait for their last allocation.

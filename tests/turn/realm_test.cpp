@@ -249,6 +249,26 @@ TEST_CASE("a reload that takes a realm away leaves its allocations alone, and no
   CHECK(tower.shared->usage().accounts == 1);
 }
 
+TEST_CASE("8489 9.2.4: a reload that renames the default realm: allocations of the old one go on with their key, new clients are asked for the new one") {
+  Tower tower;
+  auto& alice = tower.client("203.0.113.9:5000");
+  REQUIRE(alice.allocates() == 0);
+  const std::string before = alice.realm;
+  tower.reload([](TowerOptions& o) { o.realm = "renamed.example"; });
+  CHECK(alice.refreshes() == 0);
+  CHECK(alice.permits("192.0.2.7:9") == 0);
+  CHECK(alice.realm == before);
+  auto& late = tower.client("203.0.113.9:5001");
+  REQUIRE(late.allocates() == 0);
+  CHECK(late.realm == "renamed.example");
+  tower.reload([&](TowerOptions& o) { o.realm = before; });  // and back again
+  CHECK(alice.refreshes() == 0);
+  CHECK(late.refreshes(0) == 0);
+  CHECK(alice.refreshes(0) == 0);
+  CHECK(alice.allocates() == 0);
+  CHECK(tower.shared->usage().accounts == 1);
+}
+
 TEST_CASE("8489 9.2, secure STUN: with authenticated_binding, Binding requests need credentials and get protected answers; indications do not") {
   TowerOptions options;
   options.also = [](turn::Settings& settings) { settings.authenticated_binding = true; };
