@@ -28,7 +28,8 @@ int main(int argc, char** argv) {
              "  radiotower nat tower.lan\n"
              "  radiotower load turn:tower.lan --user test --secret-file secrets --rate 10000\n"
              "  radiotower credentials --secret-file secrets --host tower.lan\n"
-             "Exit codes: 0 it works, 1 it does not, 2 the command line is wrong.");
+             "  sudo radiotower doctor --address 192.168.0.105\n"
+             "Exit codes: 0 it works, 1 it does not, 2 the command line is wrong; doctor: 3 warnings alone.");
   radiotower::cli::Run run;
   radiotower::cli::add_stun_command(app, run);
   radiotower::cli::add_turn_command(app, run);

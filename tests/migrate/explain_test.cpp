@@ -58,8 +58,10 @@ TEST_CASE("a name that is good for longer than the relay takes") {
 }
 
 TEST_CASE("an expiry in milliseconds") {
-  CHECK(says(explain_credential(input("1767225600000:alice", "zquOJiwW8VLhC736GrrW+w55dfg=")), "the expiry 1767225600000 has 13 digits: it is in milliseconds"));
-  CHECK(says(explain_credential(input("1767225600000:alice", good)), "the password was made for the expiry in seconds, while the name has milliseconds"));
+  CHECK(says(explain_credential(input("1767225600000:alice", "zquOJiwW8VLhC736GrrW+w55dfg=")),
+             "the expiry 1767225600000 has 13 digits: it is in milliseconds"));
+  CHECK(says(explain_credential(input("1767225600000:alice", good)),
+             "the password was made for the expiry in seconds, while the name has milliseconds"));
 }
 
 TEST_CASE("user and expiry the wrong way round") {
@@ -82,7 +84,8 @@ TEST_CASE("an expiry without a user") {
 }
 
 TEST_CASE("another secret, or none") {
-  CHECK(says(explain_credential(input(alice, good, "not-the-secret\n")), "made with another secret than the one in line 1 of secrets, or for another user name"));
+  CHECK(says(explain_credential(input(alice, good, "not-the-secret\n")),
+             "made with another secret than the one in line 1 of secrets, or for another user name"));
   CHECK(says(explain_credential(input(alice, good, "one-of-them\nother-one\n")), "made with none of the 2 secrets"));
   CHECK(says(explain_credential(input(alice, good, "")), "no secrets were given"));
 }
@@ -114,7 +117,10 @@ TEST_CASE("the mistakes of whoever made the password, each with its sentence") {
       {"@alone", "secret\n", "made for \"alice\" alone, without the expiry"},
       {"@swapped", "secret\n", "the user name was taken as the key"},
   };
-  const std::map<std::string, std::string> made = {{"@newline", "hi3fApNHdj2LKuEIZHoYdNi5CdM="}, {"@decoded", "W9RxZyzAmzh68ghujiscxHjQYmc="}, {"@alone", "rFnS5W1weQF74RInF5UVhrfEBmA="}, {"@swapped", "43HrIO9jEy0ax56XNQUkHscC2Rg="}};
+  const std::map<std::string, std::string> made = {{"@newline", "hi3fApNHdj2LKuEIZHoYdNi5CdM="},
+                                                   {"@decoded", "W9RxZyzAmzh68ghujiscxHjQYmc="},
+                                                   {"@alone", "rFnS5W1weQF74RInF5UVhrfEBmA="},
+                                                   {"@swapped", "43HrIO9jEy0ax56XNQUkHscC2Rg="}};
   for (const auto& c : cases) {
     CAPTURE(c.sentence);
     const auto found = made.find(c.password);

@@ -53,7 +53,8 @@ constexpr std::string_view secret = "use-auth-secret\nstatic-auth-secret=a-long-
 }  // namespace
 
 TEST_CASE("a line is read as coturn reads it: any run of blanks, tabs and = between, quotes, # at the start alone") {
-  const auto lines = read_turnserver_conf("realm=a\nrealm a\nrealm\t= =a\n  realm=\"a b\" \n#realm=c\n  # realm\nrealm=a # b\nno-cli\r\n\n \nuser=x:y;\nlast");
+  const auto lines =
+      read_turnserver_conf("realm=a\nrealm a\nrealm\t= =a\n  realm=\"a b\" \n#realm=c\n  # realm\nrealm=a # b\nno-cli\r\n\n \nuser=x:y;\nlast");
   REQUIRE(lines.size() == 8);
   CHECK(lines[0].value == "a");
   CHECK(lines[1].value == "a");
@@ -82,7 +83,9 @@ TEST_CASE("a line of more than 1023 bytes is cut, and its rest is a line of its 
 }
 
 TEST_CASE("a byte order mark makes the first option unknown, as to coturn; a NUL ends a line") {
-  const auto t = translated("\xEF\xBB\xBF" "denied-peer-ip=10.0.0.0-10.255.255.255\n");
+  const auto t = translated(
+      "\xEF\xBB\xBF"
+      "denied-peer-ip=10.0.0.0-10.255.255.255\n");
   CHECK(t.lines[0].verdict == Verdict::unknown);
   CHECK(has(t.lines[0].says, "byte order mark"));
   CHECK(t.lines[0].alarm);
@@ -97,7 +100,8 @@ TEST_CASE("switches are read as coturn reads them") {
 }
 
 TEST_CASE("a misspelt option that protects is shouted about, any other is named") {
-  for (const char* key : {"denied-peer-pi", "denied_peer_ip", "Denied-Peer-IP", "--denied-peer-ip", "denied-peer-ips", "static-auth-secert", "no-multicast-peer", "use-auth-secrets"}) {
+  for (const char* key : {"denied-peer-pi", "denied_peer_ip", "Denied-Peer-IP", "--denied-peer-ip", "denied-peer-ips", "static-auth-secert",
+                          "no-multicast-peer", "use-auth-secrets"}) {
     CAPTURE(key);
     const auto t = translated(std::string(secret) + key + "=x\n");
     CHECK(t.lines.back().verdict == Verdict::unknown);
@@ -122,14 +126,16 @@ TEST_CASE("what is allowed is taken out of what is denied, since it wins in cotu
   CHECK(subtract({range("10.1.2.3")}, {all}).empty());  // coturn reaches it, though the narrower entry denies it
   CHECK(texts(subtract({range("10.0.0.0-10.0.0.9")}, {range("10.0.0.5-10.0.0.20")})) == std::vector<std::string>{"10.0.0.0-10.0.0.4"});
   CHECK(texts(subtract({all, all, range("10.3.0.0/16")}, {})) == std::vector<std::string>{"10.0.0.0/8"});  // nothing stands there twice
-  CHECK(texts(subtract({range("fc00::/7")}, {all, range("fd00::1")})) == std::vector<std::string>{"fc00::-fd00::", "fd00::2-fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"});
+  CHECK(texts(subtract({range("fc00::/7")}, {all, range("fd00::1")})) ==
+        std::vector<std::string>{"fc00::-fd00::", "fd00::2-fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"});
   CHECK(subtract({range("0.0.0.0/0")}, {range("0.0.0.0/0")}).empty());
   CHECK(covered(range("10.0.0.0/8"), {range("10.0.0.0-10.200.0.0"), range("10.100.0.0-11.0.0.0")}));
   CHECK_FALSE(covered(range("10.0.0.0/8"), {range("10.0.0.0-10.200.0.0")}));
 }
 
 TEST_CASE("IPv4 in a mapped spelling never becomes a rule about all of IPv4") {
-  const auto t = translated(std::string(secret) + "denied-peer-ip=::ffff:0.0.0.0-::ffff:255.255.255.255\ndenied-peer-ip=::ffff:0:0/96\nallowed-peer-ip=::ffff:10.0.0.1\n");
+  const auto t = translated(std::string(secret) +
+                            "denied-peer-ip=::ffff:0.0.0.0-::ffff:255.255.255.255\ndenied-peer-ip=::ffff:0:0/96\nallowed-peer-ip=::ffff:10.0.0.1\n");
   CHECK(t.lines[3].verdict == Verdict::used);
   CHECK(t.lines[4].verdict == Verdict::used);
   CHECK(t.lines[5].verdict == Verdict::refused);
@@ -138,7 +144,9 @@ TEST_CASE("IPv4 in a mapped spelling never becomes a rule about all of IPv4") {
 }
 
 TEST_CASE("a denied-peer-ip that coturn did not take is denied from now on, and said; an allowed one stays shut") {
-  const auto t = translated(std::string(secret) + "denied-peer-ip=10.0.0.0/8\ndenied-peer-ip=192.168.0.0-192.168.255.255 # office\ndenied-peer-ip=gateway\nallowed-peer-ip=172.16.0.0/12\n");
+  const auto t = translated(
+      std::string(secret) +
+      "denied-peer-ip=10.0.0.0/8\ndenied-peer-ip=192.168.0.0-192.168.255.255 # office\ndenied-peer-ip=gateway\nallowed-peer-ip=172.16.0.0/12\n");
   CHECK(has(toml(t), R"(deny = ["10.0.0.0/8", "192.168.0.0/16"])"));
   CHECK(t.lines[5].verdict == Verdict::refused);
   CHECK(t.lines[6].verdict == Verdict::refused);
@@ -147,7 +155,9 @@ TEST_CASE("a denied-peer-ip that coturn did not take is denied from now on, and 
 }
 
 TEST_CASE("everything denied and something allowed is allow_only") {
-  const auto t = translated(std::string(secret) + "denied-peer-ip=0.0.0.0-255.255.255.255\ndenied-peer-ip=::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff\nallowed-peer-ip=10.1.2.3\n");
+  const auto t =
+      translated(std::string(secret) +
+                 "denied-peer-ip=0.0.0.0-255.255.255.255\ndenied-peer-ip=::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff\nallowed-peer-ip=10.1.2.3\n");
   CHECK(has(toml(t), "allow_only = true"));
   CHECK(has(toml(t), "allow = [\"10.1.2.3\"]"));
   CHECK_FALSE(has(toml(t), "\ndeny ="));
@@ -183,11 +193,13 @@ TEST_CASE("users with a shared secret beside them stay outside, as in coturn") {
 }
 
 TEST_CASE("users: passwords, keys, blanks, the last of a name counts, quotas stand on their lines") {
-  const auto t = translated("lt-cred-mech\nrealm=turn.example.org\nuser=alice:one\nuser=alice:in-wonderland\nuser=bob:0x57D74ED5D2E66E3CE4DAA3D5DD3EE2B3\n"
-                            "user=carol:two words\nuser=dave\nuser=e ve:x\nuser=frank:0x12\nuser-quota=7\nmax-bps=1000\n");
+  const auto t = translated(
+      "lt-cred-mech\nrealm=turn.example.org\nuser=alice:one\nuser=alice:in-wonderland\nuser=bob:0x57D74ED5D2E66E3CE4DAA3D5DD3EE2B3\n"
+      "user=carol:two words\nuser=dave\nuser=e ve:x\nuser=frank:0x12\nuser-quota=7\nmax-bps=1000\n");
   // MD5("carol:turn.example.org:two words")
-  CHECK(file(t, "users") == "alice:in-wonderland allocations=7 bytes_per_second=2000\nbob:0x57d74ed5d2e66e3ce4daa3d5dd3ee2b3 allocations=7 bytes_per_second=2000\n"
-                            "carol:0xdd5cd766b7e2fae29f3355b62428bd85 allocations=7 bytes_per_second=2000\n");
+  CHECK(file(t, "users") ==
+        "alice:in-wonderland allocations=7 bytes_per_second=2000\nbob:0x57d74ed5d2e66e3ce4daa3d5dd3ee2b3 allocations=7 bytes_per_second=2000\n"
+        "carol:0xdd5cd766b7e2fae29f3355b62428bd85 allocations=7 bytes_per_second=2000\n");
   CHECK(t.lines[6].verdict == Verdict::refused);
   CHECK(t.lines[7].verdict == Verdict::refused);
   CHECK(t.lines[8].verdict == Verdict::refused);
@@ -196,7 +208,9 @@ TEST_CASE("users: passwords, keys, blanks, the last of a name counts, quotas sta
 }
 
 TEST_CASE("no value that may be secret is ever shown") {
-  const auto t = translated("static-auth-secret=hidden-1234\nuser=alice:hidden\ncli-password=hidden\npkey-pwd=hidden\npsql-userdb=\"host=x password=hidden\"\nstatic-auth-secert=hidden\nuser=hidden\nstatic-auth-secret=hidden\n");
+  const auto t = translated(
+      "static-auth-secret=hidden-1234\nuser=alice:hidden\ncli-password=hidden\npkey-pwd=hidden\npsql-userdb=\"host=x "
+      "password=hidden\"\nstatic-auth-secert=hidden\nuser=hidden\nstatic-auth-secret=hidden\n");
   for (const auto& line : t.lines) CHECK_FALSE((has(line.says, "hidden") || has(line.option, "hidden")));
   for (const auto* list : {&t.alarms, &t.differences, &t.database}) CHECK_FALSE(any_has(*list, "hidden"));
   CHECK_FALSE(has(toml(t), "hidden"));
@@ -217,15 +231,19 @@ TEST_CASE("the database: users, secrets, realms by origin, peers, options, keys"
   db.realm_options = {{"second.example", {{"user-quota", 4}, {"total-quota", 50}, {"max-bps", 100}}}, {"turn.example.org", {{"total-quota", 9}}}};
   db.allowed = {{"", "10.0.0.1"}, {"second.example", "10.0.0.2"}};
   db.denied = {{"second.example", "10.0.0.0-10.0.0.255"}};
-  db.oauth_keys = {{"north", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "", "", 0, 0}, {"south", "MTIzNDU2Nzg5MDEyMzQ1Ng==", "A128GCM", "", 5, 6}};
+  db.oauth_keys = {{"north", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "", "", 0, 0},
+                   {"south", "MTIzNDU2Nzg5MDEyMzQ1Ng==", "A128GCM", "", 5, 6}};
   const auto t = translated("lt-cred-mech\nrealm=turn.example.org\noauth\n", &db);
   CHECK(file(t, "users") == "bob:0x" + key + "\n");
   CHECK(file(t, "users-realm-1") == "eve:0x" + key + " allocations=4 bytes_per_second=200\n");
-  CHECK(has(toml(t), "[realms.\"second.example\"]\norigins = [\"https://call.example.org\"]\nusers_file = \"users-realm-1\"\nallocations_per_user = 4\nallocations = 50\n"));
+  CHECK(has(toml(t),
+            "[realms.\"second.example\"]\norigins = [\"https://call.example.org\"]\nusers_file = \"users-realm-1\"\nallocations_per_user = "
+            "4\nallocations = 50\n"));
   CHECK(has(toml(t), "[limits]\nallocations = 9\n"));
   CHECK(has(toml(t), "\nallow = [\"10.0.0.1\"]\n"));
   CHECK(has(toml(t), "deny = [\"10.0.0.0\", \"10.0.0.2-10.0.0.255\"]"));
-  CHECK(file(t, "oauth-keys") == "north  MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\nsouth  MTIzNDU2Nzg5MDEyMzQ1Ng==  A128GCM  timestamp=5 lifetime=6\n");
+  CHECK(file(t, "oauth-keys") ==
+        "north  MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\nsouth  MTIzNDU2Nzg5MDEyMzQ1Ng==  A128GCM  timestamp=5 lifetime=6\n");
   CHECK(any_has(t.database, "realm \"lonely.example\", ignored"));
   CHECK(any_has(t.alarms, "name with a blank"));
   CHECK(any_has(t.alarms, "realm \"second.example\" alone"));
@@ -267,10 +285,50 @@ TEST_CASE("every option has a sentence, and stands there once") {
 }
 
 TEST_CASE("whatever a file says, the relay.toml of it is read without a mistake, and opens nothing") {
-  const std::string values[] = {"", "0", "1", "-1", "no", "yes", "65535", "65536", "99999999999999999999", "3478", "0.0.0.0", "::", "127.0.0.1", "10.0.0.1", "[::1]", "224.0.0.1", "fe80::1",
-                                "198.51.100.7", "198.51.100.7/10.0.0.1", "198.51.100.7/::1", "10.0.0.1:3478", "[2001:db8::7]:5349", "0.0.0.0:3478", "10.0.0.0-10.255.255.255", "::-::ffff:1.2.3.4",
-                                "10.0.0.0/8", "0.0.0.0-255.255.255.255", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "10.9.9.9-10.0.0.0", "alice:pass", "alice:", ":", "#", "\"", "\\", "a\"b\\c\x01", "\xff\xfe",
-                                "turn.example.org", "a-secret-that-is-long", "/etc/turn/file", std::string(500, 'x'), "ipv6", "keep", "debug"};
+  const std::string values[] = {"",
+                                "0",
+                                "1",
+                                "-1",
+                                "no",
+                                "yes",
+                                "65535",
+                                "65536",
+                                "99999999999999999999",
+                                "3478",
+                                "0.0.0.0",
+                                "::",
+                                "127.0.0.1",
+                                "10.0.0.1",
+                                "[::1]",
+                                "224.0.0.1",
+                                "fe80::1",
+                                "198.51.100.7",
+                                "198.51.100.7/10.0.0.1",
+                                "198.51.100.7/::1",
+                                "10.0.0.1:3478",
+                                "[2001:db8::7]:5349",
+                                "0.0.0.0:3478",
+                                "10.0.0.0-10.255.255.255",
+                                "::-::ffff:1.2.3.4",
+                                "10.0.0.0/8",
+                                "0.0.0.0-255.255.255.255",
+                                "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+                                "10.9.9.9-10.0.0.0",
+                                "alice:pass",
+                                "alice:",
+                                ":",
+                                "#",
+                                "\"",
+                                "\\",
+                                "a\"b\\c\x01",
+                                "\xff\xfe",
+                                "turn.example.org",
+                                "a-secret-that-is-long",
+                                "/etc/turn/file",
+                                std::string(500, 'x'),
+                                "ipv6",
+                                "keep",
+                                "debug"};
   std::mt19937 random(20261126);
   const auto any = [&](std::size_t n) { return static_cast<std::size_t>(random()) % n; };
   CoturnDatabase db;

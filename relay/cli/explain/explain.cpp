@@ -16,7 +16,7 @@ namespace radiotower::cli {
 
 namespace {
 
-constexpr std::int64_t longest_life = 7 * 24 * 3600;  // turn::Directory: what expires later than this from now is refused
+constexpr std::int64_t longest_life = 7 * 24 * 3600;         // turn::Directory: what expires later than this from now is refused
 constexpr std::int64_t milliseconds_from = 100'000'000'000;  // the year 5138 in seconds, 1973 in milliseconds
 
 bool all_digits(std::string_view text) { return !text.empty() && text.find_first_not_of("0123456789") == text.npos; }
@@ -73,18 +73,24 @@ void add(std::vector<Variant>& list, std::string value, std::string says, std::s
 std::vector<Variant> password_bytes(const std::string& password) {
   std::vector<Variant> texts;
   add(texts, password, "", "");
-  add(texts, trimmed(password), "the password has blanks or a line end round it, which are part of it for the relay", "hand the password on without the line end");
-  add(texts, percent_decoded(password), "the password is URL-encoded (%2B for +, %2F for /, %3D for =)", "decode it before it goes into the client's configuration");
-  add(texts, replaced(trimmed(password), ' ', '+'), "a + of the password has become a blank, as in a URL that was decoded twice", "hand the password on without URL decoding");
+  add(texts, trimmed(password), "the password has blanks or a line end round it, which are part of it for the relay",
+      "hand the password on without the line end");
+  add(texts, percent_decoded(password), "the password is URL-encoded (%2B for +, %2F for /, %3D for =)",
+      "decode it before it goes into the client's configuration");
+  add(texts, replaced(trimmed(password), ' ', '+'), "a + of the password has become a blank, as in a URL that was decoded twice",
+      "hand the password on without URL decoding");
   add(texts, padded(password), "the = at the end of the password is missing", "keep the padding of base64: 28 characters in all");
-  add(texts, padded(replaced(replaced(password, '-', '+'), '_', '/')), "the password is in base64url (- and _ for + and /)", "use plain base64, with padding (RFC 4648, 4)");
+  add(texts, padded(replaced(replaced(password, '-', '+'), '_', '/')), "the password is in base64url (- and _ for + and /)",
+      "use plain base64, with padding (RFC 4648, 4)");
   std::vector<Variant> out;
   for (const auto& text : texts)
     if (const auto bytes = from_base64(text.value)) add(out, *bytes, text.says, text.mend);
   for (const auto& text : texts) {
-    if (const auto bytes = from_hex(text.value)) add(out, *bytes, "the password is the HMAC in hexadecimal digits, and not in base64", "encode the 20 bytes themselves in base64");
+    if (const auto bytes = from_hex(text.value))
+      add(out, *bytes, "the password is the HMAC in hexadecimal digits, and not in base64", "encode the 20 bytes themselves in base64");
     if (const auto once = from_base64(text.value))
-      if (const auto bytes = from_hex(*once)) add(out, *bytes, "the password is base64 of the HMAC's hexadecimal digits", "encode the 20 bytes themselves in base64, not their digits");
+      if (const auto bytes = from_hex(*once))
+        add(out, *bytes, "the password is base64 of the HMAC's hexadecimal digits", "encode the 20 bytes themselves in base64, not their digits");
   }
   return out;
 }
@@ -92,12 +98,17 @@ std::vector<Variant> password_bytes(const std::string& password) {
 std::vector<Variant> forms_of_secret(const std::string& secret) {
   std::vector<Variant> out;
   add(out, secret, "", "");
-  add(out, secret + "\n", "the password was made with the secret and the line end behind it (\"secret\\n\")", "strip the secret where it is read: echo -n, or $(cat FILE)");
-  add(out, secret + "\r\n", "the password was made with the secret and the line end behind it (\"secret\\r\\n\")", "strip the secret where it is read");
+  add(out, secret + "\n", "the password was made with the secret and the line end behind it (\"secret\\n\")",
+      "strip the secret where it is read: echo -n, or $(cat FILE)");
+  add(out, secret + "\r\n", "the password was made with the secret and the line end behind it (\"secret\\r\\n\")",
+      "strip the secret where it is read");
   add(out, secret + " ", "the password was made with the secret and a blank behind it", "strip the secret where it is read");
   add(out, "\"" + secret + "\"", "the password was made with the secret and the quotes round it", "take the quotes away where the secret is read");
-  if (const auto bytes = from_base64(secret)) add(out, *bytes, "the secret was decoded from base64 before it was used as a key", "use the text of the secret as the key, as it stands there");
-  if (const auto bytes = from_hex(secret)) add(out, *bytes, "the secret was decoded from hexadecimal digits before it was used as a key", "use the text of the secret as the key, as it stands there");
+  if (const auto bytes = from_base64(secret))
+    add(out, *bytes, "the secret was decoded from base64 before it was used as a key", "use the text of the secret as the key, as it stands there");
+  if (const auto bytes = from_hex(secret))
+    add(out, *bytes, "the secret was decoded from hexadecimal digits before it was used as a key",
+        "use the text of the secret as the key, as it stands there");
   return out;
 }
 
@@ -115,9 +126,13 @@ std::vector<Variant> forms_of_name(const std::string& username, char separator) 
     add(out, head, fmt::format("the password was made for \"{}\" alone, the expiry without the user", head), mend);
     add(out, fmt::format("{}{}{}", tail, separator, head), "the password was made for expiry and user the other way round", mend);
     for (const char other : {':', '_', '-', '.', '|'})
-      if (other != separator) add(out, fmt::format("{}{}{}", head, other, tail), fmt::format("the password was made for a name with \"{}\" between expiry and user", other), mend);
+      if (other != separator)
+        add(out, fmt::format("{}{}{}", head, other, tail), fmt::format("the password was made for a name with \"{}\" between expiry and user", other),
+            mend);
     if (const auto n = number(head)) {
-      if (*n >= milliseconds_from) add(out, fmt::format("{}{}{}", *n / 1000, separator, tail), "the password was made for the expiry in seconds, while the name has milliseconds", mend);
+      if (*n >= milliseconds_from)
+        add(out, fmt::format("{}{}{}", *n / 1000, separator, tail),
+            "the password was made for the expiry in seconds, while the name has milliseconds", mend);
       else add(out, fmt::format("{}000{}{}", *n, separator, tail), "the password was made for the expiry in milliseconds", mend);
     }
   }
@@ -154,17 +169,19 @@ std::optional<Match> who_made_it(const ExplainInput& input) {
       if (!part->says.empty()) match.deviations.push_back(*part);
     if (!best || match.deviations.size() < best->deviations.size()) best = std::move(match);
   };
-  static const Variant sha1{"", "", ""}, sha256{"", "the password was made with SHA-256, and not with SHA-1", "HMAC-SHA1 is what every TURN server takes for time-limited names"},
-      sha512{"", "the password was made with SHA-512, and not with SHA-1", sha256.mend}, md5{"", "the password was made with MD5, and not with SHA-1", sha256.mend},
+  static const Variant sha1{"", "", ""},
+      sha256{"", "the password was made with SHA-256, and not with SHA-1", "HMAC-SHA1 is what every TURN server takes for time-limited names"},
+      sha512{"", "the password was made with SHA-512, and not with SHA-1", sha256.mend},
+      md5{"", "the password was made with MD5, and not with SHA-1", sha256.mend},
       swapped{"", "the user name was taken as the key, and the secret as the text", "the secret is the key of the HMAC, the user name is the text"},
       plain_hash{"", "the password is a plain SHA-1 of secret and user name, and no HMAC", "use HMAC-SHA1, with the secret as the key"};
   for (const auto& secret : input.secrets) {
     for (const auto& key : forms_of_secret(secret.text)) {
       for (const auto& name : names) {
         const std::pair<const Variant*, std::string> made[] = {
-            {&sha1, hmac(EVP_sha1(), key.value, name.value)},     {&sha256, hmac(EVP_sha256(), key.value, name.value)},
-            {&sha512, hmac(EVP_sha512(), key.value, name.value)}, {&md5, hmac(EVP_md5(), key.value, name.value)},
-            {&swapped, hmac(EVP_sha1(), name.value, key.value)},  {&plain_hash, hash(EVP_sha1(), key.value + name.value)},
+            {&sha1, hmac(EVP_sha1(), key.value, name.value)},        {&sha256, hmac(EVP_sha256(), key.value, name.value)},
+            {&sha512, hmac(EVP_sha512(), key.value, name.value)},    {&md5, hmac(EVP_md5(), key.value, name.value)},
+            {&swapped, hmac(EVP_sha1(), name.value, key.value)},     {&plain_hash, hash(EVP_sha1(), key.value + name.value)},
             {&plain_hash, hash(EVP_sha1(), name.value + key.value)},
         };
         for (const auto& [how, bytes] : made)
@@ -191,16 +208,20 @@ void explain_user(const ExplainInput& input, const KnownUser& user, Explanation&
   out.user = user.name;
   out.facts.push_back(fmt::format("the user stands in {}", user.place));
   const bool is_key = user.password.starts_with("0x");
-  const auto fits = [&](const std::string& password, const std::string& realm) { return is_key ? key_fits(user, password, realm) : user.password == password; };
+  const auto fits = [&](const std::string& password, const std::string& realm) {
+    return is_key ? key_fits(user, password, realm) : user.password == password;
+  };
   if (fits(input.password, input.realm)) {
     out.valid = true;
-    out.verdict = is_key ? fmt::format("valid: the password and the realm \"{}\" make the key in {}", input.realm, user.place) : fmt::format("valid: the password is the one in {}", user.place);
+    out.verdict = is_key ? fmt::format("valid: the password and the realm \"{}\" make the key in {}", input.realm, user.place)
+                         : fmt::format("valid: the password is the one in {}", user.place);
     return;
   }
   if (is_key) {
     for (const auto& realm : input.other_realms) {
       if (realm == input.realm || !fits(input.password, realm)) continue;
-      out.verdict = fmt::format("not valid: the key in {} was made for the realm \"{}\", and the relay's realm is \"{}\"", user.place, realm, input.realm);
+      out.verdict =
+          fmt::format("not valid: the key in {} was made for the realm \"{}\", and the relay's realm is \"{}\"", user.place, realm, input.realm);
       out.advice.push_back(fmt::format("set realm = \"{}\" in relay.toml, or write the password itself, or a new key, into the users file", realm));
       return;
     }
@@ -236,13 +257,15 @@ void explain_name(const ExplainInput& input, Explanation& out) {
     out.verdict = fmt::format("not valid: the user name has blanks round it; without them it is the user \"{}\"", clean);
   } else if (clean != name && turn::parse_rest_name(clean, input.separator)) {
     out.verdict = "not valid: the user name has a blank in front of the expiry, so it is no time-limited name";
-  } else if (last != clean.npos && all_digits(clean.substr(last + 1)) && clean.size() - last > 9 && !all_digits(clean.substr(0, clean.find(input.separator)))) {
+  } else if (last != clean.npos && all_digits(clean.substr(last + 1)) && clean.size() - last > 9 &&
+             !all_digits(clean.substr(0, clean.find(input.separator)))) {
     out.verdict = fmt::format("not valid: user and expiry are the wrong way round: a time-limited name is {}", form);
     out.advice.push_back(fmt::format("the name should be {}{}{}", clean.substr(last + 1), input.separator, clean.substr(0, last)));
   } else if (digits >= 9 && (digits == clean.size() || clean[digits] == input.separator)) {
     out.verdict = fmt::format("not valid: the name is an expiry without a user: the relay takes {}", form);
   } else if (digits >= 9) {
-    out.verdict = fmt::format("not valid: \"{}\" stands between expiry and user, where the relay looks for \"{}\"", clean.substr(digits, 1), input.separator);
+    out.verdict =
+        fmt::format("not valid: \"{}\" stands between expiry and user, where the relay looks for \"{}\"", clean.substr(digits, 1), input.separator);
     out.advice.push_back(fmt::format("make names of the form {}, or set rest_separator = \"{}\" in [credentials]", form, clean.substr(digits, 1)));
   } else {
     out.verdict = input.users.empty() ? fmt::format("not valid: the name is no time-limited one ({}), and no users file was given", form)
@@ -279,12 +302,16 @@ void explain_password(const ExplainInput& input, Explanation& out, std::vector<s
   }
   const auto bytes = from_base64(input.password);
   if (!bytes) wrong.push_back("the password is not base64, so no secret made it");
-  else if (bytes->size() == 32) wrong.push_back("the password is base64 of 32 bytes, as SHA-256 makes them; HMAC-SHA1 has 20. None of the secrets made it that way either");
+  else if (bytes->size() == 32)
+    wrong.push_back("the password is base64 of 32 bytes, as SHA-256 makes them; HMAC-SHA1 has 20. None of the secrets made it that way either");
   else if (bytes->size() != 20) wrong.push_back(fmt::format("the password is base64 of {} bytes, where HMAC-SHA1 has 20", bytes->size()));
   else
-    wrong.push_back(input.secrets.size() == 1 ? fmt::format("the password was made with another secret than the one in {}, or for another user name", input.secrets.front().place)
-                                              : fmt::format("the password was made with none of the {} secrets, or for another user name", input.secrets.size()));
-  out.advice.push_back("compare the secret of whoever made it (Mattermost Calls: turnstaticauthsecret) with the relay's secrets file, letter by letter");
+    wrong.push_back(
+        input.secrets.size() == 1
+            ? fmt::format("the password was made with another secret than the one in {}, or for another user name", input.secrets.front().place)
+            : fmt::format("the password was made with none of the {} secrets, or for another user name", input.secrets.size()));
+  out.advice.push_back(
+      "compare the secret of whoever made it (Mattermost Calls: turnstaticauthsecret) with the relay's secrets file, letter by letter");
 }
 
 void explain_rest(const ExplainInput& input, const turn::RestName& name, Explanation& out) {
@@ -301,10 +328,13 @@ void explain_rest(const ExplainInput& input, const turn::RestName& name, Explana
     out.expiry = expiry;
     if (expiry <= input.now) {
       wrong.push_back(fmt::format("it expired {} ago", duration_text(input.now - expiry)));
-      out.advice.push_back("clients need a fresh one: whoever makes it may have a wrong clock, or too short a lifetime (Mattermost Calls: turncredentialsexpirationminutes)");
+      out.advice.push_back(
+          "clients need a fresh one: whoever makes it may have a wrong clock, or too short a lifetime (Mattermost Calls: "
+          "turncredentialsexpirationminutes)");
       out.advice.push_back("compare the clocks of this host, the relay and the server that makes the names");
     } else if (expiry - input.now > longest_life) {
-      wrong.push_back(fmt::format("it expires in {}, and the relay takes no name that is good for longer than 7 days", duration_text(expiry - input.now)));
+      wrong.push_back(
+          fmt::format("it expires in {}, and the relay takes no name that is good for longer than 7 days", duration_text(expiry - input.now)));
       out.advice.push_back("make names with a shorter lifetime, a day or so, or write a user with a password into the users file");
     }
   }
@@ -352,7 +382,8 @@ std::vector<KnownUser> users_of(std::string_view text, std::string_view name) {
   each_line(text, [&](std::string_view line, int n) {
     const std::string_view head = line.substr(0, line.find_first_of(" \t"));
     const std::size_t colon = head.find(':');
-    if (colon != head.npos) out.push_back({std::string(head.substr(0, colon)), std::string(head.substr(colon + 1)), fmt::format("line {} of {}", n, name)});
+    if (colon != head.npos)
+      out.push_back({std::string(head.substr(0, colon)), std::string(head.substr(colon + 1)), fmt::format("line {} of {}", n, name)});
   });
   return out;
 }

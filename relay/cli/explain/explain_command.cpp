@@ -75,10 +75,12 @@ void print_json(const ExplainInput& input, const Explanation& e) {
     for (const auto& text : texts) out += (out.empty() ? "" : ", ") + json_string(text);
     return "[" + out + "]";
   };
-  fmt::print(R"({{"ok": {}, "name": {}, "kind": {}, "user": {}, "realm": {}, "expires": {}, "seconds_left": {}, "secret": {}, "facts": {}, "verdict": {}, "check": {}}})"
-             "\n",
-             e.valid, json_string(input.username), json_string(e.kind), json_string(e.user), json_string(input.realm), e.expiry ? std::to_string(*e.expiry) : "null",
-             e.expiry ? std::to_string(*e.expiry - input.now) : "null", e.secret.empty() ? "null" : json_string(e.secret), list(e.facts), json_string(e.verdict), list(e.advice));
+  fmt::print(
+      R"({{"ok": {}, "name": {}, "kind": {}, "user": {}, "realm": {}, "expires": {}, "seconds_left": {}, "secret": {}, "facts": {}, "verdict": {}, "check": {}}})"
+      "\n",
+      e.valid, json_string(input.username), json_string(e.kind), json_string(e.user), json_string(input.realm),
+      e.expiry ? std::to_string(*e.expiry) : "null", e.expiry ? std::to_string(*e.expiry - input.now) : "null",
+      e.secret.empty() ? "null" : json_string(e.secret), list(e.facts), json_string(e.verdict), list(e.advice));
 }
 
 void print_text(const ExplainInput& input, const Explanation& e) {
@@ -87,7 +89,8 @@ void print_text(const ExplainInput& input, const Explanation& e) {
   else if (!e.user.empty()) fmt::print("  name      a user with a password, in the realm \"{}\"\n", input.realm);
   if (e.expiry) {
     const std::int64_t left = *e.expiry - input.now;
-    fmt::print("  expiry    {} ({}), {}\n", when(*e.expiry, true), when(*e.expiry, false), left > 0 ? "in " + duration_text(left) : duration_text(-left) + " ago");
+    fmt::print("  expiry    {} ({}), {}\n", when(*e.expiry, true), when(*e.expiry, false),
+               left > 0 ? "in " + duration_text(left) : duration_text(-left) + " ago");
   }
   for (const auto& fact : e.facts) fmt::print("  found     {}\n", fact);
   fmt::print("{}\n", e.verdict);
@@ -115,7 +118,8 @@ int run_explain(const Options& o) {
   if (!o.realm.empty()) input.realm = o.realm;
   if (!o.separator.empty()) input.separator = o.separator.front();
   input.other_realms.push_back("radiotower");
-  if (secrets.empty() && users.empty()) return usage_error(command, "give --config relay.toml, or --secret-file and --users-file: without them there is nothing to compare with");
+  if (secrets.empty() && users.empty())
+    return usage_error(command, "give --config relay.toml, or --secret-file and --users-file: without them there is nothing to compare with");
   for (const auto& path : secrets) {
     std::string text;
     if (!read_text(path, text, why)) return usage_error(command, "--secret-file: " + why);
@@ -142,15 +146,19 @@ void add_explain_command(CLI::App& credentials, Run& run) {
   command->add_option("password", o->password, "its password, for everybody on this host to see while this runs")->type_name("PASSWORD");
   command->add_option("--password-file", o->password_file, "a file whose first line is the password; - reads standard input")->type_name("FILE");
   command->add_option("--config", o->config_file, "take secrets, users, realm and separator from this relay.toml")->type_name("FILE");
-  command->add_option("--secret-file", o->secret_files, "the relay's secrets file, with all its secrets; may be repeated")->type_name("FILE")->allow_extra_args(false);
+  command->add_option("--secret-file", o->secret_files, "the relay's secrets file, with all its secrets; may be repeated")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
   command->add_option("--users-file", o->users_files, "the relay's users file; may be repeated")->type_name("FILE")->allow_extra_args(false);
   command->add_option("--realm", o->realm, "the realm; with --config one of its realms, whose files are then taken")->type_name("NAME");
-  command->add_option("--separator", o->separator, "what stands between expiry and user; a colon unless the configuration says otherwise")->type_name("CHARACTER");
+  command->add_option("--separator", o->separator, "what stands between expiry and user; a colon unless the configuration says otherwise")
+      ->type_name("CHARACTER");
   command->add_flag("--json", o->json, "one JSON object instead of text");
-  command->footer("Examples:\n"
-                  "  radiotower credentials explain 1767225600:alice RjhlVen+DhQzYDfv//fV2MBBUwM= --secret-file secrets\n"
-                  "  radiotower credentials explain bob --password-file - --config /etc/radiotower/relay.toml\n"
-                  "Exit codes: 0 valid, 1 not valid, 2 the command line is wrong.");
+  command->footer(
+      "Examples:\n"
+      "  radiotower credentials explain 1767225600:alice RjhlVen+DhQzYDfv//fV2MBBUwM= --secret-file secrets\n"
+      "  radiotower credentials explain bob --password-file - --config /etc/radiotower/relay.toml\n"
+      "Exit codes: 0 valid, 1 not valid, 2 the command line is wrong.");
   command->callback([o, &run] { run = [o] { return run_explain(*o); }; });
 }
 

@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <memory>
 
@@ -18,6 +19,8 @@
 #include "json.h"
 #include "options.h"
 #include "output.h"
+#include "radiotower/base/encoding.h"
+#include "radiotower/base/random.h"
 #include "radiotower/io/socket.h"
 #include "radiotower/service/configuration.h"
 #include "translation.h"
@@ -56,7 +59,8 @@ std::optional<net::IpAddress> route_to(int family, const char* far) {
   sockaddr_storage address{};
   socklen_t size = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
   address.ss_family = static_cast<sa_family_t>(family);
-  void* ip = family == AF_INET ? static_cast<void*>(&reinterpret_cast<sockaddr_in*>(&address)->sin_addr) : &reinterpret_cast<sockaddr_in6*>(&address)->sin6_addr;
+  void* ip = family == AF_INET ? static_cast<void*>(&reinterpret_cast<sockaddr_in*>(&address)->sin_addr)
+                               : &reinterpret_cast<sockaddr_in6*>(&address)->sin6_addr;
   (family == AF_INET ? reinterpret_cast<sockaddr_in*>(&address)->sin_port : reinterpret_cast<sockaddr_in6*>(&address)->sin6_port) = htons(9);
   if (inet_pton(family, far, ip) == 1 && connect(fd, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
       getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0) {
@@ -106,13 +110,15 @@ std::vector<std::string> names(const std::vector<OutFile>& files, const std::str
 void print_json(const Options& o, const Translation& t, const Verification& v, const std::string& folder) {
   std::string lines;
   for (const auto& line : t.lines) {
-    lines += fmt::format(R"({}{{"line": {}, "option": {}, "verdict": {}, "keys": {}, "says": {}, "alarm": {}}})", lines.empty() ? "" : ", ", line.line, json_string(line.option),
-                         json_string(name(line.verdict)), json_string(line.keys), json_string(line.says), line.alarm);
+    lines +=
+        fmt::format(R"({}{{"line": {}, "option": {}, "verdict": {}, "keys": {}, "says": {}, "alarm": {}}})", lines.empty() ? "" : ", ", line.line,
+                    json_string(line.option), json_string(name(line.verdict)), json_string(line.keys), json_string(line.says), line.alarm);
   }
-  fmt::print(R"({{"file": {}, "lines": [{}], "database": {}, "alarms": {}, "differences": {}, "files": {}, "written": {}, "starts": {}, "mistakes": {}, "notes": {}, "complete": {}, "ok": {}}})"
-             "\n",
-             json_string(o.file), lines, json_list(t.database), json_list(t.alarms), json_list(t.differences), json_list(names(t.files, folder)), !o.dry_run, v.starts,
-             json_list(v.mistakes), json_list(v.notes), t.complete, t.complete && v.starts);
+  fmt::print(
+      R"({{"file": {}, "lines": [{}], "database": {}, "alarms": {}, "differences": {}, "files": {}, "written": {}, "starts": {}, "mistakes": {}, "notes": {}, "complete": {}, "ok": {}}})"
+      "\n",
+      json_string(o.file), lines, json_list(t.database), json_list(t.alarms), json_list(t.differences), json_list(names(t.files, folder)), !o.dry_run,
+      v.starts, json_list(v.mistakes), json_list(v.notes), t.complete, t.complete && v.starts);
 }
 
 /// "  " in front, and wrapped at blanks so that it can be read in a terminal.
@@ -144,8 +150,8 @@ std::string coloured(Verdict verdict) {
   const std::string word = fmt::format("{:<8}", name(verdict));
   if (isatty(STDOUT_FILENO) == 0) return word;
   const auto colour = verdict == Verdict::unknown || verdict == Verdict::refused ? fmt::terminal_color::red
-                      : verdict == Verdict::ignored                             ? fmt::terminal_color::yellow
-                                                                                : fmt::terminal_color::green;
+                      : verdict == Verdict::ignored                              ? fmt::terminal_color::yellow
+                                                                                 : fmt::terminal_color::green;
   return fmt::format(fmt::fg(colour), "{}", word);
 }
 
@@ -154,7 +160,8 @@ void print_text(const Options& o, const Translation& t, const Verification& v, c
   for (const auto& line : t.lines) width = std::max(width, std::min<std::size_t>(line.option.size(), 36));
   fmt::print("{}\n", o.file);
   for (const auto& line : t.lines)
-    fmt::print("{:>5}  {}  {:<{}}  {}{}{}\n", line.line, coloured(line.verdict), line.option, width, line.keys.empty() ? "" : "-> ", line.keys.empty() ? "" : line.keys + ": ", line.says);
+    fmt::print("{:>5}  {}  {:<{}}  {}{}{}\n", line.line, coloured(line.verdict), line.option, width, line.keys.empty() ? "" : "-> ",
+               line.keys.empty() ? "" : line.keys + ": ", line.says);
   print_list("From the database:", t.database);
   print_list("ATTENTION:", t.alarms);
   print_list("What behaves differently from coturn:", t.differences);
@@ -170,11 +177,17 @@ void print_text(const Options& o, const Translation& t, const Verification& v, c
   if (!o.dry_run) {
     std::string files;
     for (const auto& file : t.files) files += " " + folder + "/" + file.name;
-    fmt::print("\nTo take it into use:\n  install -m 0640 -g radiotower{} /etc/radiotower/\n  radiotower-relay --config /etc/radiotower/relay.toml --check\n", files);
+    fmt::print(
+        "\nTo take it into use:\n  install -m 0640 -g radiotower{} /etc/radiotower/\n  radiotower-relay --config /etc/radiotower/relay.toml "
+        "--check\n",
+        files);
   }
-  const auto count = [&](Verdict verdict) { return std::count_if(t.lines.begin(), t.lines.end(), [&](const auto& l) { return l.verdict == verdict; }); };
-  fmt::print("\n{} used, {} mapped, {} ignored, {} refused, {} unknown. {}{}\n", count(Verdict::used), count(Verdict::mapped), count(Verdict::ignored), count(Verdict::refused),
-             count(Verdict::unknown), v.starts ? "The relay starts with the result." : "THE RELAY DOES NOT START WITH THE RESULT.",
+  const auto count = [&](Verdict verdict) {
+    return std::count_if(t.lines.begin(), t.lines.end(), [&](const auto& l) { return l.verdict == verdict; });
+  };
+  fmt::print("\n{} used, {} mapped, {} ignored, {} refused, {} unknown. {}{}\n", count(Verdict::used), count(Verdict::mapped),
+             count(Verdict::ignored), count(Verdict::refused), count(Verdict::unknown),
+             v.starts ? "The relay starts with the result." : "THE RELAY DOES NOT START WITH THE RESULT.",
              t.complete ? "" : " NOT EVERYTHING CAME ALONG: see the lines refused and unknown, and ATTENTION.");
 }
 
@@ -212,6 +225,9 @@ int run_migrate(const Options& o) {
   input.name = fs::path(o.file).filename().string();
   input.keep_private_peers = o.keep_private_peers;
   input.host = host_facts();
+  std::array<std::uint8_t, 20> bytes{};
+  system_random()(bytes);
+  input.fresh_secret = to_hex(bytes);
 
   CoturnDatabase database;
   std::string database_trouble;
@@ -231,11 +247,14 @@ int run_migrate(const Options& o) {
     for (std::size_t i = 0; i < input.lines.size(); ++i)
       if ((input.lines[i].key == "userdb" || input.lines[i].key == "db") && translation.lines[i].verdict == Verdict::used) {
         translation.lines[i].verdict = Verdict::refused;
-        translation.lines[i].says = fmt::format("is not read: {}. Its users and secrets are missing from the result: --db FILE, or as root", database_trouble);
+        translation.lines[i].says =
+            fmt::format("is not read: {}. Its users and secrets are missing from the result: --db FILE, or as root", database_trouble);
       }
     translation.complete = false;
   } else if (path.empty() && fs::exists(usual_database, ignored)) {
-    translation.differences.push_back(fmt::format("coturn reads {} too, though the file does not name it. If turnadmin has put users or secrets there: --db {}", usual_database, usual_database));
+    translation.differences.push_back(
+        fmt::format("coturn reads {} too, though the file does not name it. If turnadmin has put users or secrets there: --db {}", usual_database,
+                    usual_database));
   }
 
   std::string folder = o.out.empty() ? o.output : fs::path(o.out).parent_path().string();
@@ -264,18 +283,21 @@ void add_migrate_command(CLI::App& app, Run& run) {
   auto o = std::make_shared<Options>();
   command->add_option("file", o->file, "turnserver.conf; nothing is written to it")->type_name("FILE");
   command->add_option("--db", o->database, "coturn's SQLite database; without it the one that userdb names")->type_name("FILE");
-  auto* output = command->add_option("--output", o->output, "the folder for relay.toml and its secret files, made if need be")->type_name("DIR")->capture_default_str();
+  auto* output = command->add_option("--output", o->output, "the folder for relay.toml and its secret files, made if need be")
+                     ->type_name("DIR")
+                     ->capture_default_str();
   command->add_option("--out", o->out, "relay.toml itself; its secret files go beside it")->type_name("FILE")->excludes(output);
   command->add_flag("--keep-private-peers", o->keep_private_peers, "allow private networks as peers, as coturn does");
   command->add_flag("--force", o->force, "overwrite files that are there");
   command->add_flag("--dry-run", o->dry_run, "show relay.toml and write nothing");
   command->add_flag("--options", o->list, "every option of coturn's and what becomes of it, as a table");
   command->add_flag("--json", o->json, "one JSON object instead of text");
-  command->footer("Examples:\n"
-                  "  radiotower migrate /etc/turnserver.conf\n"
-                  "  radiotower migrate /etc/turnserver.conf --db /var/lib/turn/turndb --output /root/radiotower\n"
-                  "Exit codes: 0 everything came along and the relay starts with it; 1 the result is there, but a line is refused or unknown, or the\n"
-                  "relay would not start; also when a file cannot be read or written. docs/coming-from-coturn.md tells the rest.");
+  command->footer(
+      "Examples:\n"
+      "  radiotower migrate /etc/turnserver.conf\n"
+      "  radiotower migrate /etc/turnserver.conf --db /var/lib/turn/turndb --output /root/radiotower\n"
+      "Exit codes: 0 everything came along and the relay starts with it; 1 the result is there, but a line is refused or unknown, or the\n"
+      "relay would not start; also when a file cannot be read or written. docs/coming-from-coturn.md tells the rest.");
   command->callback([o, &run] { run = [o] { return run_migrate(*o); }; });
 }
 

@@ -11,7 +11,8 @@ namespace radiotower::cli {
 
 namespace {
 
-constexpr std::string_view sections[] = {"", "listen", "relay", "credentials", "peers", "limits", "features", "redirect", "workers", "log", "metrics", "control", "shutdown"};
+constexpr std::string_view sections[] = {"",         "listen",  "relay", "credentials", "peers",   "limits",  "features",
+                                         "redirect", "workers", "log",   "metrics",     "control", "shutdown"};
 constexpr std::size_t longest_shown = 48;
 
 /// A key as it can be shown on a terminal, whatever it is made of.
@@ -24,7 +25,9 @@ std::string shown(std::string_view text) {
   return text.size() > longest_shown ? out + "..." : out;
 }
 
-std::string join(std::string_view a, std::string_view b) { return a.empty() ? std::string(b) : b.empty() ? std::string(a) : fmt::format("{}; {}", a, b); }
+std::string join(std::string_view a, std::string_view b) {
+  return a.empty() ? std::string(b) : b.empty() ? std::string(a) : fmt::format("{}; {}", a, b);
+}
 
 }  // namespace
 
@@ -50,7 +53,8 @@ std::string toml_quoted(std::string_view text) {
 std::string toml_list(const std::vector<std::string>& texts, bool one_line) {
   std::string out = "[";
   const bool long_one = texts.size() > 4 && !one_line;
-  for (const auto& text : texts) out += fmt::format("{}{}", out.size() == 1 ? (long_one ? "\n  " : "") : (long_one ? ",\n  " : ", "), toml_quoted(text));
+  for (const auto& text : texts)
+    out += fmt::format("{}{}", out.size() == 1 ? (long_one ? "\n  " : "") : (long_one ? ",\n  " : ", "), toml_quoted(text));
   return out + (long_one ? ",\n]" : "]");
 }
 
@@ -131,7 +135,9 @@ bool Translator::number(std::string_view option, long long least, long long most
     judge(all.back(), Verdict::refused, fmt::format("{} is no number from {} to {}", toml_quoted(shown(text)), least, most));
     return false;
   }
-  if (!whole) judge(all.back(), out_.lines[all.back()].verdict, fmt::format("taken as {}: what stands behind the number does not count, for coturn neither", read));
+  if (!whole)
+    judge(all.back(), out_.lines[all.back()].verdict,
+          fmt::format("taken as {}: what stands behind the number does not count, for coturn neither", read));
   out = read;
   return true;
 }
@@ -160,12 +166,14 @@ void Translator::first_look() {
       const Option* near = nearest_option(line.key);
       verdict.alarm = near && near->protects;
       verdict.says = "coturn knows no such option and went on without it";
-      if (line.byte_order_mark) verdict.says = "a byte order mark stands in front of it, so coturn did not know it: save the file as UTF-8 without one";
+      if (line.byte_order_mark)
+        verdict.says = "a byte order mark stands in front of it, so coturn did not know it: save the file as UTF-8 without one";
       else if (line.rest) verdict.says = "the rest of a line of more than 1023 characters, which coturn reads as a line of its own";
       else if (near) verdict.says += fmt::format("; did you mean {}?", near->name);
       if (verdict.alarm)
-        alarm(fmt::format("line {}: {} is no option of coturn's: what it was to {} has never held. If {} is meant, correct the line and translate again", line.number, verdict.option,
-                          near->name == "denied-peer-ip" ? "deny" : "protect", near->name));
+        alarm(fmt::format(
+            "line {}: {} is no option of coturn's: what it was to {} has never held. If {} is meant, correct the line and translate again",
+            line.number, verdict.option, near->name == "denied-peer-ip" ? "deny" : "protect", near->name));
       continue;
     }
     verdict.verdict = option->verdict;
@@ -206,7 +214,10 @@ void Translator::choose_realm() {
     return;
   }
   if (!realm_.empty()) {
-    judge_all("realm", Verdict::refused, "longer than 40 bytes, or with a quote, a backslash, a control character or what is no UTF-8 in it: the realm is \"radiotower\" instead", "realm");
+    judge_all(
+        "realm", Verdict::refused,
+        "longer than 40 bytes, or with a quote, a backslash, a control character or what is no UTF-8 in it: the realm is \"radiotower\" instead",
+        "realm");
     differs("The realm is \"radiotower\": keys of the old realm (0x...) cannot work with it, passwords and time-limited names do.");
     realm_ = "radiotower";
     return;
@@ -221,8 +232,11 @@ void Translator::choose_realm() {
     for (const auto& secret : input_.database->secrets) know(secret.realm);
   }
   realm_ = known.size() == 1 && !known.front().empty() && fits_realm(known.front()) ? known.front() : "radiotower";
-  toml_.set("realm", toml_quoted(realm_), realm_ != "radiotower" ? "The only one of the database; turnserver.conf names none." : "turnserver.conf names none.");
-  differs(fmt::format("The file names no realm, for which coturn takes the host's domain name; here it is \"{}\". Only keys of the form 0x... depend on it.", realm_));
+  toml_.set("realm", toml_quoted(realm_),
+            realm_ != "radiotower" ? "The only one of the database; turnserver.conf names none." : "turnserver.conf names none.");
+  differs(fmt::format(
+      "The file names no realm, for which coturn takes the host's domain name; here it is \"{}\". Only keys of the form 0x... depend on it.",
+      realm_));
 }
 
 void Translator::log() {
@@ -245,8 +259,11 @@ void Translator::features() {
   if (on("keep-address-family")) toml_.set("relay.keep_address_family", "true");
   const std::string family = value("allocation-default-address-family");
   if (family == "keep") toml_.set("relay.keep_address_family", "true");
-  else if (family == "ipv4") judge_all("allocation-default-address-family", Verdict::used, "IPv4 for clients that ask for none, as by default", "relay.keep_address_family");
-  else if (!family.empty()) judge_all("allocation-default-address-family", Verdict::refused, "clients that ask for no family get IPv4, or with keep_address_family = true their own", "relay.keep_address_family");
+  else if (family == "ipv4")
+    judge_all("allocation-default-address-family", Verdict::used, "IPv4 for clients that ask for none, as by default", "relay.keep_address_family");
+  else if (!family.empty())
+    judge_all("allocation-default-address-family", Verdict::refused,
+              "clients that ask for no family get IPv4, or with keep_address_family = true their own", "relay.keep_address_family");
   long long threads = 0;
   for (const char* option : {"cpus", "relay-threads"}) {
     if (!number(option, 0, 1024, threads)) continue;
@@ -262,9 +279,15 @@ void Translator::usual_differences() {
   if (!given("user-quota"))
     differs("A user of time-limited names has at most 24 allocations ([limits] allocations_per_user) and 12.5 MB/s; coturn has no limit by default.");
   if (rest_)
-    differs("A time-limited name may be good for 7 days at most. Whoever makes longer ones, or wrote one into a client for years, needs a shorter lifetime or a user with a password.");
-  differs("The relay reads no database while it runs: users and secrets stand in files, and `radiotower reload` (or systemctl reload radiotower-relay) takes changes over.");
-  differs("Clients that come with a wrong password get ten answers a second, and a flood is kept out before it costs calls; there is no setting to copy for it.");
+    differs(
+        "A time-limited name may be good for 7 days at most. Whoever makes longer ones, or wrote one into a client for years, needs a shorter "
+        "lifetime or a user with a password.");
+  differs(
+      "The relay reads no database while it runs: users and secrets stand in files, and `radiotower reload` (or systemctl reload radiotower-relay) "
+      "takes changes over.");
+  differs(
+      "Clients that come with a wrong password get ten answers a second, and a flood is kept out before it costs calls; there is no setting to copy "
+      "for it.");
 }
 
 Translation Translator::run() {
@@ -282,8 +305,8 @@ Translation Translator::run() {
   metrics();
   log();
   usual_differences();
-  const std::string head = fmt::format("# Translated from {}{}{} by `radiotower migrate`. docs/configuration.md is the manual of the keys.\n", shown(input_.name),
-                                       input_.database ? " and " : "", input_.database ? shown(input_.database_name) : "");
+  const std::string head = fmt::format("# Translated from {}{}{} by `radiotower migrate`. docs/configuration.md is the manual of the keys.\n",
+                                       shown(input_.name), input_.database ? " and " : "", input_.database ? shown(input_.database_name) : "");
   out_.files.insert(out_.files.begin(), OutFile{"relay.toml", toml_.text(head)});
   for (std::size_t i = 0; i < out_.lines.size(); ++i) {
     LineVerdict& line = out_.lines[i];

@@ -42,6 +42,7 @@ struct TranslationInput {
   std::string database_name;
   bool keep_private_peers = false;  // --keep-private-peers
   HostFacts host;
+  std::string fresh_secret;  // random, for a relay that needs one though nobody is ever asked for it
 };
 
 struct Translation {

@@ -23,7 +23,9 @@ bool has_control(std::string_view text) {
 
 /// Why a secret cannot stand in a line of a secrets file; empty: it can.
 std::string unfit_secret(std::string_view secret) {
-  if (secret.size() < shortest_secret) return fmt::format("has {} characters, which are guessed in no time: the relay takes at least {}. Make a new one: openssl rand -hex 20", secret.size(), shortest_secret);
+  if (secret.size() < shortest_secret)
+    return fmt::format("has {} characters, which are guessed in no time: the relay takes at least {}. Make a new one: openssl rand -hex 20",
+                       secret.size(), shortest_secret);
   if (has_control(secret)) return "holds control characters: make a new one: openssl rand -hex 20";
   if (secret.front() == '#' || blanks.find(secret.front()) != blanks.npos || blanks.find(secret.back()) != blanks.npos)
     return "begins with # or a blank, or ends with one, which a line of a file cannot hold: make a new one: openssl rand -hex 20";
@@ -44,7 +46,8 @@ std::string plain_origin(std::string_view origin) {
 bool fits_origin(std::string_view origin) {
   const std::size_t host = origin.find("://");
   return origin.size() <= 267 && host != 0 && host != origin.npos && host + 3 < origin.size() && origin.find_first_of("@") == origin.npos &&
-         std::none_of(origin.begin(), origin.end(), [](char c) { return static_cast<unsigned char>(c) <= 0x20 || static_cast<unsigned char>(c) >= 0x7F; });
+         std::none_of(origin.begin(), origin.end(),
+                      [](char c) { return static_cast<unsigned char>(c) <= 0x20 || static_cast<unsigned char>(c) >= 0x7F; });
 }
 
 std::string lines_of(const std::vector<std::string>& lines) {
@@ -72,18 +75,23 @@ void Translator::credentials() {
   const bool asks = rest_ || on("lt-cred-mech") || given("user");
   if (on("no-auth") || (!asks && !on("oauth"))) {
     if (on("stun-only") && !files) {
-      // The relay starts with no credentials under no circumstances; a stun_only listener never asks for them.
-      toml_.comment("credentials", "Nobody is asked for these while all listeners are in listen.stun_only, but a relay does not start without any:\nput a secret of your own into the file `secrets`: openssl rand -hex 20 > secrets");
-      toml_.set("credentials.secrets_file", "\"secrets\"");
-      differs("With stun-only nobody needs credentials, but the relay does not start without any: make a file with a secret, `openssl rand -hex 20 > secrets`, in the folder of relay.toml.");
+      // A relay does not start without credentials; a listener of stun_only never asks for them.
+      out_.files.push_back({"secrets", input_.fresh_secret + "\n"});
+      toml_.set("credentials.secrets_file", "\"secrets\"", "Nobody is asked for it while every listener is in listen.stun_only; the relay does not start without.");
+      differs("With stun-only nobody needs credentials, but the relay does not start without any: the file secrets holds a new one, which nobody has.");
     } else {
       alarm(on("no-auth") ? "no-auth: coturn was an open relay with this file, for everybody who reached its port. The result is none"
-                          : "coturn asks nobody for a password with this file: it names neither lt-cred-mech nor use-auth-secret nor a user. The result is no open relay");
-      toml_.comment("credentials", "coturn was an OPEN RELAY with its file. Make a secret (openssl rand -hex 20 > secrets) and name it here:\nsecrets_file = \"secrets\"\n"
-                                   "Only if anybody at all shall relay through this host: open_relay_for_everyone = true");
+                          : "coturn asks nobody for a password with this file: it names neither lt-cred-mech nor use-auth-secret nor a user. The "
+                            "result is no open relay");
+      toml_.comment(
+          "credentials",
+          "coturn was an OPEN RELAY with its file. Make a secret (openssl rand -hex 20 > secrets) and name it here:\nsecrets_file = \"secrets\"\n"
+          "Only if anybody at all shall relay through this host: open_relay_for_everyone = true");
     }
   } else if (!files && !on("oauth")) {
-    alarm("neither a secret nor a user was found, so nobody could use the relay, and it does not start: give coturn's database with --db, or add secrets_file or users_file");
+    alarm(
+        "neither a secret nor a user was found, so nobody could use the relay, and it does not start: give coturn's database with --db, or add "
+        "secrets_file or users_file");
   }
   tokens();
   realms();
@@ -112,7 +120,8 @@ void Translator::secrets() {
     }
     note_database(fmt::format("{} of realm \"{}\", in the file secrets", count(read, "secret"), realm_));
   } else if (input_.database && !input_.database->secrets.empty()) {
-    note_database(fmt::format("{}, ignored: coturn takes time-limited names only with use-auth-secret", count(input_.database->secrets.size(), "secret")));
+    note_database(
+        fmt::format("{}, ignored: coturn takes time-limited names only with use-auth-secret", count(input_.database->secrets.size(), "secret")));
   }
   if (all.empty()) return;
   out_.files.push_back({"secrets", lines_of(all)});
@@ -126,7 +135,8 @@ std::string Translator::limits_behind(long long allocations, long long bytes) co
   return out;
 }
 
-bool Translator::write_user(const std::string& user, const std::string& password, const std::string& realm, std::string& line, std::string& why) const {
+bool Translator::write_user(const std::string& user, const std::string& password, const std::string& realm, std::string& line,
+                            std::string& why) const {
   if (user.empty() || password.empty()) why = "is not NAME:PASSWORD";
   else if (user.size() > longest_name) why = fmt::format("has a name of more than {} bytes", longest_name);
   else if (has_control(user) || has_control(password)) why = "holds control characters";
@@ -165,10 +175,13 @@ std::string Translator::database_users(const std::string& realm, const std::stri
 
 void Translator::users() {
   if (rest_) {
-    judge_all("user", Verdict::ignored, "with a shared secret coturn takes time-limited names alone: add it to a users file if it shall work from now on");
-    judge_all("lt-cred-mech", Verdict::used, "with a shared secret coturn takes time-limited names alone, and so does the result", "credentials.secrets_file");
+    judge_all("user", Verdict::ignored,
+              "with a shared secret coturn takes time-limited names alone: add it to a users file if it shall work from now on");
+    judge_all("lt-cred-mech", Verdict::used, "with a shared secret coturn takes time-limited names alone, and so does the result",
+              "credentials.secrets_file");
     if (input_.database && !input_.database->users.empty())
-      note_database(fmt::format("{}, ignored: with a shared secret coturn takes time-limited names alone", count(input_.database->users.size(), "user")));
+      note_database(
+          fmt::format("{}, ignored: with a shared secret coturn takes time-limited names alone", count(input_.database->users.size(), "user")));
     return;
   }
   long long quota = 0, bps = 0;
@@ -187,7 +200,9 @@ void Translator::users() {
       judge(line, Verdict::refused, why, "credentials.users_file");
       continue;
     }
-    if (password.find_first_of(blanks) != password.npos) judge(line, Verdict::mapped, "stands in the file users as its key, since a line holds no blanks: made of this realm, the password stays the same");
+    if (password.find_first_of(blanks) != password.npos)
+      judge(line, Verdict::mapped,
+            "stands in the file users as its key, since a line holds no blanks: made of this realm, the password stays the same");
     std::erase_if(lines_of_file, [&](const auto& l) { return l.first == user; });  // the last one counts, as in coturn
     lines_of_file.emplace_back(user, out + suffix);
     names.insert(user);
@@ -235,7 +250,8 @@ void Translator::realms() {
       continue;
     }
     if (!fits_realm(realm)) {
-      alarm(fmt::format("realm {} of the database cannot be taken along: a realm has 1 to 40 bytes, without quotes", toml_quoted(realm.substr(0, 60))));
+      alarm(
+          fmt::format("realm {} of the database cannot be taken along: a realm has 1 to 40 bytes, without quotes", toml_quoted(realm.substr(0, 60))));
       continue;
     }
     const std::string table = "realms." + toml_quoted(realm);
@@ -250,7 +266,8 @@ void Translator::realms() {
     std::vector<std::string> secrets = rest_ ? secrets_ : std::vector<std::string>{};
     if (rest_) {
       for (const auto& secret : db.secrets)
-        if (secret.realm == realm && unfit_secret(secret.value).empty() && std::find(secrets.begin(), secrets.end(), secret.value) == secrets.end() && secrets.size() < most_secrets)
+        if (secret.realm == realm && unfit_secret(secret.value).empty() && std::find(secrets.begin(), secrets.end(), secret.value) == secrets.end() &&
+            secrets.size() < most_secrets)
           secrets.push_back(secret.value);
     } else {
       users = database_users(realm, limits_behind(quota, 2 * bps));
@@ -285,23 +302,28 @@ void Translator::tokens() {
   }
   const std::string server = value("server-name");
   if (fits_realm(server)) toml_.set("features.oauth_server_name", toml_quoted(server));
-  else judge_all("server-name", Verdict::refused, "longer than 40 bytes, or with a quote, a backslash or a control character in it", "features.oauth_server_name");
+  else
+    judge_all("server-name", Verdict::refused, "longer than 40 bytes, or with a quote, a backslash or a control character in it",
+              "features.oauth_server_name");
   std::string file;
   if (input_.database) {
     for (const auto& key : input_.database->oauth_keys) {
-      if (key.kid.empty() || key.kid.size() > longest_name || key.kid.find_first_of(" \t#") != key.kid.npos || has_control(key.kid) || !from_base64(key.key)) {
+      if (key.kid.empty() || key.kid.size() > longest_name || key.kid.find_first_of(" \t#") != key.kid.npos || has_control(key.kid) ||
+          !from_base64(key.key)) {
         alarm("a row of oauth_key has a kid with a blank in it, or a key that is not base64: it is left out");
         continue;
       }
       file += fmt::format("{}  {}", key.kid, key.key);
       if (key.algorithm == "A128GCM") file += "  A128GCM";
-      else if (!key.algorithm.empty() && key.algorithm != "A256GCM") alarm(fmt::format("a key of oauth_key has an algorithm that is not known: {}", toml_quoted(key.algorithm.substr(0, 40))));
+      else if (!key.algorithm.empty() && key.algorithm != "A256GCM")
+        alarm(fmt::format("a key of oauth_key has an algorithm that is not known: {}", toml_quoted(key.algorithm.substr(0, 40))));
       if (key.lifetime > 0) file += fmt::format("  timestamp={} lifetime={}", key.timestamp, key.lifetime);
       file += "\n";
     }
   }
   if (file.empty()) {
-    judge_all("oauth", Verdict::refused, "its keys stand in the database's table oauth_key, and none was read: give it with --db", "features.oauth_keys_file");
+    judge_all("oauth", Verdict::refused, "its keys stand in the database's table oauth_key, and none was read: give it with --db",
+              "features.oauth_keys_file");
     return;
   }
   out_.files.push_back({"oauth-keys", file});
@@ -315,14 +337,18 @@ void Translator::rules_of_database(std::vector<net::AddressRange>& allowed, std:
     for (const auto& row : rows) {
       // A rule of one realm: denied for all is safe, allowed for all is not.
       if (allow && !row.realm.empty() && row.realm != realm_) {
-        alarm(fmt::format("allowed_peer_ip of the database has an entry of realm \"{}\" alone, which is left out: peers.allow holds for every realm", row.realm));
+        alarm(fmt::format("allowed_peer_ip of the database has an entry of realm \"{}\" alone, which is left out: peers.allow holds for every realm",
+                          row.realm));
         continue;
       }
       const auto peer = read_peer_text(row.value);
       if (peer.range) out.push_back(*peer.range), ++taken;
-      else if (!peer.mapped) alarm(fmt::format("{} of the database has an entry that is no range of addresses", allow ? "allowed_peer_ip" : "denied_peer_ip"));
+      else if (!peer.mapped)
+        alarm(fmt::format("{} of the database has an entry that is no range of addresses", allow ? "allowed_peer_ip" : "denied_peer_ip"));
     }
-    if (taken != 0) note_database(fmt::format("{} of {}, in peers.{}", count(taken, "range"), allow ? "allowed_peer_ip" : "denied_peer_ip", allow ? "allow" : "deny"));
+    if (taken != 0)
+      note_database(
+          fmt::format("{} of {}, in peers.{}", count(taken, "range"), allow ? "allowed_peer_ip" : "denied_peer_ip", allow ? "allow" : "deny"));
   };
   read(input_.database->allowed, true, allowed);
   read(input_.database->denied, false, denied);
@@ -341,7 +367,8 @@ void Translator::peers() {
         judge(line, allow ? Verdict::refused : Verdict::used, "a peer in this spelling, IPv4 dressed up as IPv6, is refused whatever the rules say");
       } else if (!peer.range) {
         judge(line, Verdict::refused, fmt::format("is no range of addresses: {}", peer.why.empty() ? "FIRST-LAST" : peer.why), key);
-        if (!allow) alarm(fmt::format("line {}: denied-peer-ip is not understood, so nothing is denied by it. Write it as FIRST-LAST", out_.lines[line].line));
+        if (!allow)
+          alarm(fmt::format("line {}: denied-peer-ip is not understood, so nothing is denied by it. Write it as FIRST-LAST", out_.lines[line].line));
       } else if (allow && !peer.understood_by_coturn) {
         judge(line, Verdict::refused, "coturn does not take it (it knows FIRST-LAST alone, and no text behind), so it never allowed anything", key);
       } else if (allow && peer.range->first.is_loopback()) {
@@ -349,19 +376,24 @@ void Translator::peers() {
           unsafe.push_back(peer.range->text() + " unsafe");
           judge(line, Verdict::mapped, "this one address of loopback, every port of it: name the port, as \"127.0.0.1:8443 unsafe\"");
         } else {
-          judge(line, loopback ? Verdict::refused : Verdict::ignored, loopback ? "only single addresses of loopback can be opened" : "without allow-loopback-peers coturn does not reach it either", key);
+          judge(line, loopback ? Verdict::refused : Verdict::ignored,
+                loopback ? "only single addresses of loopback can be opened" : "without allow-loopback-peers coturn does not reach it either", key);
         }
       } else {
         (allow ? allowed : denied).push_back(*peer.range);
+        const bool whole = allow || subtract({*peer.range}, allowed) == std::vector{*peer.range};
+        judge(line, Verdict::mapped, fmt::format("\"{}\"{}", peer.range->text(), whole ? "" : ", less what allowed-peer-ip opens, which wins as in coturn"));
         if (!peer.understood_by_coturn) {
           judge(line, Verdict::mapped, "denied from now on: coturn does not take it (it knows FIRST-LAST alone, and no text behind), so it was open");
-          alarm(fmt::format("line {}: coturn did not take this denied-peer-ip, so those peers were open; the result denies them", out_.lines[line].line));
+          alarm(fmt::format("line {}: coturn did not take this denied-peer-ip, so those peers were open; the result denies them",
+                            out_.lines[line].line));
         }
       }
     }
   }
   if (loopback && !unsafe.empty())
-    judge_all("allow-loopback-peers", Verdict::refused, "only what allowed-peer-ip names of it, as single addresses with the word unsafe", "peers.allow");
+    judge_all("allow-loopback-peers", Verdict::refused, "only what allowed-peer-ip names of it, as single addresses with the word unsafe",
+              "peers.allow");
   rules_of_database(allowed, denied);
 
   std::vector<std::string> allow, deny;
@@ -381,22 +413,35 @@ void Translator::peers() {
   const auto open = open_private_networks(denied, allowed);
   if (input_.keep_private_peers)
     for (const auto& network : open) add(allow, network);
-  if (!allow.empty()) toml_.set("peers.allow", toml_list(allow), input_.keep_private_peers && !open.empty() ? "Private networks, as coturn reaches them (--keep-private-peers)." : "");
-  if (!deny.empty()) toml_.set("peers.deny", toml_list(deny), rest.size() != denied.size() && !allowed.empty() ? "Less what allowed-peer-ip opens, which wins in coturn." : "");
+  if (!allow.empty())
+    toml_.set("peers.allow", toml_list(allow),
+              input_.keep_private_peers && !open.empty() ? "Private networks, as coturn reaches them (--keep-private-peers)." : "");
+  if (!deny.empty())
+    toml_.set("peers.deny", toml_list(deny),
+              rest.size() != denied.size() && !allowed.empty() ? "Less what allowed-peer-ip opens, which wins in coturn." : "");
   if (open.empty() || everything) return;
   if (input_.keep_private_peers) {
-    differs("Private networks can be reached through the relay, as with coturn (--keep-private-peers). Better is to allow the media server alone, with its port.");
+    differs(
+        "Private networks can be reached through the relay, as with coturn (--keep-private-peers). Better is to allow the media server alone, with "
+        "its port.");
     return;
   }
   std::vector<std::string> entries = allow;
   for (const auto& network : open) add(entries, network);
   const std::string list = toml_list(entries, true);
-  toml_.comment("peers", fmt::format("Private networks are not reached unless they are allowed; coturn reaches these. If the media server has a private address, add it:\n"
-                                     "  allow = [\"10.1.2.3:8443\"]\nor all of them, as coturn: allow = {}", list));
+  toml_.comment(
+      "peers",
+      fmt::format(
+          "Private networks are not reached unless they are allowed; coturn reaches these. If the media server has a private address, add it:\n"
+          "  allow = [\"10.1.2.3:8443\"]\nor all of them, as coturn: allow = {}",
+          list));
   std::string names;
   for (const auto& network : open) names += (names.empty() ? "" : ", ") + network;
-  differs(fmt::format("PRIVATE PEERS ARE REFUSED. coturn reaches {} with this file; here a private address is reached only if [peers] allow names it. Is the media server "
-                      "(Calls, an SFU, another office) at such an address, add it: allow = [\"10.1.2.3:8443\"]. --keep-private-peers allows them all, as coturn did.", names));
+  const bool usual = std::any_of(open.begin(), open.end(), [](const auto& n) { return n.starts_with("10.") || n.starts_with("172.") || n.starts_with("192."); });
+  if (!usual) return differs(fmt::format("Peers in {}, which coturn reaches with this file, are refused unless [peers] allow names them.", names));
+  differs(fmt::format("PRIVATE PEERS ARE REFUSED. coturn reaches {} with this file; here a private address is reached only if [peers] allow names it. Is the media "
+                      "server (Calls, an SFU, another office) at such an address, add it: allow = [\"10.1.2.3:8443\"]. --keep-private-peers allows them all, as coturn did.",
+                      names));
 }
 
 void Translator::limits() {
@@ -423,13 +468,15 @@ void Translator::limits() {
   limit("total-quota", "limits.allocations", 1, most);
   limit("max-bps", "limits.bytes_per_second_per_user", 2, most_bytes);
   bool whole = false;
-  if (given("bps-capacity") && leading_number(value("bps-capacity"), whole) == 0) judge_all("bps-capacity", Verdict::used, "0: no limit for the whole relay, as here");
+  if (given("bps-capacity") && leading_number(value("bps-capacity"), whole) == 0)
+    judge_all("bps-capacity", Verdict::used, "0: no limit for the whole relay, as here");
   long long rate = 0;
   if (given("unauthorized-ratelimit-rps") && value("unauthorized-ratelimit-rps").empty())
     judge_all("unauthorized-ratelimit-rps", Verdict::used, "10 a second, as by default", "limits.error_answers_per_second");
   else if (number("unauthorized-ratelimit-rps", 1, most, rate)) toml_.set("limits.error_answers_per_second", std::to_string(rate));
   if (given("unauthorized-ratelimit") && !on("unauthorized-ratelimit"))
-    judge_all("unauthorized-ratelimit", Verdict::ignored, "the limit stays on: a relay without it can be used to flood others", "limits.error_answers_per_second");
+    judge_all("unauthorized-ratelimit", Verdict::ignored, "the limit stays on: a relay without it can be used to flood others",
+              "limits.error_answers_per_second");
 }
 
 }  // namespace radiotower::cli

@@ -42,7 +42,8 @@ void add_once(std::vector<std::string>& list, const std::vector<std::string>& mo
 }
 
 bool is_name(std::string_view text) {
-  return !text.empty() && text.size() <= 253 && text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") == text.npos &&
+  return !text.empty() && text.size() <= 253 &&
+         text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") == text.npos &&
          text.find_first_not_of("0123456789.") != text.npos;
 }
 
@@ -66,9 +67,13 @@ void Translator::listeners() {
   }
   const bool everywhere = !given("listening-ip");
   if (everywhere) listen_ = {"0.0.0.0", "[::]"};
-  else if (listen_.empty()) alarm("no listening-ip is one that can be listened on, so the result listens nowhere and does not start, rather than on every address: write addresses into listen.udp and listen.tcp");
+  else if (listen_.empty())
+    alarm(
+        "no listening-ip is one that can be listened on, so the result listens nowhere and does not start, rather than on every address: write "
+        "addresses into listen.udp and listen.tcp");
   long long plain = 3478, secure = 5349;
-  const bool plain_given = number("listening-port", no_port, largest_port, plain), secure_given = number("tls-listening-port", no_port, largest_port, secure);
+  const bool plain_given = number("listening-port", no_port, largest_port, plain),
+             secure_given = number("tls-listening-port", no_port, largest_port, secure);
   if (plain == 0) plain = 3478;
   if (secure == 0) secure = 5349;
   const auto more = auxiliary();
@@ -95,7 +100,8 @@ void Translator::listeners() {
   } else if (on("dtls")) {
     judge_all("dtls", Verdict::ignored, "DTLS needs a certificate, and there is none");
   }
-  if (given("no-dtls") && !on("no-dtls") && !on("dtls")) judge_all("no-dtls", Verdict::ignored, "DTLS is off until dtls asks for it, as in today's coturn");
+  if (given("no-dtls") && !on("no-dtls") && !on("dtls"))
+    judge_all("no-dtls", Verdict::ignored, "DTLS is off until dtls asks for it, as in today's coturn");
   for (const auto* list : {&udp, &tcp, &tls, &dtls}) add_once(all_listeners_, *list);
   if (on("stun-only")) toml_.set("listen.stun_only", toml_list(all_listeners_));
   discovery();
@@ -117,7 +123,9 @@ void Translator::discovery() {
     if (on("rfc5780")) judge_all("rfc5780", Verdict::ignored, "takes two addresses of a family in listening-ip, in coturn too");
     judge_all("alt-listening-port", Verdict::ignored, "of use for NAT discovery alone, which is off");
     if (!given("rfc5780") && !on("no-rfc5780") && two)
-      differs("NAT discovery (RFC 5780), which older versions of coturn offer by themselves on two addresses, is off: [features] nat_discovery = true, with both ports in listen.udp.");
+      differs(
+          "NAT discovery (RFC 5780), which older versions of coturn offer by themselves on two addresses, is off: [features] nat_discovery = true, "
+          "with both ports in listen.udp.");
     return;
   }
   std::vector<std::string> udp = times(listen_, plain);
@@ -134,11 +142,14 @@ void Translator::discovery() {
 void Translator::certificates() {
   const auto absolute = [&](const std::string& name) {
     const std::filesystem::path path = name;
-    return path.is_absolute() || input_.folder.empty() ? path.lexically_normal().string() : (std::filesystem::path(input_.folder) / path).lexically_normal().string();
+    return path.is_absolute() || input_.folder.empty() ? path.lexically_normal().string()
+                                                       : (std::filesystem::path(input_.folder) / path).lexically_normal().string();
   };
   const std::string certificate = value("cert"), key = value("pkey");
   for (const char* option : {"cert", "pkey"})
-    if (!is_utf8(value(option))) return judge_all(option, Verdict::refused, "the name of the file is no UTF-8, which relay.toml has to be", "listen.certificate, listen.private_key");
+    if (!is_utf8(value(option)))
+      return judge_all(option, Verdict::refused, "the name of the file is no UTF-8, which relay.toml has to be",
+                       "listen.certificate, listen.private_key");
   if (!certificate.empty() && !key.empty()) {
     if (on("no-tls") && !on("dtls")) {
       judge_all("cert", Verdict::ignored, "no-tls is there too, so nothing needs it");
@@ -149,14 +160,22 @@ void Translator::certificates() {
     toml_.set("listen.private_key", toml_quoted(absolute(key)));
     for (const char* option : {"cert", "pkey"})
       if (!std::filesystem::path(value(option)).is_absolute())
-        judge_all(option, Verdict::mapped, fmt::format("taken as {}, beside turnserver.conf; coturn looks in other folders too", absolute(value(option))));
-    differs(fmt::format("The relay runs as the user radiotower and must be able to read {} and {}: chgrp radiotower and chmod 0640, in their folder too.", absolute(certificate), absolute(key)));
+        judge_all(option, Verdict::mapped,
+                  fmt::format("taken as {}, beside turnserver.conf; coturn looks in other folders too", absolute(value(option))));
+    differs(
+        fmt::format("The relay runs as the user radiotower and must be able to read {} and {}: chgrp radiotower and chmod 0640, in their folder too.",
+                    absolute(certificate), absolute(key)));
     differs("TLS is 1.2 and 1.3 with forward secrecy and AEAD alone; a renewed certificate is taken over by a reload, without a restart.");
     return;
   }
-  if (!certificate.empty()) judge_all("cert", Verdict::refused, "without pkey there is no TLS: add the key's file, or private_key in [listen]", "listen.certificate");
-  if (!key.empty()) judge_all("pkey", Verdict::refused, "without cert there is no TLS: add the certificate's file, or certificate in [listen]", "listen.private_key");
-  if (!on("no-tls")) differs("There is no certificate, so there is neither TLS nor DTLS; coturn would look for turn_server_cert.pem in several folders. `radiotower certificate` makes one.");
+  if (!certificate.empty())
+    judge_all("cert", Verdict::refused, "without pkey there is no TLS: add the key's file, or private_key in [listen]", "listen.certificate");
+  if (!key.empty())
+    judge_all("pkey", Verdict::refused, "without cert there is no TLS: add the certificate's file, or certificate in [listen]", "listen.private_key");
+  if (!on("no-tls"))
+    differs(
+        "There is no certificate, so there is neither TLS nor DTLS; coturn would look for turn_server_cert.pem in several folders. `radiotower "
+        "certificate` makes one.");
 }
 
 void Translator::relay_addresses() {
@@ -175,7 +194,9 @@ void Translator::relay_addresses() {
       if (!can_be_reached(*ip)) continue;
       add_once(ip->is_loopback() ? loopback : relays, {ip->text()});
     }
-    if (relays.empty() && !listen_.empty() && std::none_of(listen_.begin(), listen_.end(), [](const auto& a) { return a == "0.0.0.0" || a == "[::]"; })) relays = loopback;
+    if (relays.empty() && !listen_.empty() &&
+        std::none_of(listen_.begin(), listen_.end(), [](const auto& a) { return a == "0.0.0.0" || a == "[::]"; }))
+      relays = loopback;
   }
   external(relays);
   if (!relays.empty() && !toml_.has("relay.addresses"))
@@ -201,7 +222,8 @@ void Translator::external(const std::vector<std::string>& relays) {
     const bool named = !outer && is_name(before);
     const auto inner = slash == text.npos ? std::nullopt : net::IpAddress::parse(text.substr(slash + 1));
     const std::string ours = named ? "dns:" + before : outer ? outer->text() : std::string();
-    if (ours.empty() || (slash != text.npos && !inner) || (outer && inner && outer->family() != inner->family()) || (outer && (outer->is_link_local() || !can_be_reached(*outer)))) {
+    if (ours.empty() || (slash != text.npos && !inner) || (outer && inner && outer->family() != inner->family()) ||
+        (outer && (outer->is_link_local() || !can_be_reached(*outer)))) {
       judge(line, Verdict::refused, "is neither PUBLIC nor PUBLIC/PRIVATE, two addresses of a family that somebody can reach", "relay.external");
       continue;
     }
@@ -225,7 +247,9 @@ void Translator::external(const std::vector<std::string>& relays) {
       else if (usable.size() > 1 && route) inside = {route->text()};
       if (!inside.empty()) {
         chosen = inside;
-        judge(line, Verdict::mapped, fmt::format("with relay.addresses = [\"{}\"], the one of this host that packets to the Internet leave from", inside.front()), "relay.external, relay.addresses");
+        judge(line, Verdict::mapped,
+              fmt::format("with relay.addresses = [\"{}\"], the one of this host that packets to the Internet leave from", inside.front()),
+              "relay.external, relay.addresses");
       }
     }
     if (inside.size() == 1 && inside.front() == ours) {
@@ -235,7 +259,9 @@ void Translator::external(const std::vector<std::string>& relays) {
     if (inside.empty()) add_once(entries, {ours});
     for (const auto& address : inside) add_once(entries, {fmt::format("{}/{}", ours, address)});
   }
-  if (!chosen.empty()) toml_.set("relay.addresses", toml_list(chosen), "coturn relays from any address; behind a NAT it is this one that clients are told another one for.");
+  if (!chosen.empty())
+    toml_.set("relay.addresses", toml_list(chosen),
+              "coturn relays from any address; behind a NAT it is this one that clients are told another one for.");
   if (!entries.empty()) toml_.set("relay.external", toml_list(entries));
 }
 
@@ -287,12 +313,16 @@ void Translator::metrics() {
       continue;
     }
     address = in_toml(*ip);
-    if (!ip->is_loopback()) judge(line, Verdict::mapped, "everybody who reaches this address can read the metrics: loopback or a Unix socket is safer");
+    if (!ip->is_loopback())
+      judge(line, Verdict::mapped, "everybody who reaches this address can read the metrics: loopback or a Unix socket is safer");
   }
   toml_.set("metrics.listen", toml_quoted(fmt::format("{}:{}", address, port)));
   toml_.set("metrics.coturn_names", "true", "Dashboards made for coturn go on; false has more and better ones.");
   if (!given("prometheus-address"))
-    differs(fmt::format("Metrics are on 127.0.0.1:{} alone; coturn offers them on every address. A Prometheus on another host needs [metrics] listen = \"ADDRESS:{}\".", port, port));
+    differs(
+        fmt::format("Metrics are on 127.0.0.1:{} alone; coturn offers them on every address. A Prometheus on another host needs [metrics] listen = "
+                    "\"ADDRESS:{}\".",
+                    port, port));
 }
 
 }  // namespace radiotower::cli

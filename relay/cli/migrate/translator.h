@@ -40,8 +40,8 @@ class Translator {
  private:
   // What the file says. A line that a later one overrides, or that coturn would not take, is not among them.
   bool given(std::string_view option) const { return !lines(option).empty(); }
-  bool on(std::string_view option) const;  // a switch that is given, and not off
-  std::string value(std::string_view option) const;  // of the last one; empty: not given
+  bool on(std::string_view option) const;                         // a switch that is given, and not off
+  std::string value(std::string_view option) const;               // of the last one; empty: not given
   std::vector<std::size_t> lines(std::string_view option) const;  // indexes into out_.lines
   const std::string& value_of(std::size_t line) const { return input_.lines[line].value; }
   bool number(std::string_view option, long long least, long long most, long long& out);  // false: not given, or refused
@@ -53,9 +53,9 @@ class Translator {
   void differs(std::string text) { out_.differences.push_back(std::move(text)); }
   void note_database(std::string text) { out_.database.push_back(std::move(text)); }
 
-  void first_look();    // a verdict for each line by the table alone
+  void first_look();  // a verdict for each line by the table alone
   void choose_realm();
-  void listeners();     // translation_network.cpp, as the next ones
+  void listeners();  // translation_network.cpp, as the next ones
   std::vector<std::string> auxiliary();
   void discovery();
   void certificates();
@@ -64,7 +64,7 @@ class Translator {
   void ports();
   void redirects();
   void metrics();
-  void credentials();   // translation_access.cpp, as the next ones
+  void credentials();  // translation_access.cpp, as the next ones
   void secrets();
   void users();
   bool write_user(const std::string& name, const std::string& password, const std::string& realm, std::string& line, std::string& why) const;
@@ -84,9 +84,9 @@ class Translator {
   TomlFile toml_;
   std::map<std::string, std::vector<std::size_t>, std::less<>> by_option_;
   std::string realm_;
-  bool rest_ = false;                    // time-limited names alone, as coturn has it with a shared secret
-  std::vector<std::string> secrets_;     // of the file
-  std::vector<std::string> listen_;      // addresses, as toml has them: "0.0.0.0", "[::]"
+  bool rest_ = false;                       // time-limited names alone, as coturn has it with a shared secret
+  std::vector<std::string> secrets_;        // of the file
+  std::vector<std::string> listen_;         // addresses, as toml has them: "0.0.0.0", "[::]"
   std::vector<std::string> all_listeners_;  // with ports, for stun_only
 };
 
