@@ -82,10 +82,12 @@ void Control::follow_addresses(Time now) {
   if (!next) return;
   // "Every address of the host" is meant of listeners too. One that cannot be opened keeps no relay address from coming or going.
   std::string why;
-  if (!relay_.open_listeners({next->listeners, next->dtls, next->tcp, next->tls}, why))
+  const bool listens = relay_.open_listeners({next->listeners, next->dtls, next->tcp, next->tls}, why);
+  if (!listens)
     log_.write(Priority::error, "addresses changed", fmt::format("{}; the relay goes on with the listeners it had", why));
   put_in_force(std::move(*next));
-  for (const auto& change : relay_.listener_changes()) log_.write(Priority::notice, "changed", change);
+  if (listens)
+    for (const auto& change : relay_.listener_changes()) log_.write(Priority::notice, "changed", change);
   update_standing();
 }
 

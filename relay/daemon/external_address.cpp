@@ -27,6 +27,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::size_t most_servers = 3;         // addresses of one STUN server's name that are tried
+constexpr std::size_t most_remembered = 64;
 constexpr nanoseconds told_again_after = 600s;  // a warning that goes on
 
 bool is_name(std::string_view text) {
@@ -328,7 +329,9 @@ void ExternalAddresses::follow(const std::vector<ExternalQuestion>& questions, s
   State& state = *state_;
   state.refresh = refresh;
   std::erase_if(state.entries, [&](const auto& e) { return std::find(questions.begin(), questions.end(), e.first) == questions.end(); });
-  std::erase_if(state.answers, [&](const auto& a) { return std::find(questions.begin(), questions.end(), a.first) == questions.end(); });
+  // What was known of an address that has gone is the best guess when it comes back; not for ever, and not for any number of them.
+  if (state.answers.size() > most_remembered)
+    std::erase_if(state.answers, [&](const auto& a) { return std::find(questions.begin(), questions.end(), a.first) == questions.end(); });
   for (const auto& question : questions) {
     const auto [entry, fresh] = state.entries.try_emplace(question);
     entry->second.again = !fresh;

@@ -172,11 +172,13 @@ std::vector<turn::RelayAddress> choose_relay_addresses(const Config& config, con
 
 /// "public/private", or "public" where there is one relay address of that family; and likewise with what is to be asked for. `before`: of a
 /// rebuild, where what no longer fits is left out instead of refused; null at the start and at a reload.
-void map_external(const Config& config, std::vector<turn::RelayAddress>& addresses, const ExternalAnswers& known, const turn::Settings* before, Built& built,
+void map_external(const Config& config, std::vector<turn::RelayAddress>& addresses, const ExternalAnswers& known, const Built* before, Built& built,
                   ConfigErrors& errors) {
   std::vector<net::IpAddress> taken;
-  const auto was_mapped = [&](const net::IpAddress& local) {
-    return std::any_of(before->relay_addresses.begin(), before->relay_addresses.end(), [&](const auto& a) { return a.local == local && a.external != a.local; });
+  const auto was_mapped = [&](const net::IpAddress& local) {  // or is asked for
+    const auto& relays = before->settings->relay_addresses;
+    return std::any_of(relays.begin(), relays.end(), [&](const auto& a) { return a.local == local && a.external != a.local; }) ||
+           std::any_of(before->questions.begin(), before->questions.end(), [&](const auto& question) { return question.local == local; });
   };
   for (const Text& text : config.external) {
     const auto wrong = [&](std::string what, std::string hint) { errors.push_back({text.source, "relay.external", std::move(what), std::move(hint)}); };
@@ -453,7 +455,7 @@ std::optional<Built> rebuild_addresses(const Config& config, const Built& before
   relays = choose_relay_addresses(config, host, built, errors);
   const auto is_missing = [&](const turn::RelayAddress& a) { return std::find(missing.begin(), missing.end(), a.local) != missing.end(); };
   if (!std::all_of(relays.begin(), relays.end(), is_missing)) std::erase_if(relays, is_missing);
-  map_external(config, relays, known, before.settings.get(), built, errors);
+  map_external(config, relays, known, &before, built, errors);
   settings->peers = make_policy(config, host, relays, built, errors);
   rebuild_realms_and_redirects(config, host, *settings, built, errors);
   std::erase_if(built.notes, [](const std::string& note) { return note.starts_with("peers.allow"); });  // said at the start

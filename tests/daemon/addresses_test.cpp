@@ -222,7 +222,7 @@ TEST_CASE("a name with several addresses does not change by the minute") {
   CHECK(why.find("/etc/hosts") != std::string::npos);
 }
 
-TEST_CASE("a STUN server is asked from the relay address (RFC 8489, 2), and only the answer to the question counts (6.3.1)") {
+TEST_CASE("a STUN server is asked from the relay address (RFC 8489, 2), and only the answer to the question counts (6.3)") {
   const std::atomic<bool> stop{false};
   std::string why;
   SUBCASE("it says what it sees") {
@@ -347,8 +347,8 @@ TEST_CASE("questions are asked at once, and again when a reload says so; what wa
   CHECK(comes_true([&] { return world.asked > before; }));
   CHECK(external.answers().at(question) == ip("198.51.100.8"));
   CHECK_FALSE(external.take_change());
-  external.follow({}, 3600s);
-  CHECK(external.answers().empty());
+  external.follow({}, 3600s);  // its address has gone; when it is back, this is the best guess
+  CHECK(external.answers().at(question) == ip("198.51.100.8"));
 }
 
 TEST_CASE("a resolver that hangs holds up neither the start nor the end") {

@@ -2,6 +2,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <thread>
 
 #include "harness.h"
 #include "radiotower/turn/address_book.h"
@@ -49,7 +51,7 @@ TEST_CASE("another external address is for new allocations alone") {
   CHECK(alice.refreshes() == 0);
 }
 
-TEST_CASE("a retransmitted Allocate gets the same bytes after the external address has changed (RFC 8656, 7.2; RFC 8489, 6.3.1)") {
+TEST_CASE("L05: a retransmitted Allocate gets the same bytes after the external address has changed (RFC 8656, 7.2; RFC 8489, 6.3.1)") {
   Tower tower({.relay_addresses = behind_nat("198.51.100.7")});
   auto& alice = tower.client("203.0.113.9:5000");
   REQUIRE(alice.allocates() == 0);
@@ -321,4 +323,43 @@ TEST_CASE("addresses without end: places and forms are used again, and what is h
     CHECK(book.offer(many, 40000, 40009).size() == 6);  // 30 are held
     CHECK(book.offered().size() == 34);
   }
+}
+
+TEST_CASE("the data path asks while addresses change: what is live is always found, under the form that was told") {
+  const auto v4 = [](std::uint32_t i) { return net::IpAddress::v4(0x0A000000u + i); };
+  turn::Settings settings;
+  settings.first_port = 40000;
+  settings.last_port = 40099;
+  settings.relay_addresses = {{v4(1), v4(1001)}};
+  turn::Shared shared(settings, seeded_random(6), HashKey{1, 2});
+  bool over_total = false;
+  const auto account = shared.admit("alice", {}, {}, false, {}, 1, over_total);
+  const auto port = shared.take_port(net::Family::ipv4, v4(1), turn::Shared::Want::any, account, Time(1s));
+  REQUIRE(port);
+  shared.set_live(*port, true);
+  const auto local = shared.local(*port), told = shared.told(*port);
+  std::atomic<bool> over{false};
+  std::atomic<int> wrong{0}, asked{0};
+  std::vector<std::thread> workers;
+  for (int i = 0; i < 2; ++i)
+    workers.emplace_back([&] {
+      while (!over) {
+        const bool good = shared.maps_addresses() && shared.relayed_port_live(told) && shared.relayed_port_live(local) && shared.inside(told) == local &&
+                          shared.outside(local) == told;
+        wrong += good ? 0 : 1;
+        ++asked;
+      }
+    });
+  for (std::uint32_t i = 2; i < 300 || asked < 100; ++i) {
+    settings.relay_addresses = {{v4(i % 200), v4(1000 + i)}};
+    settings.last_port = static_cast<std::uint16_t>(40050 + i % 50);
+    shared.offer(settings);
+    const auto other = shared.take_port(net::Family::ipv4, v4(i), turn::Shared::Want::any, account, Time(1s));
+    if (!other) continue;
+    shared.set_live(*other, true);
+    shared.release(*other, Time(1s));
+  }
+  over = true;
+  for (auto& worker : workers) worker.join();
+  CHECK(wrong == 0);
 }
