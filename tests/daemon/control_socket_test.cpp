@@ -113,8 +113,8 @@ struct Site {
     ::close(null);
     std::filesystem::remove_all(folder);
   }
-  char name[32] = "/tmp/control-test-XXXXXX";
-  const char* folder = ::mkdtemp(name);
+  std::string name = (std::filesystem::temp_directory_path() / "control-test-XXXXXX").string();
+  const char* folder = ::mkdtemp(name.data());
   int null = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
   Log log;
   FakeRelay relay;
