@@ -5,12 +5,23 @@ import os
 import socket
 
 from cases import Failure
+from relay import Radiotower
 
 SETTINGS = {"control.socket": '"control.sock"'}
 
 
 def path_of(relay):
     return os.path.join(relay.folder, "control.sock")
+
+
+class Controlled(Radiotower):
+    """Has a control socket, which is there once it is ready; listeners answer a moment before."""
+
+    def __init__(self, path, settings=None, workers=2, tls=True):
+        super().__init__(path, workers, {**SETTINGS, **(settings or {})}, tls)
+
+    def answers(self):
+        return " ready: " in self.log() and super().answers()
 
 
 class Control:

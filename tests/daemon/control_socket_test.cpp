@@ -1,0 +1,209 @@
+// The control socket before a relay that is none: its bounds, which a test of the whole would have to wait for, and its threads.
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "daemon/control_socket.h"
+
+using namespace radiotower;
+using namespace radiotower::daemon;
+using namespace std::chrono_literals;
+
+namespace {
+
+turn::AllocationFacts session(std::uint32_t index, std::string user) {
+  turn::AllocationFacts facts;
+  facts.worker = 1;
+  facts.id = {index, 1, net::Family::ipv4};
+  facts.user = std::move(user);
+  facts.five_tuple.client = *net::TransportAddress::parse("192.0.2.7:5000");
+  facts.relayed = {net::IpAddress::v4(0xC6120001u), static_cast<std::uint16_t>(40000 + index), 0};
+  return facts;
+}
+
+class FakeRelay final : public Operations {
+ public:
+  Standing standing() override { return {}; }
+  std::vector<WorkerReport> reports(milliseconds) override { return {}; }
+  turn::Shared::Usage usage() override { return {}; }
+  std::vector<offload::Outcome> offload_outcomes() override { return {}; }
+  std::uint64_t log_lines_dropped() override { return 0; }
+  bool allocations(std::vector<turn::AllocationFacts>& all, milliseconds) override {
+    all = sessions;
+    return is_whole;
+  }
+  std::size_t kill(const std::function<bool(const turn::AllocationFacts&)>& which, milliseconds) override {
+    return static_cast<std::size_t>(std::count_if(sessions.begin(), sessions.end(), which));
+  }
+  ReloadResult reload() override { return {false, {"relay.toml:3: listen.udp: no address"}, {}, {}, {}}; }
+  void drain(std::optional<seconds>) override {}
+  void end_drain() override {}
+  void add_sink(EventSink& sink) override { sinks.add(sink); }
+  void remove_sink(EventSink& sink) override { sinks.remove(sink); }
+
+  EventSinks sinks;
+  std::vector<turn::AllocationFacts> sessions;
+  bool is_whole = true;
+};
+
+class Client {
+ public:
+  explicit Client(const std::string& path) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    REQUIRE(::connect(descriptor_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+    const timeval patience{10, 0};
+    ::setsockopt(descriptor_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  }
+  ~Client() { ::close(descriptor_); }
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  void say(std::string line) {
+    line += '\n';
+    REQUIRE(::send(descriptor_, line.data(), line.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(line.size()));
+  }
+  /// Empty: hung up.
+  std::string hear() {
+    while (got_.find('\n') == std::string::npos) {
+      char bytes[4096];
+      const ssize_t n = ::recv(descriptor_, bytes, sizeof bytes, 0);
+      REQUIRE_MESSAGE((n >= 0 || errno == ECONNRESET), "no answer in ten seconds");
+      if (n <= 0) return {};
+      got_.append(bytes, static_cast<std::size_t>(n));
+    }
+    const std::string line = got_.substr(0, got_.find('\n'));
+    got_.erase(0, line.size() + 1);
+    return line;
+  }
+  /// Waits for it, without reading.
+  bool is_hung_up_on() const {
+    pollfd wait{descriptor_, 0, 0};
+    return ::poll(&wait, 1, 10'000) == 1 && (wait.revents & POLLHUP);
+  }
+
+ private:
+  int descriptor_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  std::string got_;
+};
+
+struct Site {
+  explicit Site(ControlBounds bounds = {}) : log({LogFormat::text, Priority::notice, null}) {
+    settings.control_socket = std::string(folder) + "/control.sock";
+    socket = ControlSocket::start(settings, relay, log, why, bounds);
+    REQUIRE_MESSAGE(socket, why);
+  }
+  ~Site() {
+    socket.reset();
+    CHECK_FALSE(std::filesystem::exists(settings.control_socket));
+    ::close(null);
+    std::filesystem::remove_all(folder);
+  }
+  std::string name = (std::filesystem::temp_directory_path() / "control-test-XXXXXX").string();
+  const char* folder = ::mkdtemp(name.data());
+  int null = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
+  Log log;
+  FakeRelay relay;
+  OperatorSettings settings;
+  std::string why;
+  std::unique_ptr<ControlSocket> socket;
+};
+
+bool holds(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+
+}  // namespace
+
+TEST_CASE("control socket: a list longer than any buffer comes whole, in order, with its summary") {
+  Site site;
+  for (std::uint32_t i = 0; i < 5000; ++i) site.relay.sessions.push_back(session(i, i % 2 ? "alice" : "bob"));
+  site.relay.is_whole = false;
+  Client client(site.settings.control_socket);
+  client.say(R"({"command":"sessions","user":"alice","sort":"user","limit":2000,"id":7})");
+  client.say(R"({"command":"kill","session":"1-3-1"})");  // waits for its turn
+  for (std::uint32_t i = 0; i < 2000; ++i) {
+    const std::string line = client.hear();
+    REQUIRE(holds(line, "\"session\":\"1-" + std::to_string(2 * i + 1) + "-1\""));
+  }
+  CHECK(client.hear() == R"({"id":7,"ok":true,"sessions":2500,"shown":2000,"whole":false})");
+  CHECK(client.hear() == R"({"ok":true,"ended":1})");
+}
+
+TEST_CASE("control socket: a refused reload comes with its sentences") {
+  Site site;
+  Client client(site.settings.control_socket);
+  client.say(R"({"command":"reload"})");
+  const std::string line = client.hear();
+  CHECK(holds(line, "\"ok\":false"));
+  CHECK(holds(line, "relay.toml:3: listen.udp: no address"));
+}
+
+TEST_CASE("control socket: who asks nothing, and who reads nothing, is hung up on") {
+  ControlBounds bounds;
+  bounds.idle = 1000ms;
+  bounds.stalled = 1000ms;
+  Site site(bounds);
+  for (std::uint32_t i = 0; i < 5000; ++i) site.relay.sessions.push_back(session(i, "alice"));
+  Client idle(site.settings.control_socket), stalled(site.settings.control_socket);
+  stalled.say(R"({"command":"sessions"})");
+  CHECK(holds(idle.hear(), "nothing was asked for 1 seconds"));
+  CHECK(idle.hear().empty());
+  Client other(site.settings.control_socket);
+  other.say(R"({"command":"stats"})");
+  CHECK(holds(other.hear(), "\"ok\":true"));  // nobody waits for the one that stalls
+  CHECK(stalled.is_hung_up_on());
+  std::size_t lines = 0;
+  while (!stalled.hear().empty()) ++lines;
+  CHECK(lines < 5000);
+}
+
+TEST_CASE("control socket: events of many threads, told or counted as lost, while clients come and go") {
+  ControlBounds bounds;
+  bounds.events = 64;
+  bounds.output = 4096;
+  Site site(bounds);
+  Client client(site.settings.control_socket);
+  client.say(R"({"command":"events","kinds":["end","allocate"]})");
+  CHECK(client.hear() == R"({"ok":true})");
+  constexpr unsigned threads = 3, each = 2000;
+  std::vector<std::thread> workers;
+  for (unsigned w = 0; w < threads; ++w)
+    workers.emplace_back([&, w] {
+      turn::Event event;
+      event.kind = turn::Event::Kind::allocation_made;
+      event.user = "alice";
+      for (unsigned i = 0; i < each; ++i) site.relay.sinks.tell(w, event);
+    });
+  std::uint64_t told = 0, lost = 0;
+  std::thread visitor([&] {
+    for (int i = 0; i < 20; ++i) {
+      Client other(site.settings.control_socket);
+      other.say(i % 2 ? R"({"command":"events"})" : R"({"command":"stats"})");
+      other.hear();
+    }
+  });
+  while (told + lost < threads * each) {
+    const std::string line = client.hear();
+    REQUIRE_FALSE(line.empty());
+    const std::string_view count = "\"event\":\"lost\",\"count\":";
+    if (const auto at = line.find(count); at != std::string::npos) lost += std::strtoull(line.c_str() + at + count.size(), nullptr, 10);
+    else ++told;
+  }
+  CHECK(told + lost == threads * each);
+  CHECK(told > 0);
+  for (auto& worker : workers) worker.join();
+  visitor.join();
+}
