@@ -108,7 +108,7 @@ def convert(markdown, shift=0):
     while at < len(lines):
         line = lines[at]
         heading = re.match(r"(#+) (.*)", line)
-        if not line.strip():
+        if not line.strip() or re.match(r"</?(img|p|div)\b.*>$", line.strip()):  # a page of the manual has no pictures
             at += 1
             continue
         if line.strip().startswith("```"):
