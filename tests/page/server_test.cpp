@@ -143,7 +143,7 @@ TEST_CASE("what is too large is refused, not read") {
 }
 
 TEST_CASE("who is slow is let go, and keeps nobody out") {
-  Harness server(nullptr, [](auto& settings) { settings.request_time = std::chrono::seconds(1), settings.connections_an_address = 3; });
+  Harness server(nullptr, [](auto& settings) { settings.request_time = std::chrono::seconds(2), settings.connections_an_address = 3; });
   std::vector<tcp::socket> idle;
   for (int i = 0; i < 3; ++i) idle.push_back(server.connect());
   asio::write(idle[1], asio::buffer(std::string("GET ")));
