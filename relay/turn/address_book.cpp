@@ -15,20 +15,20 @@ std::uint32_t AddressBook::place_for(const net::IpAddress& local, std::uint16_t 
                                      const std::vector<RelayAddress>& wanted) {
   const std::uint32_t made = places();
   for (std::uint32_t i = 0; i < made; ++i)
-    if (places_[i]->local.get() == local) return i;
+    if (locals_[i].get() == local) return i;
   if (made < most_addresses) {
     places_[made] = std::make_unique<Place>(first, last, random_);
-    places_[made]->local.set(local);
+    locals_[made].set(local);
     places_made_.store(made + 1, std::memory_order_release);
     return made;
   }
   for (std::uint32_t i = 0; i < made; ++i) {
     Place& place = *places_[i];
     if (place.pool.used() + place.pool.reserved() != 0) continue;
-    const net::IpAddress ip = place.local.get();
+    const net::IpAddress ip = locals_[i].get();
     if (std::any_of(wanted.begin(), wanted.end(), [&](const RelayAddress& a) { return a.local == ip; })) continue;
     place.pool = PortPool(first, last, random_);  // another address: nothing rests on it
-    place.local.set(local);
+    locals_[i].set(local);
     return i;
   }
   return no_place;
@@ -107,7 +107,7 @@ void AddressBook::untell(std::uint32_t place, std::uint16_t port) {
 
 std::size_t AddressBook::held(const net::IpAddress& local) const {
   for (std::uint32_t i = 0; i < places(); ++i)
-    if (places_[i]->local.get() == local) return places_[i]->pool.used() + places_[i]->pool.reserved();
+    if (locals_[i].get() == local) return places_[i]->pool.used() + places_[i]->pool.reserved();
   return 0;
 }
 
@@ -118,7 +118,7 @@ std::vector<net::IpAddress> AddressBook::known() const {
   };
   for (std::uint32_t i = 0; i < places(); ++i) {
     const bool is_there = std::any_of(offered_.begin(), offered_.end(), [&](const Offered& o) { return o.place == i; });
-    if (is_there || places_[i]->pool.used() + places_[i]->pool.reserved() != 0) add(places_[i]->local.get());
+    if (is_there || places_[i]->pool.used() + places_[i]->pool.reserved() != 0) add(local(i));
   }
   for (std::uint32_t i = 1; i < forms_end_.load(std::memory_order_relaxed); ++i)
     if (forms_[i].used) add(forms_[i].external.get());
@@ -127,7 +127,7 @@ std::vector<net::IpAddress> AddressBook::known() const {
 
 net::IpAddress AddressBook::told(std::uint32_t place, std::uint16_t port) const {
   const std::uint8_t form = places_[place]->form[port].load(std::memory_order_relaxed);
-  return form == 0 ? places_[place]->local.get() : forms_[form].external.get();
+  return form == 0 ? local(place) : forms_[form].external.get();
 }
 
 void AddressBook::set_live(std::uint32_t place, std::uint16_t port, bool live, net::Transport transport) {
@@ -138,35 +138,35 @@ void AddressBook::set_live(std::uint32_t place, std::uint16_t port, bool live, n
   else word.fetch_and(~bit, std::memory_order_relaxed);
 }
 
-bool AddressBook::live(const net::TransportAddress& address, net::Transport transport) const {
+/// Is this the external form that the client of a live port was told?
+bool AddressBook::is_told(std::uint32_t form, const net::TransportAddress& address, net::Transport transport) const {
+  if (forms_[form].external.get() != address.ip) return false;
+  const Place& place = *places_[forms_[form].place.load(std::memory_order_relaxed)];
+  return place.has(address.port, transport) && place.form[address.port].load(std::memory_order_relaxed) == form;
+}
+
+std::optional<net::TransportAddress> AddressBook::reach(const net::TransportAddress& peer, net::Transport transport) const {
   for (std::uint32_t i = 0, made = places_made_.load(std::memory_order_acquire); i < made; ++i)
-    if (places_[i]->local.get() == address.ip && places_[i]->has(address.port, transport)) return true;
-  if (!maps_addresses()) return false;
-  for (std::uint32_t i = 1, end = forms_end_.load(std::memory_order_acquire); i < end; ++i) {
-    if (!(forms_[i].external.get() == address.ip)) continue;
-    const Place& place = *places_[forms_[i].place.load(std::memory_order_relaxed)];
-    if (place.has(address.port, transport) && place.form[address.port].load(std::memory_order_relaxed) == i) return true;
-  }
-  return false;
+    if (local(i) == peer.ip && places_[i]->has(peer.port, transport)) return peer;
+  if (!maps_addresses()) return std::nullopt;
+  for (std::uint32_t i = 1, end = forms_end_.load(std::memory_order_acquire); i < end; ++i)
+    if (is_told(i, peer, transport)) return net::TransportAddress{local(forms_[i].place.load(std::memory_order_relaxed)), peer.port, 0};
+  return std::nullopt;
 }
 
 net::TransportAddress AddressBook::inside(const net::TransportAddress& peer) const {
   if (!maps_addresses()) return peer;
-  for (std::uint32_t i = 1, end = forms_end_.load(std::memory_order_acquire); i < end; ++i) {
-    if (!(forms_[i].external.get() == peer.ip)) continue;
-    const Place& place = *places_[forms_[i].place.load(std::memory_order_relaxed)];
-    const bool is_live = place.has(peer.port, net::Transport::udp) || place.has(peer.port, net::Transport::tcp);
-    if (is_live && place.form[peer.port].load(std::memory_order_relaxed) == i) return {place.local.get(), peer.port, 0};
-  }
+  for (std::uint32_t i = 1, end = forms_end_.load(std::memory_order_acquire); i < end; ++i)
+    if (is_told(i, peer, net::Transport::udp) || is_told(i, peer, net::Transport::tcp))
+      return {local(forms_[i].place.load(std::memory_order_relaxed)), peer.port, 0};
   return peer;
 }
 
 net::TransportAddress AddressBook::outside(const net::TransportAddress& source, net::Transport transport) const {
   if (!maps_addresses()) return source;
   for (std::uint32_t i = 0, made = places_made_.load(std::memory_order_acquire); i < made; ++i) {
-    const Place& place = *places_[i];
-    if (!(place.local.get() == source.ip) || !place.has(source.port, transport)) continue;
-    const std::uint8_t form = place.form[source.port].load(std::memory_order_relaxed);
+    if (local(i) != source.ip || !places_[i]->has(source.port, transport)) continue;
+    const std::uint8_t form = places_[i]->form[source.port].load(std::memory_order_relaxed);
     return form == 0 ? source : net::TransportAddress{forms_[form].external.get(), source.port, 0};
   }
   return source;

@@ -34,6 +34,13 @@ bool Server::Impl::charge(Allocation& allocation, std::size_t packets, std::size
   return true;
 }
 
+/// Behind a relayed address of ours there may be another allocation than before, with another form. False: there is none.
+bool Server::Impl::find_way(const net::PermittedPeer& peer, net::TransportAddress& send_to) const {
+  const auto found = shared->reach(peer.address());
+  if (found) send_to = *found;
+  return found.has_value();
+}
+
 /// A train is cut into runs of datagrams that can leave as one: ChannelData of one channel and one length, of which the last may be
 /// shorter (and padded otherwise). Whatever is none, a STUN message or a lie, is looked at on its own.
 void Server::Impl::train_from_client(const net::FiveTuple& five_tuple, SocketHandle via, Train train, Now now, Actions& out) {
@@ -116,7 +123,7 @@ void Server::Impl::channel_data(Allocation* allocation, MutableBytes datagram, s
     counters.dropped_no_permission += packets;
     return;
   }
-  if (!reachable(channel->peer)) {
+  if (channel->peer.own_relayed() && !find_way(channel->peer, channel->send_to)) {
     counters.dropped_dead_relay_port += packets;
     return;
   }
@@ -132,13 +139,12 @@ void Server::Impl::channel_data(Allocation* allocation, MutableBytes datagram, s
   allocation->bytes_to_peer += payload;
   counters.packets_to_peer += packets;
   counters.bytes_to_peer += payload;
-  Tallies::Traffic& traffic = tallies.of(Tallies::way_of(allocation->five_tuple.transport));
-  traffic.packets_to_peer += packets;
-  traffic.bytes_to_peer += payload;
-  // Behind a relayed port of ours there may be another allocation by now, with another form.
-  const net::TransportAddress send_to = channel->peer.own_relayed() ? shared->inside(channel->peer.address()) : channel->send_to;
-  if (stride == 0) return out.to_peer(relay.socket, channel->peer, send_to, datagram.subspan(stun::channel_header_size, length));
-  out.to_peer(relay.socket, channel->peer, send_to, datagram.first(before_last + stun::channel_header_size + last_length));
+  if (Tallies::Traffic* way = counted_way(*allocation)) {
+    way->packets_to_peer += packets;
+    way->bytes_to_peer += payload;
+  }
+  if (stride == 0) return out.to_peer(relay.socket, channel->peer, channel->send_to, datagram.subspan(stun::channel_header_size, length));
+  out.to_peer(relay.socket, channel->peer, channel->send_to, datagram.first(before_last + stun::channel_header_size + last_length));
   Send& train = out.sends.back();
   train.stride = stride;
   train.skip = stun::channel_header_size;
@@ -184,7 +190,8 @@ void Server::Impl::send_indication(const stun::Message& message, Allocation* all
     ++counters.dropped_no_permission;
     return;
   }
-  if (!reachable(*last)) {
+  net::TransportAddress send_to = shared->inside(peer->address);
+  if (last->own_relayed() && !find_way(*last, send_to)) {
     ++counters.dropped_dead_relay_port;
     return;
   }
@@ -194,11 +201,12 @@ void Server::Impl::send_indication(const stun::Message& message, Allocation* all
   allocation->bytes_to_peer += data->size();
   ++counters.packets_to_peer;
   counters.bytes_to_peer += data->size();
-  Tallies::Traffic& traffic = tallies.of(Tallies::way_of(allocation->five_tuple.transport));
-  ++traffic.packets_to_peer;
-  traffic.bytes_to_peer += data->size();
+  if (Tallies::Traffic* way = counted_way(*allocation)) {
+    ++way->packets_to_peer;
+    way->bytes_to_peer += data->size();
+  }
   const auto offset = static_cast<std::size_t>(data->data() - datagram.data());
-  out.to_peer(relay.socket, *last, shared->inside(peer->address), datagram.subspan(offset, data->size()));
+  out.to_peer(relay.socket, *last, send_to, datagram.subspan(offset, data->size()));
   out.sends.back().dont_fragment = dont_fragment.has_value();
 }
 
@@ -235,9 +243,10 @@ void Server::Impl::from_peer(RelayId id, const net::TransportAddress& source, Tr
   allocation->bytes_to_client += train.bytes.size();
   counters.packets_to_client += packets;
   counters.bytes_to_client += train.bytes.size();
-  Tallies::Traffic& traffic = tallies.of(Tallies::way_of(allocation->five_tuple.transport));
-  traffic.packets_to_client += packets;
-  traffic.bytes_to_client += train.bytes.size();
+  if (Tallies::Traffic* way = counted_way(*allocation)) {
+    way->packets_to_client += packets;
+    way->bytes_to_client += train.bytes.size();
+  }
 
   const Channel* channel = allocation->find_channel(*peer);
   const net::FiveTuple& client = allocation->five_tuple;

@@ -361,7 +361,22 @@ bool Server::charge_joined(ConnectionId connection, std::size_t to_peer, std::si
 }
 
 const Counters& Server::counters() const { return impl_->counters; }
-const Tallies& Server::tallies() const { return impl_->tallies; }
+std::uint64_t Server::authenticated_requests() const { return impl_->tallies.authenticated; }
+
+const Tallies& Server::tallies() const {
+  const Counters& all = impl_->counters;
+  Tallies::Traffic udp{all.packets_to_peer, all.bytes_to_peer, all.packets_to_client, all.bytes_to_client};
+  for (std::size_t way = 0; way < Tallies::ways; ++way) {
+    if (way == static_cast<std::size_t>(Tallies::Way::udp)) continue;
+    const Tallies::Traffic& other = impl_->tallies.traffic[way];
+    udp.packets_to_peer -= other.packets_to_peer;
+    udp.bytes_to_peer -= other.bytes_to_peer;
+    udp.packets_to_client -= other.packets_to_client;
+    udp.bytes_to_client -= other.bytes_to_client;
+  }
+  impl_->tallies.of(Tallies::Way::udp) = udp;
+  return impl_->tallies;
+}
 
 AllocationCounts Server::count_allocations() const {
   AllocationCounts counts;

@@ -192,6 +192,12 @@ struct Server::Impl {
   bool reachable(const net::PermittedPeer& peer, net::Transport transport = net::Transport::udp) const {
     return !peer.own_relayed() || shared->relayed_port_live(peer.address(), transport);
   }
+  bool find_way(const net::PermittedPeer& peer, net::TransportAddress& send_to) const;  // data path, to peers that are own_relayed() alone
+  /// Data path: what comes over UDP is not counted once more, since it is what the other ways leave of the counters: see Server::tallies.
+  Tallies::Traffic* counted_way(const Allocation& allocation) {
+    const net::Transport client = allocation.five_tuple.transport;
+    return client == net::Transport::udp ? nullptr : &tallies.of(Tallies::way_of(client));
+  }
   /// Installs or refreshes; false when the allocation holds as many as it may (508).
   bool install_permission(Allocation& allocation, const net::IpAddress& ip, Now now);
   bool may_add_peers(Allocation& allocation, std::size_t count, Now now);

@@ -311,7 +311,9 @@ TEST_CASE("addresses without end: places and forms are used again, and what is h
     const auto [place, port] = held[i - 1];
     CHECK(book.local(place) == v4(i));
     CHECK(book.told(place, port) == v4(100'000 + i));
-    CHECK(book.live({v4(100'000 + i), port, 0}, net::Transport::udp));
+    CHECK(book.reach({v4(100'000 + i), port, 0}, net::Transport::udp) == net::TransportAddress{v4(i), port, 0});
+    CHECK(book.reach({v4(i), port, 0}, net::Transport::udp) == net::TransportAddress{v4(i), port, 0});
+    CHECK(book.reach({v4(100'000 + i), port, 0}, net::Transport::tcp) == std::nullopt);
     CHECK(book.inside({v4(100'000 + i), port, 0}) == net::TransportAddress{v4(i), port, 0});
     CHECK(book.outside({v4(i), port, 0}, net::Transport::udp) == net::TransportAddress{v4(100'000 + i), port, 0});
   }

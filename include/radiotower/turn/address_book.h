@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "radiotower/base/random.h"
@@ -48,11 +49,11 @@ class AddressBook {
   std::vector<net::IpAddress> known() const;
 
   // Without the lock. The first two are of a port that the caller holds.
-  net::IpAddress local(std::uint32_t place) const { return places_[place]->local.get(); }
+  net::IpAddress local(std::uint32_t place) const { return locals_[place].get(); }
   net::IpAddress told(std::uint32_t place, std::uint16_t port) const;
   void set_live(std::uint32_t place, std::uint16_t port, bool live, net::Transport transport);
-  bool live(const net::TransportAddress& address, net::Transport transport) const;
   net::TransportAddress inside(const net::TransportAddress& peer) const;
+  std::optional<net::TransportAddress> reach(const net::TransportAddress& peer, net::Transport transport) const;
   net::TransportAddress outside(const net::TransportAddress& source, net::Transport transport) const;
   bool maps_addresses() const { return maps_addresses_.load(std::memory_order_relaxed); }
 
@@ -78,7 +79,6 @@ class AddressBook {
   using PortSet = std::array<std::atomic<std::uint64_t>, 1024>;  // one bit a port
   struct Place {
     Place(std::uint16_t first, std::uint16_t last, const RandomSource& random) : pool(first, last, random) {}
-    SharedAddress local;
     PortPool pool;
     // Apart: what a port of one transport is bound by says nothing about the other, which may be another program's.
     PortSet udp{}, tcp{};
@@ -96,10 +96,12 @@ class AddressBook {
   };
   std::uint32_t place_for(const net::IpAddress& local, std::uint16_t first, std::uint16_t last, const std::vector<RelayAddress>& wanted);
   std::uint8_t form_for(const net::IpAddress& external, std::uint32_t place);
+  bool is_told(std::uint32_t form, const net::TransportAddress& address, net::Transport transport) const;
   bool is_offered(std::uint8_t form) const;
   void drop_unused_forms();
 
   RandomSource random_;
+  std::array<SharedAddress, most_addresses> locals_;  // of each place, side by side: the data path looks through them
   std::array<std::unique_ptr<Place>, most_addresses> places_;
   std::atomic<std::uint32_t> places_made_{0};
   std::array<Form, most_forms + 1> forms_;   // the first is none

@@ -104,7 +104,8 @@ class Server {
   std::size_t end_allocations(const std::function<bool(const AllocationFacts&)>& which, EndReason reason, Now now, Actions& out);
 
   const Counters& counters() const;
-  const Tallies& tallies() const;  // brought up to date as counters() are
+  const Tallies& tallies() const;  // brought up to date as counters() are; it stays as it was then, save for the counts of requests and ends
+  std::uint64_t authenticated_requests() const;  // of tallies(), without bringing anything up to date
   AllocationCounts count_allocations() const;  // walks through all of them
   std::size_t allocation_count() const;
   /// Bytes kept for the outside world: grows with allocations alone, never with unproved sources (X01-X04).

@@ -1,5 +1,5 @@
 // The only protocol state that crosses workers: ports, reservations, quotas, live relayed ports. Touched on the control
-// path alone, under one lock, save what the data path needs without: `relayed_port_live`, `inside` and `outside` (a few loads)
+// path alone, under one lock, save what the data path needs without: `reach`, `inside` and `outside` (a few loads)
 // and Account::lease (one atomic exchange a few dozen times a second and user).
 #pragma once
 
@@ -117,7 +117,9 @@ class Shared {
 
   bool has_family(net::Family family) const;
   /// Data path: is this relay address and port held by a live allocation right now, in its local form or in the one its client was told?
-  bool relayed_port_live(const net::TransportAddress& address, net::Transport transport = net::Transport::udp) const { return book_.live(address, transport); }
+  bool relayed_port_live(const net::TransportAddress& address, net::Transport transport = net::Transport::udp) const { return reach(address, transport).has_value(); }
+  /// The same, and the local address to send to. nullopt: no live allocation has it.
+  std::optional<net::TransportAddress> reach(const net::TransportAddress& peer, net::Transport transport = net::Transport::udp) const { return book_.reach(peer, transport); }
   /// A peer given as a live relayed address in its external form -> the local one to send to (hairpin); anything else unchanged.
   net::TransportAddress inside(const net::TransportAddress& peer) const { return book_.inside(peer); }
   /// The source of a datagram that came from one of our own relay sockets -> as what its client was told it.

@@ -50,7 +50,8 @@ struct Tallies {
   Histogram<life_bounds.size()> lives;  // of allocations that have ended
 
   // Payload, as in Counters, and in sum the same, by the way it takes: the client's transport, past the core (offload), or as the bytes
-  // of a joined connection (RFC 6062), which are no packets.
+  // of a joined connection (RFC 6062), which are no packets. What comes over UDP is what the others leave: Server::tallies() works it out, and
+  // no packet is counted for it.
   enum class Way : std::uint8_t { udp, tcp, tls, dtls, offload, joined_tcp, joined_tls };
   static constexpr std::size_t ways = 7;
   struct Traffic {
