@@ -367,11 +367,7 @@ bool Control::wait_for_workers(milliseconds patience) {
 
 int Control::shut_down() {
   notify::stopping();
-  {
-    const std::lock_guard lock(mutex_);
-    over_ = true;
-  }
-  done_.notify_all();
+  tell_it_is_over();
   relay_.stop(end_reason_);
   const bool all_ended = wait_for_workers(700ms);
   socket_.reset();  // afterwards: who listens to events hears of these ends too

@@ -153,6 +153,8 @@ class Control final : private Operations {
   void print_offload();
   void watch();
   int shut_down();
+  void tell_it_is_over();
+  bool is_over();  // on any thread
   bool wait_for_workers(milliseconds patience);
 
   Log& log_;

@@ -18,6 +18,7 @@ namespace radiotower::daemon {
 using namespace std::chrono_literals;
 
 Control::~Control() {
+  tell_it_is_over();  // run() may have been left by an exception, and who has ordered something waits for us
   // Their threads call into this object.
   socket_.reset();
   metrics_.reset();
@@ -35,6 +36,20 @@ bool Control::start_operators(std::string& why) {
     return false;
   }
   return true;
+}
+
+void Control::tell_it_is_over() {
+  {
+    const std::lock_guard lock(mutex_);
+    over_ = true;
+  }
+  done_.notify_all();
+}
+
+/// Who asks one worker after the other stops then: the end does not wait for each that is silent.
+bool Control::is_over() {
+  const std::lock_guard lock(mutex_);
+  return over_;
 }
 
 ReloadResult Control::reload() {
@@ -203,8 +218,10 @@ Standing Control::standing() {
 
 std::vector<WorkerReport> Control::reports(milliseconds patience) {
   std::vector<WorkerReport> all;
-  for (const auto& worker : relay_.workers())
+  for (const auto& worker : relay_.workers()) {
     if (auto report = worker->report(patience)) all.push_back(std::move(*report));
+    else if (is_over()) break;
+  }
   return all;
 }
 
@@ -224,6 +241,7 @@ bool Control::allocations(std::vector<turn::AllocationFacts>& all, milliseconds 
         patience);
     if (answered) all.insert(all.end(), part->begin(), part->end());
     whole = whole && answered;
+    if (!answered && is_over()) break;
   }
   return whole;
 }
@@ -236,6 +254,7 @@ std::size_t Control::kill(const std::function<bool(const turn::AllocationFacts&)
         [count, which](turn::Server& server, Now now, turn::Actions& out) { *count = server.end_allocations(which, turn::EndReason::killed, now, out); },
         patience);
     if (answered) killed += *count;
+    else if (is_over()) break;
   }
   return killed;
 }

@@ -47,6 +47,8 @@ struct Client {
   std::size_t waiting() const { return out.size() - sent; }
   /// Nothing is asked of him while an answer is under way.
   bool may_ask() const { return !over && !sessions && waiting() == 0; }
+  /// A whole request waits already, of the helping before.
+  bool has_asked() const { return !closed && !events && may_ask() && in.find('\n') != std::string::npos; }
 };
 
 class Socket final : public ControlSocket, private EventSink {
@@ -107,7 +109,8 @@ class Socket final : public ControlSocket, private EventSink {
       wait.push_back({file_.descriptor(), static_cast<short>(now < rest_until_ ? 0 : POLLIN), 0});
       for (const Client& client : clients_)
         wait.push_back({client.descriptor, static_cast<short>((!client.ended && (client.may_ask() || client.events) ? POLLIN : 0) | (client.waiting() != 0 ? POLLOUT : 0)), 0});
-      ::poll(wait.data(), wait.size(), clients_.empty() && now >= rest_until_ ? -1 : 500);
+      const bool asked = std::any_of(clients_.begin(), clients_.end(), [](const Client& client) { return client.has_asked(); });
+      ::poll(wait.data(), wait.size(), asked ? 0 : clients_.empty() && now >= rest_until_ ? -1 : 500);
       if (over_) break;
       std::uint64_t count = 0;
       if (wait[0].revents) [[maybe_unused]] const ssize_t n = ::read(bell_, &count, sizeof count);
@@ -160,18 +163,17 @@ class Socket final : public ControlSocket, private EventSink {
     client.out.append(line).append(1, '\n');
   }
 
+  /// One helping a turn: who never stops talking keeps neither the others waiting nor the end of the relay.
   void read(Client& client) {
     char bytes[16 * 1024];
-    while (true) {
-      const ssize_t n = ::recv(client.descriptor, bytes, sizeof bytes, 0);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0 && errno == EAGAIN) return;
-      if (n <= 0) return end_of(client, n == 0);
-      if (client.events || client.over) continue;  // what a listener says is not heard
-      client.in.append(bytes, static_cast<std::size_t>(n));
-      obey(client);
-      if (client.closed || !client.may_ask()) return;
-    }
+    ssize_t n = -1;
+    do n = ::recv(client.descriptor, bytes, sizeof bytes, 0);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN) return;
+    if (n <= 0) return end_of(client, n == 0);
+    if (client.events || client.over) return;  // what a listener says is not heard
+    client.in.append(bytes, static_cast<std::size_t>(n));
+    obey(client);
   }
 
   /// He will ask no more. Who has closed his writing side alone still gets his answers (`echo ... | socat`), a listener his events no more.
@@ -181,29 +183,31 @@ class Socket final : public ControlSocket, private EventSink {
     if (client.may_ask()) flush(client);
   }
 
-  /// The requests that have come whole, until one of them has an answer that waits.
+  /// The first request that has come whole; the next one is of the next turn.
   void obey(Client& client) {
-    while (!client.closed && client.may_ask()) {
-      const std::size_t end = client.in.find('\n');
-      if (end == std::string::npos || end >= bounds_.line) {
-        if (client.in.size() >= bounds_.line) refuse(client, fmt::format("a request is longer than {} bytes", bounds_.line));
-        return;
-      }
-      const std::string line = client.in.substr(0, end);
-      client.in.erase(0, end + 1);
-      if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-      client.asked_at = steady_now();
-      Answer answer = commands_.carry_out(line, client.asker);
-      if (!answer.line.empty()) say(client, answer.line);
-      client.sessions = std::move(answer.sessions);
-      if (answer.events) {
-        client.events = std::move(answer.events);
-        client.events_id = std::move(answer.request_id);
-        client.in.clear();
-        listen_if_anybody_does();  // before he hears that he listens, so that nothing of what he does then is missed
-      }
-      flush(client);
+    if (over_ || client.closed || client.events || !client.may_ask()) return;
+    std::size_t from = 0, end = client.in.find('\n');
+    while (end != std::string::npos && client.in.find_first_not_of(" \t\r", from) == end) end = client.in.find('\n', from = end + 1);
+    client.in.erase(0, from);
+    if (end != std::string::npos) end -= from;
+    if (end == std::string::npos || end >= bounds_.line) {
+      if (client.in.size() >= bounds_.line) refuse(client, fmt::format("a request is longer than {} bytes", bounds_.line));
+      else if (client.ended) flush(client);
+      return;
     }
+    const std::string line = client.in.substr(0, end);
+    client.in.erase(0, end + 1);
+    client.asked_at = steady_now();
+    Answer answer = commands_.carry_out(line, client.asker);
+    if (!answer.line.empty()) say(client, answer.line);
+    client.sessions = std::move(answer.sessions);
+    if (answer.events) {
+      client.events = std::move(answer.events);
+      client.events_id = std::move(answer.request_id);
+      client.in.clear();
+      listen_if_anybody_does();  // before he hears that he listens, so that nothing of what he does then is missed
+    }
+    flush(client);
   }
 
   void refuse(Client& client, const std::string& sentence) {

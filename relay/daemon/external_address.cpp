@@ -181,7 +181,8 @@ std::string unfit_external(const net::IpAddress& answer, const net::IpAddress& l
   if (answer.family() != local.family()) return fmt::format("{} is of the other address family", answer.text());
   if (answer == local) return {};  // no NAT stands between
   if (answer.is_loopback()) return fmt::format("{} is this machine itself; does /etc/hosts say so?", answer.text());
-  if (answer.is_unspecified() || answer.is_multicast() || answer.is_link_local()) return fmt::format("nobody can reach {}", answer.text());
+  const bool is_reserved = answer.is_v4() && (answer.bytes[12] == 0 || answer.bytes[12] >= 240);  // "this network", class E, broadcast
+  if (answer.is_unspecified() || answer.is_multicast() || answer.is_link_local() || is_reserved) return fmt::format("nobody can reach {}", answer.text());
   // A server on the Internet that sees a private address is one that lies, or that has been answered for. One inside sees us as others there do.
   if (server && is_private(answer) && !is_private(*server)) return fmt::format("{} says {}, a private address", server->text(), answer.text());
   return {};

@@ -160,10 +160,12 @@ int run(const Flags& flags, const Config& config, std::vector<InheritedDescripto
   plan.inherited = inherited_sockets(std::move(descriptors), log);
   Control control(std::move(plan), built->settings, reload, log, built->connections);
   control.follow(addresses);
+  struct Asleep {  // by an exception too: before `control` goes, nobody wakes it any more
+    FollowedAddresses& addresses;
+    ~Asleep() { addresses.close(); }
+  } const asleep{addresses};
   awake = &control;
-  const int status = control.run();
-  addresses.close();  // nobody wakes it any more
-  return status;
+  return control.run();
 }
 
 }  // namespace

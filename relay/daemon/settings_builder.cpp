@@ -285,6 +285,8 @@ std::shared_ptr<const net::PeerPolicy> make_policy(const Config& config, const s
   for (const auto* more : {&built.tcp, &built.tls, &built.dtls})
     for (const auto& address : *more)
       if (std::find(peers.own_endpoints.begin(), peers.own_endpoints.end(), address) == peers.own_endpoints.end()) peers.own_endpoints.push_back(address);
+  // Where only this host may read figures, or none but a scraper, no client of ours is to get by TCP through us.
+  if (const auto metrics = net::TransportAddress::parse(config.metrics_listen)) peers.own_endpoints.push_back(*metrics);
   return std::make_shared<net::PeerPolicy>(std::move(peers));
 }
 

@@ -1,4 +1,4 @@
-// The file of the control socket: how it comes to be there, and goes.
+// The file of the control socket, and of metrics at a path: how it comes to be there, and goes.
 #pragma once
 
 #include <sys/types.h>

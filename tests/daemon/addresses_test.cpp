@@ -208,6 +208,9 @@ TEST_CASE("an answer that no peer could reach is not told to clients") {
   CHECK(unfit_external(ip("2001:db8::1"), local, &outside) == "2001:db8::1 is of the other address family");
   CHECK(unfit_external(ip("0.0.0.0"), local, &outside) == "nobody can reach 0.0.0.0");
   CHECK(unfit_external(ip("224.0.0.1"), local, &outside) == "nobody can reach 224.0.0.1");
+  CHECK(unfit_external(ip("255.255.255.255"), local, &outside) == "nobody can reach 255.255.255.255");
+  CHECK(unfit_external(ip("240.0.0.1"), local, nullptr) == "nobody can reach 240.0.0.1");
+  CHECK(unfit_external(ip("0.1.2.3"), local, nullptr) == "nobody can reach 0.1.2.3");
 }
 
 TEST_CASE("a name with several addresses does not change by the minute") {

@@ -565,3 +565,15 @@ TEST_CASE("config: listeners for streams, and the certificate they take") {
   CHECK(all(errors).find("listen.private_key: ") != std::string::npos);
   CHECK(all(errors).find("key.pem") != std::string::npos);
 }
+
+TEST_CASE("nobody is relayed to where the figures are, even where an entry of peers.allow has all ports of that address [P25]") {
+  const auto verdict = [](const std::string& listen, const char* peer) {
+    const Folder folder;
+    folder.write("secrets", "0123456789abcdef\n");
+    const Built built = build(config_of(folder, with_secrets + "[peers]\nallow = [\"127.0.0.1 unsafe\"]\n[metrics]\nlisten = \"" + listen + "\"\n"));
+    return built.settings->peers->judge(*net::TransportAddress::parse(peer), net::Family::ipv4).verdict;
+  };
+  CHECK(verdict("127.0.0.1:9641", "127.0.0.1:9641") == net::PeerVerdict::own_host);
+  CHECK(verdict("0.0.0.0:9641", "127.0.0.1:9641") == net::PeerVerdict::own_host);
+  CHECK(verdict("127.0.0.1:9641", "127.0.0.1:8443") == net::PeerVerdict::permitted);
+}

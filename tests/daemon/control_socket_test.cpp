@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -77,6 +78,8 @@ class Client {
     line += '\n';
     REQUIRE(::send(descriptor_, line.data(), line.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(line.size()));
   }
+  bool sends(const std::string& bytes) const { return ::send(descriptor_, bytes.data(), bytes.size(), MSG_NOSIGNAL) >= 0; }
+  void ends() const { ::shutdown(descriptor_, SHUT_WR); }
   /// Empty: hung up.
   std::string hear() {
     while (got_.find('\n') == std::string::npos) {
@@ -206,4 +209,60 @@ TEST_CASE("control socket: events of many threads, told or counted as lost, whil
   CHECK(told > 0);
   for (auto& worker : workers) worker.join();
   visitor.join();
+}
+
+TEST_CASE("control socket: who never stops talking keeps neither the others waiting nor the end of the relay") {
+  for (const bool listens : {false, true}) {
+    CAPTURE(listens);
+    auto site = std::make_unique<Site>();
+    Client talker(site->settings.control_socket);
+    if (listens) {
+      talker.say(R"({"command":"events"})");
+      CHECK(talker.hear() == R"({"ok":true})");
+    }
+    std::atomic<bool> talks{false};
+    std::thread mouth([&] {
+      const std::string blanks(200'000, '\n');
+      while (talker.sends(blanks)) talks = true;
+    });
+    while (!talks) std::this_thread::yield();
+    Client other(site->settings.control_socket);
+    for (int i = 0; i < 20; ++i) {
+      other.say(R"({"command":"stats"})");
+      CHECK(holds(other.hear(), "\"ok\":true"));
+    }
+    site.reset();  // hangs up on both
+    mouth.join();
+    CHECK(other.hear().empty());
+  }
+}
+
+TEST_CASE("control socket: many requests in one go are answered in order, those of a client that has closed its side too") {
+  Site site;
+  Client client(site.settings.control_socket);
+  std::string all;
+  for (int i = 0; i < 1000; ++i) all += "\n {\"command\":\"kill\",\"session\":\"0-0-0\",\"id\":" + std::to_string(i) + "}\n\r\n";
+  client.say(all + "\n \n");
+  client.ends();
+  for (int i = 0; i < 1000; ++i) REQUIRE(client.hear() == "{\"id\":" + std::to_string(i) + ",\"ok\":true,\"ended\":0}");
+  CHECK(client.hear().empty());
+}
+
+TEST_CASE("control socket: JSON as deep as a line allows is refused, and the relay lives") {
+  Site site;
+  for (const std::string& open : {std::string("["), std::string("{\"all\":"), std::string("{\"command\":\"kill\",\"all\":[{\"id\":")}) {
+    Client client(site.settings.control_socket);
+    std::string line;
+    while (line.size() + 2 * open.size() < 60'000) line += open;
+    client.say(line);
+    CHECK(holds(client.hear(), "\"ok\":false"));
+    std::string whole;  // well-formed, and as deep
+    const std::size_t depth = 60'000 / 9;
+    for (std::size_t i = 0; i < depth; ++i) whole += "{\"all\":";
+    whole += "1" + std::string(depth, '}');
+    client.say(whole);
+    CHECK(holds(client.hear(), "\"ok\":false"));
+    client.say(R"({"command":"kill","all":)" + std::string(20'000, '[') + std::string(20'000, ']') + "}");
+    CHECK(holds(client.hear(), "\"ok\":false"));
+  }
 }

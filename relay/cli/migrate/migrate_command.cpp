@@ -13,6 +13,7 @@
 #include <memory>
 
 #include "../commands.h"
+#include "../control/control_text.h"
 #include "daemon/config.h"
 #include "daemon/settings_builder.h"
 #include "database.h"
@@ -121,9 +122,11 @@ void print_json(const Options& o, const Translation& t, const Verification& v, c
       v.starts, json_list(v.mistakes), json_list(v.notes), t.complete, t.complete && v.starts);
 }
 
-/// "  " in front, and wrapped at blanks so that it can be read in a terminal.
-void print_wrapped(std::string_view text, std::size_t indent, std::string_view bullet) {
+/// "  " in front, and wrapped at blanks so that it can be read in a terminal. What the file or the database says does not steer it.
+void print_wrapped(std::string_view raw, std::size_t indent, std::string_view bullet) {
   constexpr std::size_t width = 118;
+  const std::string shown = printable(raw);
+  std::string_view text = shown;
   std::string line = fmt::format("{:>{}}", bullet, indent);
   std::size_t used = indent;
   while (!text.empty()) {
@@ -161,7 +164,7 @@ void print_text(const Options& o, const Translation& t, const Verification& v, c
   fmt::print("{}\n", o.file);
   for (const auto& line : t.lines)
     fmt::print("{:>5}  {}  {:<{}}  {}{}{}\n", line.line, coloured(line.verdict), line.option, width, line.keys.empty() ? "" : "-> ",
-               line.keys.empty() ? "" : line.keys + ": ", line.says);
+               line.keys.empty() ? "" : line.keys + ": ", printable(line.says));
   print_list("From the database:", t.database);
   print_list("ATTENTION:", t.alarms);
   print_list("What behaves differently from coturn:", t.differences);
