@@ -296,8 +296,9 @@ void add_migrate_command(CLI::App& app, Run& run) {
       "Examples:\n"
       "  radiotower migrate /etc/turnserver.conf\n"
       "  radiotower migrate /etc/turnserver.conf --db /var/lib/turn/turndb --output /root/radiotower\n"
-      "Exit codes: 0 everything came along and the relay starts with it; 1 the result is there, but a line is refused or unknown, or the\n"
-      "relay would not start; also when a file cannot be read or written. docs/coming-from-coturn.md tells the rest.");
+      "Exit codes: 0 everything came along and the relay starts with it; 1 the result is there, but a line\n"
+      "is refused or unknown, or the relay would not start; also when a file cannot be read or written.\n"
+      "docs/coming-from-coturn.md tells the rest.");
   command->callback([o, &run] { run = [o] { return run_migrate(*o); }; });
 }
 
