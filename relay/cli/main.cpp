@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "commands.h"
+#include "help.h"
 
 namespace radiotower::cli {
 
@@ -19,7 +20,8 @@ void warn(const std::string& text) { fmt::print(stderr, "warning: {}\n", text); 
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a server that hangs up is an answer, not our end
-  CLI::App app("radiotower: looks at STUN and TURN servers from where their clients stand.", "radiotower");
+  CLI::App app("radiotower: tests STUN and TURN servers from where their clients stand, and looks after a radiotower-relay.", "radiotower");
+  radiotower::cli::wrap_help(app);
   app.set_version_flag("--version", "radiotower " RADIOTOWER_VERSION);
   app.require_subcommand(1);
   app.footer("Examples:\n"
@@ -29,6 +31,8 @@ int main(int argc, char** argv) {
              "  radiotower load turn:tower.lan --user test --secret-file secrets --rate 10000\n"
              "  radiotower credentials --secret-file secrets --host tower.lan\n"
              "  sudo radiotower doctor --address 192.168.0.105\n"
+             "  sudo radiotower sessions --watch\n"
+             "  sudo radiotower migrate /etc/turnserver.conf --output radiotower-new\n"
              "Exit codes: 0 it works, 1 it does not, 2 the command line is wrong; doctor: 3 warnings alone.");
   radiotower::cli::Run run;
   radiotower::cli::add_stun_command(app, run);
@@ -44,7 +48,7 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    return radiotower::cli::parse_failed(app, error, argc > 1 ? argv[1] : nullptr);
   }
   return run();
 }

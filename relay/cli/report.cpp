@@ -134,6 +134,7 @@ std::vector<std::string> advice(const Outcome& outcome, const Situation& s) {
       if (s.used_secret) out.emplace_back("the secret: its first line here must be one of the server's secrets, to the last byte");
       else if (expiry) out.emplace_back("the password: it belongs to exactly this user name, and to the secret it was made with");
       else out.emplace_back("user name and password; for a server with a shared secret use --secret-file instead of --password");
+      out.emplace_back("`radiotower credentials explain`, on the host of a radiotower-relay, says what is wrong with a user name and password");
       if (expiry) out.emplace_back("the clocks of this host and the server: the expiry in the user name is compared with the server's");
       return out;
     }

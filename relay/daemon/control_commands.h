@@ -24,6 +24,10 @@ struct Asker {
   std::string text() const;  // "uid 0 pid 123"
 };
 
+/// Whether somebody who asks for `wanted` means `user`: the whole name, or the user part of a time-limited one ("alice" of
+/// "1767225600:alice", whatever stands between them).
+bool names_user(std::string_view wanted, std::string_view user);
+
 /// Of an `events` stream: what it shows. Empty: everything.
 struct EventFilter {
   std::vector<std::string> kinds;

@@ -205,7 +205,9 @@ void map_external(const Config& config, std::vector<turn::RelayAddress>& address
       continue;
     }
     const std::string front = entry.source.empty() ? entry.address.text() : entry.source;
-    if (most == 0) wrong(fmt::format("\"{}\" belongs to no relay address", text.value), fmt::format("\"public/private\"; the relay addresses are {}", there));
+    if (most == 0)
+      wrong(fmt::format("\"{}\" belongs to no relay address", text.value),
+            there.empty() ? "\"public/private\"; there is no relay address: see relay.addresses" : fmt::format("\"public/private\"; the relay addresses are {}", there));
     else if (chosen.empty()) wrong(fmt::format("\"{}\" could be of {} relay addresses", text.value, most), fmt::format("write \"{}/PRIVATE\" with one of {}", front, there));
     for (turn::RelayAddress* address : chosen) {
       if (std::find(taken.begin(), taken.end(), address->local) != taken.end()) {

@@ -14,15 +14,16 @@ using turn::Event;
 
 /// What an operator can do about a refused peer. `settings` are asked again, for an Event carries words and no verdict.
 std::string_view hint(const turn::Settings& settings, const net::TransportAddress& peer) {
-  switch (settings.peers->judge(peer, peer.family(), peer.port != 0).verdict) {
+  const net::PeerJudgement judgement = settings.peers->judge(peer, peer.family(), peer.port != 0);
+  switch (judgement.verdict) {
     case net::PeerVerdict::private_network:
     case net::PeerVerdict::not_in_allow_list:
     case net::PeerVerdict::reflection_port:
-    case net::PeerVerdict::own_host: return "; add it to peers.allow";
+    case net::PeerVerdict::own_host: return judgement.reason == "own listener" ? "" : "; add it to peers.allow";
+    case net::PeerVerdict::own_relayed: return "; if it is a media server on this host, add it to peers.allow, with its port";
     case net::PeerVerdict::always_denied: return R"(; only "unsafe" behind exactly this address in peers.allow opens it)";
     case net::PeerVerdict::denied_by_rule:
     case net::PeerVerdict::bad_spelling:
-    case net::PeerVerdict::own_relayed:
     case net::PeerVerdict::permitted: return "";
   }
   return "";

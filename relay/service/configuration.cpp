@@ -70,7 +70,7 @@ void for_each_secret_line(const std::string& path, std::string_view key, ConfigE
   if (!file) return wrong(why, "a file of the user the service runs as; relative names are relative to the folder of the configuration file");
   // The group may read: root:radiotower 0640 is how a service gets a file it cannot change.
   if (file->mode & (S_IROTH | S_IWOTH | S_IWGRP))
-    return wrong(fmt::format("mode {:04o} lets others at the secrets in it", file->mode), fmt::format("chmod {}o-rwx {}", file->mode & S_IWGRP ? "g-w," : "", path));
+    return wrong(fmt::format("mode {:04o} lets other users of this host read or change the secrets in it", file->mode), fmt::format("chmod {}o-rwx {}", file->mode & S_IWGRP ? "g-w," : "", path));
   std::string_view left = file->text;
   if (left.starts_with("\xEF\xBB\xBF")) return wrong("begins with a byte order mark", "save it as UTF-8 without one");
   for (int number = 1; !left.empty(); ++number) {

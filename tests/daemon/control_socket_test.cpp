@@ -130,6 +130,19 @@ bool holds(const std::string& text, std::string_view part) { return text.find(pa
 
 }  // namespace
 
+TEST_CASE("a user is named by the whole name, or by the user part of a time-limited one") {
+  CHECK(names_user("alice", "alice"));
+  CHECK(names_user("alice", "1767225600:alice"));
+  CHECK(names_user("alice", "1767225600-alice"));  // rest_separator
+  CHECK(names_user("1767225600:alice", "1767225600:alice"));
+  CHECK_FALSE(names_user("lice", "1767225600:alice"));
+  CHECK_FALSE(names_user("alice", "1-alice"));  // a name of a users file
+  CHECK_FALSE(names_user("alice", "north-sea1:alice"));
+  CHECK_FALSE(names_user("alice", "malice"));
+  CHECK_FALSE(names_user("1767225600:alice", "alice"));
+  CHECK_FALSE(names_user("", "1767225600:"));
+}
+
 TEST_CASE("control socket: a list longer than any buffer comes whole, in order, with its summary") {
   Site site;
   for (std::uint32_t i = 0; i < 5000; ++i) site.relay.sessions.push_back(session(i, i % 2 ? "alice" : "bob"));

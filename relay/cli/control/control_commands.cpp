@@ -80,7 +80,7 @@ struct Choice {
 };
 
 void add_choice(CLI::App& command, Choice& choice) {
-  command.add_option("--user", choice.user, "of this user")->type_name("NAME");
+  command.add_option("--user", choice.user, "of this user: alice stands for 1767225600:alice too")->type_name("NAME");
   command.add_option("--client", choice.client, "of clients at this address, or in this range")->type_name("IP[/BITS]");
   command.add_option("--transport", choice.transport, "of clients over udp, tcp, tls or dtls")->check(CLI::IsMember({"udp", "tcp", "tls", "dtls"}));
   command.add_option("--realm", choice.realm, "of this realm; not for the relay's own")->type_name("NAME");
@@ -129,7 +129,7 @@ int run_kill(const KillOptions& o) {
   if (!answer) return 1;
   const auto ended = number_of(*answer, "ended");
   if (o.json) fmt::print("{}\n", dumped(*answer));
-  else if (ended == 0) fmt::print("no allocation is like that\n");
+  else if (ended == 0) fmt::print("there is no such allocation\n");
   else fmt::print("{} ended\n", plural(ended, "allocation"));
   return ended == 0 ? 1 : 0;
 }
@@ -228,7 +228,7 @@ int run_drain(const DrainOptions& o) {
   const auto until = answer->find("drain_deadline");
   if (until != answer->end() && until->is_number_integer())
     fmt::print("no new allocations from now on; the relay ends with the last one, at {} at the latest\n", date_text(until->get<std::int64_t>()));
-  else fmt::print("no new allocations from now on; the relay ends with the last one, whenever that is\n");
+  else fmt::print("no new allocations from now on; the relay ends with the last one, whenever that is; --deadline sets a time, --cancel takes it back\n");
   std::fflush(stdout);
   return o.wait ? wait_for_the_end(link) : 0;
 }
@@ -296,7 +296,7 @@ int run_stats(const PlainOptions& o) {
   const Json& ports = part("ports");
   line("ports", fmt::format("{}-{}: {} free, {} used, {} reserved, {} quarantined", number_of(s, "first_port"), number_of(s, "last_port"), number_of(ports, "free"),
                             number_of(ports, "used"), number_of(ports, "reserved"), number_of(ports, "quarantined")));
-  line("allocations", fmt::format("{} of {}", number_of(s, "allocations"), plural(number_of(s, "users"), "user")));
+  line("allocations", fmt::format("{}, by {}", number_of(s, "allocations"), plural(number_of(s, "users"), "user")));
   const Json& counters = part("counters");
   line("relayed", fmt::format("{} bytes in {} packets to peers, {} in {} to clients", bytes_text(static_cast<double>(number_of(counters, "bytes_to_peer"))),
                               number_of(counters, "packets_to_peer"), bytes_text(static_cast<double>(number_of(counters, "bytes_to_client"))),
@@ -332,7 +332,7 @@ void add_sessions(CLI::App& app, Run& run) {
   add_choice(*command, o->choice);
   command->add_option("--sort", o->show.sort, "age, bytes, rate or user; the most of it first")->check(CLI::IsMember({"age", "bytes", "rate", "user"}))->capture_default_str();
   command->add_option("--limit", o->show.limit, "no more than these")->type_name("N");
-  auto* watch = command->add_option("--watch", o->watch, "live, with rates, every 2 or so many seconds; q ends")->type_name("SECONDS")->expected(0, 1);
+  auto* watch = command->add_option("--watch", o->watch, "live, with rates; SECONDS between two pictures, 2 if not given; q ends")->type_name("SECONDS")->expected(0, 1);
   command->add_flag("--json", o->show.json, "one JSON object instead of text; with --watch one a line");
   command->footer("Examples:\n  radiotower sessions\n  radiotower sessions --watch --sort rate --limit 20\n  radiotower sessions --user alice --json");
   command->callback([o, watch, &run] {
@@ -361,7 +361,7 @@ void add_control_commands(CLI::App& app, Run& run) {
     command->add_flag("--all", o->all, "every one of them");
     command->add_flag("--yes", o->yes, "do not ask on a terminal when more than one would end");
     command->add_flag("--json", o->json, "one JSON object instead of text");
-    command->footer("Flags together mean those for which all of it holds. Who is ended may come back: to keep a user out, change the credentials.\n"
+    command->footer("Flags together mean those for which all of it holds. Who is ended may come back: to keep a user\nout, change the credentials.\n"
                     "Examples:\n  radiotower kill --session 0-17-1\n  radiotower kill --user alice\n  radiotower kill --client 192.0.2.0/24 --older-than 12h");
     command->callback([o, &run] { run = [o] { return run_kill(*o); }; });
   }
@@ -369,9 +369,10 @@ void add_control_commands(CLI::App& app, Run& run) {
     auto* command = app.add_subcommand("events", "show what happens on a running relay: allocations made, moved, ended; refusals");
     auto o = std::make_shared<EventsOptions>();
     add_socket(*command, o->socket);
-    command->add_option("--user", o->user, "of this user alone")->type_name("NAME");
+    command->add_option("--user", o->user, "of this user alone: alice stands for 1767225600:alice too")->type_name("NAME");
     command->add_option("--kind", o->kinds, "allocate, refuse, move or end; may be repeated")->check(CLI::IsMember({"allocate", "refuse", "move", "end"}))->allow_extra_args(false);
     command->add_flag("--json", o->json, "one JSON object a line instead of text");
+    command->footer("Runs until Ctrl-C, or until the relay ends.\nExamples:\n  radiotower events\n  radiotower events --kind refuse\n  radiotower events --user alice --json");
     command->callback([o, &run] { run = [o] { return run_events(*o); }; });
   }
   {
@@ -381,6 +382,8 @@ void add_control_commands(CLI::App& app, Run& run) {
     command->add_option("--deadline", o->deadline, "end it then in any case: 90s, 30m, 1h")->type_name("TIME");
     command->add_flag("--wait", o->wait, "stay here until the relay has ended, and show how many allocations are left");
     command->add_flag("--cancel", o->cancel, "take new allocations again");
+    command->footer("Running calls go on. With --wait, exit code 0: the relay has ended; 1: the drain was taken back.\n"
+                    "Examples:\n  radiotower drain\n  radiotower drain --deadline 1h --wait\n  radiotower drain --cancel");
     command->callback([o, &run] { run = [o] { return run_drain(*o); }; });
   }
   for (const bool is_reload : {true, false}) {
@@ -389,6 +392,9 @@ void add_control_commands(CLI::App& app, Run& run) {
     auto o = std::make_shared<PlainOptions>();
     add_socket(*command, o->socket);
     command->add_flag("--json", o->json, "one JSON object instead of text");
+    command->footer(is_reload ? "Exit codes: 0 reloaded; 1 the configuration has mistakes, which are printed, and nothing was changed.\n"
+                                "Example:\n  radiotower reload"
+                              : "Examples:\n  radiotower stats\n  radiotower stats --json");
     command->callback([o, is_reload, &run] { run = [o, is_reload] { return is_reload ? run_reload(*o) : run_stats(*o); }; });
   }
 }

@@ -49,7 +49,7 @@ void add_doctor_command(CLI::App& app, Run& run) {
   command->add_flag("--verbose", o->verbose, "a line for each check that is good, too");
   command->footer("Examples:\n"
                   "  sudo radiotower doctor --address 192.168.0.105 --ca office-ca.pem --media-server 10.1.2.3:8443\n"
-                  "  radiotower doctor --config quickstart-data/relay.toml --json\n"
+                  "  radiotower doctor --config /etc/radiotower/relay.toml --json\n"
                   "Changes nothing. As root it sees most: whose ports those are, and the firewall.\n"
                   "Exit codes: 0 good, 1 something does not work, 3 warnings alone, 2 the command line is wrong.");
   command->callback([o, &run] { run = [o] { return run_doctor(*o); }; });

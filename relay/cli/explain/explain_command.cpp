@@ -89,7 +89,8 @@ void print_text(const ExplainInput& input, const Explanation& e) {
   else if (!e.user.empty()) fmt::print("  name      a user with a password, in the realm \"{}\"\n", input.realm);
   if (e.expiry) {
     const std::int64_t left = *e.expiry - input.now;
-    fmt::print("  expiry    {} ({}), {}\n", when(*e.expiry, true), when(*e.expiry, false),
+    const std::string here = when(*e.expiry, true), utc = when(*e.expiry, false);
+    fmt::print("  expiry    {}{}, {}\n", here, here == utc ? "" : " (" + utc + ")",
                left > 0 ? "in " + duration_text(left) : duration_text(-left) + " ago");
   }
   for (const auto& fact : e.facts) fmt::print("  found     {}\n", fact);

@@ -124,7 +124,7 @@ void print_json(const Options& o, const Translation& t, const Verification& v, c
 
 /// "  " in front, and wrapped at blanks so that it can be read in a terminal. What the file or the database says does not steer it.
 void print_wrapped(std::string_view raw, std::size_t indent, std::string_view bullet) {
-  constexpr std::size_t width = 118;
+  constexpr std::size_t width = 100;
   const std::string shown = printable(raw);
   std::string_view text = shown;
   std::string line = fmt::format("{:>{}}", bullet, indent);
@@ -181,17 +181,21 @@ void print_text(const Options& o, const Translation& t, const Verification& v, c
     std::string files;
     for (const auto& file : t.files) files += " " + folder + "/" + file.name;
     fmt::print(
-        "\nTo take it into use:\n  install -m 0640 -g radiotower{} /etc/radiotower/\n  radiotower-relay --config /etc/radiotower/relay.toml "
-        "--check\n",
-        files);
+        "\n{}:\n  install -m 0640 -g radiotower{} /etc/radiotower/\n  radiotower-relay --config /etc/radiotower/relay.toml --check\n"
+        "How to try it beside coturn, and to change over: docs/coming-from-coturn.md, or /usr/share/doc/radiotower-relay.\n",
+        v.starts ? "To take it into use" : "To take it into use, once that is mended", files);
   }
   const auto count = [&](Verdict verdict) {
     return std::count_if(t.lines.begin(), t.lines.end(), [&](const auto& l) { return l.verdict == verdict; });
   };
+  const bool has_bad_lines = count(Verdict::refused) + count(Verdict::unknown) != 0;
+  const std::string missing = t.complete      ? ""
+                              : !has_bad_lines ? "\nNOT EVERYTHING CAME ALONG: see ATTENTION."
+                                               : fmt::format("\nNOT EVERYTHING CAME ALONG: see the lines refused and unknown{}.", t.alarms.empty() ? "" : ", and ATTENTION");
   fmt::print("\n{} used, {} mapped, {} ignored, {} refused, {} unknown. {}{}\n", count(Verdict::used), count(Verdict::mapped),
              count(Verdict::ignored), count(Verdict::refused), count(Verdict::unknown),
              v.starts ? "The relay starts with the result." : "THE RELAY DOES NOT START WITH THE RESULT.",
-             t.complete ? "" : " NOT EVERYTHING CAME ALONG: see the lines refused and unknown, and ATTENTION.");
+             missing);
 }
 
 std::string database_of(const Options& o, const std::vector<ConfLine>& lines, const std::string& folder) {
@@ -299,8 +303,9 @@ void add_migrate_command(CLI::App& app, Run& run) {
       "Examples:\n"
       "  radiotower migrate /etc/turnserver.conf\n"
       "  radiotower migrate /etc/turnserver.conf --db /var/lib/turn/turndb --output /root/radiotower\n"
-      "Exit codes: 0 everything came along and the relay starts with it; 1 the result is there, but a line is refused or unknown, or the\n"
-      "relay would not start; also when a file cannot be read or written. docs/coming-from-coturn.md tells the rest.");
+      "Exit codes: 0 everything came along and the relay starts with it; 1 the result is there, but a line\n"
+      "is refused or unknown, or the relay would not start; also when a file cannot be read or written.\n"
+      "docs/coming-from-coturn.md tells the rest.");
   command->callback([o, &run] { run = [o] { return run_migrate(*o); }; });
 }
 

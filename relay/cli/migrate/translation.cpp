@@ -171,9 +171,8 @@ void Translator::first_look() {
       else if (line.rest) verdict.says = "the rest of a line of more than 1023 characters, which coturn reads as a line of its own";
       else if (near) verdict.says += fmt::format("; did you mean {}?", near->name);
       if (verdict.alarm)
-        alarm(fmt::format(
-            "line {}: {} is no option of coturn's: what it was to {} has never held. If {} is meant, correct the line and translate again",
-            line.number, verdict.option, near->name == "denied-peer-ip" ? "deny" : "protect", near->name));
+        alarm(fmt::format("line {}: {} is no option of coturn's: {}. If {} is meant, correct the line and translate again", line.number, verdict.option,
+                          near->name == "denied-peer-ip" ? "what it was to deny has never held" : "the line has never had any effect", near->name));
       continue;
     }
     verdict.verdict = option->verdict;

@@ -220,7 +220,9 @@ int run_certificate(const Options& o) {
     for (const char* name : {"ca.pem", "ca-key.pem", "chain.pem", "key.pem"}) {
       const bool is_ca = name[0] == 'c' && name[1] == 'a', wanted = is_ca ? !o.make_ca.empty() : wants_certificate;
       if (wanted && access((o.out + "/" + name).c_str(), F_OK) == 0)
-        return failure(fmt::format("{}/{} is there already: --force writes a new one in its place, --out DIR writes elsewhere", o.out, name));
+        return failure(is_ca ? fmt::format("{}/{} is there already: to issue a certificate by that CA, --ca {}/ca.pem --ca-key {}/ca-key.pem; --force puts a new CA in its place, which "
+                                           "every client has to be given anew; --out DIR writes elsewhere", o.out, name, o.out, o.out)
+                             : fmt::format("{}/{} is there already: --force writes a new one in its place, --out DIR writes elsewhere", o.out, name));
     }
   std::vector<Output> outputs;
   const auto authority = authority_of(o, only_for, now, outputs, why);
