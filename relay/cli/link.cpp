@@ -78,6 +78,7 @@ class UdpLink final : public Link {
   int last_error() const override { return socket_.last_error(); }
   bool is_reliable() const override { return false; }
   const std::vector<Step>& steps() const override { return steps_; }
+  bool forbid_fragments() override { return socket_.forbid_fragments(); }
 
  private:
   UdpSocket socket_;

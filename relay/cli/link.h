@@ -45,6 +45,9 @@ class Link {
   /// Nothing is lost on the way, so nothing is sent again (RFC 8489, 6.2.2).
   virtual bool is_reliable() const = 0;
   virtual const std::vector<Step>& steps() const = 0;
+  /// From now on datagrams leave whole or not at all (the DF bit): send() says EMSGSIZE where this host's own interface is too small.
+  /// False: this link has no datagrams of its own to say that of.
+  virtual bool forbid_fragments() { return false; }
 };
 
 /// Why there is no connection: which step failed, a sentence without full stop, and what to look at.

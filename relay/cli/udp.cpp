@@ -88,6 +88,12 @@ net::TransportAddress UdpSocket::local() const {
 
 int UdpSocket::send(Bytes bytes) { return ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL) < 0 ? errno : 0; }
 
+bool UdpSocket::forbid_fragments() {
+  const bool v4 = local().family() == net::Family::ipv4;
+  const int probe = v4 ? IP_PMTUDISC_PROBE : IPV6_PMTUDISC_PROBE;
+  return setsockopt(fd_, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_MTU_DISCOVER : IPV6_MTU_DISCOVER, &probe, sizeof probe) == 0;
+}
+
 int UdpSocket::send_to(const net::TransportAddress& to, Bytes bytes) {
   sockaddr_storage storage{};
   const auto length = static_cast<socklen_t>(to.to_sockaddr(&storage));

@@ -36,6 +36,8 @@ class UdpSocket {
   int release() { return std::exchange(fd_, -1); }
   /// An errno value, 0 when the datagram went out.
   int send(Bytes bytes);
+  /// The DF bit from now on, whatever the kernel believes about the path. False: the kernel does not do that.
+  bool forbid_fragments();
   int send_to(const net::TransportAddress& to, Bytes bytes);
   /// Waits until `deadline`. For a datagram: its size and where it came from.
   Arrival receive(MutableBytes buffer, Clock::time_point deadline, std::size_t& size, net::TransportAddress& from);
