@@ -157,7 +157,7 @@ class Probe {
     Outcome outcome;
     const auto seen = client_->binding(outcome);
     if (!seen && outcome.failure == Failure::refused && outcome.code == 401) {
-      say("ice.stun", Severity::warning, "the server answers STUN to those with credentials alone, and browsers send none with stun: URLs", "features.secure_stun off (coturn: secure-stun), or no stun: URL in the list");
+      say("ice.stun", Severity::warning, "the server answers STUN to those with credentials alone, and browsers send none with stun: URLs", "features.authenticated_binding = false in relay.toml (coturn: no secure-stun), or no stun: URL in the list");
       return;
     }
     if (!seen) return fail("Binding", outcome);
@@ -280,7 +280,7 @@ class Probe {
     }
     say("ice.echo", Severity::good, fmt::format("{} of {} packets of {} bytes came through the relay and back", found.came_back(), found.sent, echo_size));
     judge_echo(found, "through the relay and back");
-    if (client_->link().forbid_fragments()) size(*peer);
+    if (client_->link().forbid_fragments()) size(*peer, std::max<Clock::duration>(std::chrono::milliseconds(250), found.trips.back() * 2));
   }
 
   void judge_echo(const Echo& found, std::string_view way) {
@@ -300,12 +300,12 @@ class Probe {
         median > slow_milliseconds ? "the network between: a relay nearer to the clients, or a link with less of a queue" : "");
   }
 
-  void size(Peer& peer) {
+  void size(Peer& peer, Clock::duration patience) {
     if (second_) second_->link().forbid_fragments();
     const bool v6 = server_.family() == net::Family::ipv6;
     const std::size_t most = most_payload - (v6 ? 20 : 0) - stun::channel_header_size;
     bool local = false;
-    const std::size_t largest = largest_datagram(*client_, peer, channel_, echo_size, most, random_, local);
+    const std::size_t largest = largest_datagram(*client_, peer, channel_, echo_size, most, patience, random_, local);
     const std::size_t datagram = largest + stun::channel_header_size;
     const std::string mend = local ? "the MTU of this host's interface (a VPN?): 1,500" : "the MTU of the network between, 1,500 on each interface and switch; a VPN or tunnel that is set lower must say so by ICMP, and no firewall may drop that";
     if (largest == 0) return say("ice.datagram", Severity::unknown, "how large a datagram may be could not be found out: too many are lost", "");
