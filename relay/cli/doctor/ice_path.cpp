@@ -33,7 +33,8 @@ bool is_enough(const Echo& echo, Clock::time_point began) {
 
 /// Waits for one packet of an exchange, and throws away others. True: it came. `fault`: it came with other bytes.
 template <typename Receive>
-bool await(const Receive& receive, const std::array<std::uint8_t, 8>& tag, Payload::Way way, std::uint32_t number, std::size_t size, std::string& fault) {
+bool await(const Receive& receive, const std::array<std::uint8_t, 8>& tag, Payload::Way way, std::uint32_t number, std::size_t size,
+    std::string& fault) {
   while (const auto payload = receive()) {
     switch (Payload::judge(*payload, tag, way, number, size)) {
       case Payload::Verdict::good: return true;
