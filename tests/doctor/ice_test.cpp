@@ -53,10 +53,8 @@ Severity severity(const Looked& looked, std::string_view check) {
 }  // namespace
 
 TEST_CASE("a good list gives no fault and no warning, and each URL is tried") {
-  const auto calls = look(R"({"iceserversconfigs": "[{\"urls\": [\"stun:10.1.1.1:3478\"]}, {\"urls\": "
-      "[\"turn:10.1.1.1:3478?transport=udp\", \"turn:10.1.1.1:3478?transport=tcp\"]}]",
-                              "turnstaticauthsecret": "0123456789abcdef", "turncredentialsexpirationminutes": "240",
-                                  "icehostoverride": "10.1.1.2", "udpserverport": 8444})");
+  const auto calls = look(R"({"iceserversconfigs": "[{\"urls\": [\"stun:10.1.1.1:3478\"]}, {\"urls\": [\"turn:10.1.1.1:3478?transport=udp\", \"turn:10.1.1.1:3478?transport=tcp\"]}]",
+                              "turnstaticauthsecret": "0123456789abcdef", "turncredentialsexpirationminutes": "240", "icehostoverride": "10.1.1.2", "udpserverport": 8444})");
   CHECK(calls.findings.bad() == 0);
   REQUIRE(calls.targets.size() == 3);
   CHECK(calls.targets[1].by_setting);
@@ -64,8 +62,7 @@ TEST_CASE("a good list gives no fault and no warning, and each URL is tried") {
   REQUIRE(calls.question.media_server);
   CHECK(calls.question.media_server->text() == "10.1.1.2:8444");
 
-  const auto browser = look(R"([{"urls": "stun:10.1.1.1:3478"}, {"urls": ["turn:10.1.1.1:3478", "turn:10.1.1.1:3478?transport=tcp"], "
-      ""username": "u", "credential": "p"}])");
+  const auto browser = look(R"([{"urls": "stun:10.1.1.1:3478"}, {"urls": ["turn:10.1.1.1:3478", "turn:10.1.1.1:3478?transport=tcp"], "username": "u", "credential": "p"}])");
   CHECK(browser.findings.bad() == 0);
   CHECK(browser.targets.size() == 3);
   CHECK_FALSE(browser.targets[1].made);
@@ -105,8 +102,7 @@ TEST_CASE("a user name with an expiry in the setting of Calls is a fault before 
 }
 
 TEST_CASE("each mistake of a URL is named, and the others are tried all the same") {
-  for (const char* url : {"turn://10.1.1.1", "turn:2001:db8::1", "turn:10.1.1.1:0", "turn:10.1.1.256", "http://10.1.1.1", "10.1.1.1:3478",
-      "turn:10.1.1.1?transport=sctp",
+  for (const char* url : {"turn://10.1.1.1", "turn:2001:db8::1", "turn:10.1.1.1:0", "turn:10.1.1.256", "http://10.1.1.1", "10.1.1.1:3478", "turn:10.1.1.1?transport=sctp",
                           "stun:10.1.1.1?transport=udp", "turn:", "turn:u@10.1.1.1"}) {
     CAPTURE(url);
     const auto looked = look(std::string(R"([{"urls": ["turn:10.1.1.2:3478", ")") + url + R"("], "username": "u", "credential": "p"}])");
