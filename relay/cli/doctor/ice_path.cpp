@@ -12,20 +12,29 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr unsigned hopeless_after = 8;      // packets that have gone with none back: on a way that loses every second one this is one in 65,000
+constexpr unsigned hopeless_after = 8;       // packets that have gone with none back: on a way that loses every second one this is one in 250
+constexpr unsigned hasty = 4;                // so many of them are not waited for long, since most networks are fast
 constexpr milliseconds first_patience{500};  // for a packet, there and back
+constexpr milliseconds most_patience{2000};
 constexpr milliseconds least_patience{150};  // once it is known how long they take: WLAN makes a sleeping client wait for a beacon
+constexpr std::chrono::seconds enough_time{5};  // a slow way is judged by fewer packets
+constexpr unsigned enough_packets = 10;
 constexpr unsigned tries_of_a_size = 3;
 
 /// As long as the slowest so far allows for.
-Clock::duration patience_after(const std::vector<Clock::duration>& trips) {
-  if (trips.empty()) return first_patience;
-  return std::clamp<Clock::duration>(*std::max_element(trips.begin(), trips.end()) * 4, least_patience, first_patience);
+Clock::duration patience_after(const Echo& echo) {
+  if (echo.trips.empty()) return echo.sent < hasty ? first_patience : first_patience * 2;
+  return std::clamp<Clock::duration>(*std::max_element(echo.trips.begin(), echo.trips.end()) * 4, least_patience, most_patience);
+}
+
+bool is_enough(const Echo& echo, Clock::time_point began) {
+  return (echo.sent >= hopeless_after && echo.trips.empty()) || (echo.sent >= enough_packets && Clock::now() - began > enough_time);
 }
 
 /// Waits for one packet of an exchange, and throws away others. True: it came. `fault`: it came with other bytes.
 template <typename Receive>
-bool await(const Receive& receive, const std::array<std::uint8_t, 8>& tag, Payload::Way way, std::uint32_t number, std::size_t size, std::string& fault) {
+bool await(const Receive& receive, const std::array<std::uint8_t, 8>& tag, Payload::Way way, std::uint32_t number, std::size_t size,
+    std::string& fault) {
   while (const auto payload = receive()) {
     switch (Payload::judge(*payload, tag, way, number, size)) {
       case Payload::Verdict::good: return true;
@@ -49,10 +58,11 @@ Echo echo(Client& client, Peer& peer, std::uint16_t channel, unsigned count, std
   Echo out;
   std::array<std::uint8_t, 8> tag;
   random(tag);
+  const auto began = Clock::now();
   for (std::uint32_t number = 0; number < count && out.fault.empty(); ++number) {
-    if (out.sent >= hopeless_after && out.trips.empty()) break;
+    if (is_enough(out, began)) break;
     const auto start = Clock::now();
-    const auto deadline = start + patience_after(out.trips);
+    const auto deadline = start + patience_after(out);
     int error = client.send_channel_data(channel, Payload::make(tag, Payload::Way::to_peer, number, size));
     ++out.sent;
     if (error == ECONNREFUSED) continue;  // what ICMP said about an earlier one
@@ -80,13 +90,16 @@ Echo echo(Client& client, Peer& peer, std::uint16_t channel, unsigned count, std
 
 Echo echo_by_binding(Client& client, unsigned count) {
   Echo out;
+  const auto began = Clock::now();
   for (unsigned number = 0; number < count; ++number) {
-    if (out.sent >= hopeless_after && out.trips.empty()) break;
+    if (is_enough(out, began)) break;
     // Shorter than the time after which a request goes out again, so that each is one packet.
-    client.set_timeout(std::min(std::chrono::duration_cast<milliseconds>(patience_after(out.trips)), milliseconds(450)));
+    client.set_timeout(std::min(std::chrono::duration_cast<milliseconds>(patience_after(out)), milliseconds(450)));
     Outcome outcome;
+    const auto next = Clock::now() + milliseconds(20);  // servers answer so many a second (limits.binding_answers_per_second)
     const auto address = client.binding(outcome);
     ++out.sent;
+    client.receive(next);
     if (address || outcome.failure == Failure::refused) out.trips.push_back(outcome.round_trip);  // 401 is an answer, too
   }
   out.reached_peer = out.came_back();
@@ -94,7 +107,8 @@ Echo echo_by_binding(Client& client, unsigned count) {
   return out;
 }
 
-std::size_t largest_datagram(Client& client, Peer& peer, std::uint16_t channel, std::size_t least, std::size_t most, const RandomSource& random, bool& local) {
+std::size_t largest_datagram(Client& client, Peer& peer, std::uint16_t channel, std::size_t least, std::size_t most, Clock::duration patience,
+                             const RandomSource& random, bool& local) {
   std::array<std::uint8_t, 8> tag;
   random(tag);
   std::uint32_t number = 0;
@@ -105,7 +119,7 @@ std::size_t largest_datagram(Client& client, Peer& peer, std::uint16_t channel, 
       const int error = client.send_channel_data(channel, Payload::make(tag, Payload::Way::to_peer, ++number, size));
       local = error == EMSGSIZE;  // also what ICMP said about the one before: then the next try tells
       if (error != 0) continue;
-      const auto deadline = Clock::now() + milliseconds(250);
+      const auto deadline = Clock::now() + patience;
       if (await([&] { return peer.receive(deadline); }, tag, Payload::Way::to_peer, number, size, ignored)) return true;
     }
     return false;

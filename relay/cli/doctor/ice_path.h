@@ -36,14 +36,16 @@ struct Echo {
   Clock::duration median() const { return trips.empty() ? Clock::duration{} : trips[trips.size() / 2]; }
 };
 
-/// One packet after the other through a channel, each sent back by the peer. Ends early when nothing has come back after a few.
+/// One packet after the other through a channel, each sent back by the peer. Ends early when nothing has come back after a few,
+/// or when it takes long.
 Echo echo(Client& client, Peer& peer, std::uint16_t channel, unsigned count, std::size_t size, const RandomSource& random);
 
 /// The same by Binding requests, which go to the server alone: for a relay that lets clients reach nobody who could answer.
 Echo echo_by_binding(Client& client, unsigned count);
 
 /// The largest payload between `least` and `most` that reaches the peer in one datagram without fragments; 0 when not even `least` does. The
-/// links forbid fragments already. `local` becomes true when this host's own interface is what is in the way.
-std::size_t largest_datagram(Client& client, Peer& peer, std::uint16_t channel, std::size_t least, std::size_t most, const RandomSource& random, bool& local);
+/// links forbid fragments already. `patience`: for each to get there; each size is tried three times. `local` becomes true when this host's own interface is what is in the way.
+std::size_t largest_datagram(Client& client, Peer& peer, std::uint16_t channel, std::size_t least, std::size_t most, Clock::duration patience,
+                             const RandomSource& random, bool& local);
 
 }  // namespace radiotower::cli
