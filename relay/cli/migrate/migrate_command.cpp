@@ -151,7 +151,7 @@ void print_list(const char* title, const std::vector<std::string>& texts) {
 
 std::string coloured(Verdict verdict) {
   const std::string word = fmt::format("{:<8}", name(verdict));
-  if (isatty(STDOUT_FILENO) == 0) return word;
+  if (isatty(STDOUT_FILENO) == 0 || std::getenv("NO_COLOR")) return word;
   const auto colour = verdict == Verdict::unknown || verdict == Verdict::refused ? fmt::terminal_color::red
                       : verdict == Verdict::ignored                              ? fmt::terminal_color::yellow
                                                                                  : fmt::terminal_color::green;
