@@ -1,8 +1,6 @@
 #include "metrics_server.h"
 
 #include <pthread.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
@@ -28,6 +26,7 @@
 #include <fmt/format.h>
 
 #include "metrics_text.h"
+#include "socket_file.h"
 
 namespace radiotower::daemon {
 
@@ -152,8 +151,6 @@ class Server final : public MetricsServer, private EventSink {
     operations_.remove_sink(*this);
     io_.stop();
     if (thread_.joinable()) thread_.join();
-    struct stat found{};
-    if (!path_.empty() && ::lstat(path_.c_str(), &found) == 0 && found.st_ino == inode_ && found.st_dev == device_) ::unlink(path_.c_str());
   }
 
   bool listen(const std::string& where, std::string& why) {
@@ -189,28 +186,9 @@ class Server final : public MetricsServer, private EventSink {
   }
 
   bool listen_on_path(const std::string& path, std::string& why) {
-    struct stat found{};
-    if (::lstat(path.c_str(), &found) == 0) {
-      if (!S_ISSOCK(found.st_mode)) return why = fmt::format("{} is there and is no socket; another name, or remove it", path), false;
-      error_code error;
-      local::socket(io_).connect(local::endpoint(path), error);
-      if (!error) return why = fmt::format("another program answers on {}", path), false;
-      ::unlink(path.c_str());  // of a relay that has ended without a chance to remove it
-    }
-    error_code error;
-    local_.emplace(io_);
-    local_->open(local(), error);
-    if (!error) local_->bind(local::endpoint(path), error);
-    if (error) {
-      const bool no_folder = error == boost::system::errc::no_such_file_or_directory;
-      why = no_folder ? fmt::format("there is no folder for {}; RuntimeDirectory= of the unit makes /run/radiotower-relay", path)
-                      : fmt::format("cannot make {}: {}", path, error.message());
-      return false;
-    }
-    ::chmod(path.c_str(), 0660);  // before anybody can be let in
-    if (::lstat(path.c_str(), &found) == 0) path_ = path, inode_ = found.st_ino, device_ = found.st_dev;
-    local_->listen(most_connections, error);
-    return error ? why = fmt::format("cannot listen on {}: {}", path, error.message()), false : true;
+    if (!file_.open(path, why)) return false;
+    local_.emplace(io_, local(), file_.release());
+    return true;
   }
 
   void run() {
@@ -322,9 +300,7 @@ class Server final : public MetricsServer, private EventSink {
   Clock::time_point taken_at_{};
   std::list<std::weak_ptr<Connection>> connections_;
   const AskForFigures ask_ = [this](TextFormat format, Figures figures) { ask(format, std::move(figures)); };
-  std::string path_;  // of a Unix socket that is ours
-  ino_t inode_ = 0;
-  dev_t device_ = 0;
+  SocketFile file_;  // where it is a Unix socket
   std::optional<tcp::acceptor> tcp_;
   std::optional<local::acceptor> local_;
   asio::steady_timer timer_{io_}, pause_{io_};
