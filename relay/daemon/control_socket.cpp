@@ -21,7 +21,7 @@
 
 #include "clock.h"
 #include "control_commands.h"
-#include "control_file.h"
+#include "socket_file.h"
 
 namespace radiotower::daemon {
 
@@ -302,7 +302,7 @@ class Socket final : public ControlSocket, private EventSink {
   Operations& operations_;
   ControlCommands commands_;
   const ControlBounds bounds_;
-  ControlFile file_;
+  SocketFile file_;
   int bell_ = -1;
   std::list<Client> clients_;  // of the thread, as all that follows
   bool listens_ = false;

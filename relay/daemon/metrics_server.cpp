@@ -1,8 +1,6 @@
 #include "metrics_server.h"
 
-#include <fcntl.h>
 #include <pthread.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
@@ -27,8 +25,8 @@
 #include <boost/beast/http.hpp>
 #include <fmt/format.h>
 
-#include "control_file.h"
 #include "metrics_text.h"
+#include "socket_file.h"
 
 namespace radiotower::daemon {
 
@@ -189,14 +187,8 @@ class Server final : public MetricsServer, private EventSink {
 
   bool listen_on_path(const std::string& path, std::string& why) {
     if (!file_.open(path, why)) return false;
-    local_.emplace(io_);
-    error_code error;
-    const int own = ::fcntl(file_.descriptor(), F_DUPFD_CLOEXEC, 3);
-    if (own >= 0) local_->assign(local(), own, error);
-    if (own >= 0 && !error) return true;
-    why = fmt::format("cannot listen on {}: {}", path, own < 0 ? std::strerror(errno) : error.message());
-    if (own >= 0) ::close(own);
-    return false;
+    local_.emplace(io_, local(), file_.release());
+    return true;
   }
 
   void run() {
@@ -308,7 +300,7 @@ class Server final : public MetricsServer, private EventSink {
   Clock::time_point taken_at_{};
   std::list<std::weak_ptr<Connection>> connections_;
   const AskForFigures ask_ = [this](TextFormat format, Figures figures) { ask(format, std::move(figures)); };
-  ControlFile file_;  // of a Unix socket
+  SocketFile file_;  // where it is a Unix socket
   std::optional<tcp::acceptor> tcp_;
   std::optional<local::acceptor> local_;
   asio::steady_timer timer_{io_}, pause_{io_};

@@ -22,8 +22,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t many_connections = 100'000;  // of clients, to have room for in a loop where limits.connections says none
-constexpr std::size_t many_listeners = 4096;       // likewise
+// What a loop has room for at least, since a reload may raise limits.connections and add listeners. Only the kernel's table of files is made at once: 8 bytes each.
+constexpr std::size_t many_connections = 100'000, many_listeners = 4096;
 constexpr nanoseconds tend_interval = 2s;
 
 HashKey make_hash_key() {
@@ -154,7 +154,6 @@ bool Relay::start(std::string& why) {
   const std::size_t ports = std::max<std::size_t>(16384, std::size_t{settings_->last_port} - settings_->first_port + 1);
   const std::size_t addresses = std::max<std::size_t>(2, settings_->relay_addresses.size());
   // Never more than there can be descriptors: the kernel refuses a larger table to io_uring.
-  // A reload may add listeners, and streams where there were none.
   const std::size_t connections = std::max<std::size_t>(connections_->total, many_connections);
   options.loop.max_sockets = std::min<std::size_t>(ports * addresses + many_listeners + connections + plan_.moved_sockets + 16,
                                                    raise_descriptor_limit());

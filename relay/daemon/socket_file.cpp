@@ -1,4 +1,4 @@
-#include "control_file.h"
+#include "socket_file.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -46,14 +46,14 @@ bool is_left_over(const std::string& path, std::string& why) {
   const int error = ::connect(probe, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ? 0 : errno;
   ::close(probe);
   if (error == ECONNREFUSED) return true;
-  why = error == 0 || error == EAGAIN ? fmt::format("another relay listens on {}; end it, or choose another path", path)
+  why = error == 0 || error == EAGAIN ? fmt::format("another relay, or another program, listens on {}; end it, or choose another path", path)
                                       : fmt::format("{} is there already, and whether a relay listens on it cannot be found out: {}", path, std::strerror(error));
   return false;
 }
 
 }  // namespace
 
-bool ControlFile::open(const std::string& path, std::string& why) {
+bool SocketFile::open(const std::string& path, std::string& why) {
   if (path.size() >= sizeof(sockaddr_un::sun_path)) {
     why = fmt::format("{} is longer than the {} bytes that the path of a socket may have", path, sizeof(sockaddr_un::sun_path) - 1);
     return false;
@@ -97,7 +97,7 @@ bool ControlFile::open(const std::string& path, std::string& why) {
   return true;
 }
 
-ControlFile::~ControlFile() {
+SocketFile::~SocketFile() {
   struct stat status {};
   if (!path_.empty() && ::lstat(path_.c_str(), &status) == 0 && status.st_dev == device_ && status.st_ino == inode_) ::unlink(path_.c_str());
   if (descriptor_ >= 0) ::close(descriptor_);

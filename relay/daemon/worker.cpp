@@ -266,8 +266,18 @@ void Worker::obey() {
   }
   if (!questions.empty()) answered_.notify_all();
   if (!asked) return;
+  WorkerReport report = make_report();
+  {
+    const std::lock_guard lock(mutex_);
+    report_ = std::move(report);
+    reports_made_ = wanted;
+  }
+  answered_.notify_all();
+}
+
+/// Made here rather than read by the other thread, so that the counters stay plain integers.
+WorkerReport Worker::make_report() {
   server_->count_shortcuts(this_turn().steady);
-  // Made here rather than read by the other thread, so that the counters stay plain integers.
   loop_->count_kernel_drops();
   WorkerReport report{server_->counters(), loop_->counters(), loop_->sockets(), loop_->armed(), server_->allocation_count(), server_->bytes_kept(),
                       flood_.is_up(), {}, {}, streams_->counters(), moved_->counters()};
@@ -285,92 +295,7 @@ void Worker::obey() {
     report.dtls = dtls_->counters();
     report.bytes_kept += dtls_->bytes_kept();
   }
-  {
-    const std::lock_guard lock(mutex_);
-    report_ = report;
-    reports_made_ = wanted;
-  }
-  answered_.notify_all();
-}
-
-void Worker::watch_for_floods() {
-  const Now now = this_turn();
-  if (flood_.wants_drops(now.steady))
-    for (const io::SocketId id : listener_ids_) loop_->kernel_drops(id);
-  carry_out(flood_.after_turn(now.steady, strangers(), loop_->counters().kernel_drops));
-}
-
-std::uint64_t Worker::strangers() const { return server_->counters().strangers() - stream_strangers_ + dropped_retired_ + (dtls_ ? dtls_->counters().strangers() : 0); }
-
-void Worker::note_strangers(const net::IpAddress& source, std::uint64_t datagrams) {
-  if (datagrams == 0) return;
-  flood_.saw(source, datagrams);
-  const std::uint64_t all = strangers();
-  if (!flood_.is_sudden(all)) return;
-  // The turn keeps its one time; how long it has taken so far is this question's alone.
-  carry_out(flood_.amid_turn(steady_now(), now_.steady, all, loop_->counters().kernel_drops));
-}
-
-void Worker::carry_out(FloodWatch::Change change) {
-  const Time now = now_.steady;
-  switch (change) {
-    case FloodWatch::Change::none: return;
-    case FloodWatch::Change::renew: return set_gate(true);
-    case FloodWatch::Change::raise: {
-      kept_out_ = loop_->counters().kernel_drops;
-      set_gate(true);
-      std::uint64_t suppressed = 0;
-      if (!floods_.admit({}, now, suppressed)) return;
-      std::string from;
-      for (const auto& ip : flood_.suspects()) {
-        if (from.size() > 200) break;
-        from.append(from.empty() ? "" : " ").append(ip.text());
-      }
-      world_.log.write(Priority::warning, "flood",
-                       fmt::format("{} datagrams a second that belong to no allocation; known clients pass, new ones as far as there is room", flood_.rate()),
-                       {{"worker", options_.number}, {"kept_out", from.empty() ? "nobody by address" : from}, Field::if_any("suppressed", suppressed)});
-      return;
-    }
-    case FloodWatch::Change::lower: {
-      set_gate(false);
-      std::uint64_t suppressed = 0;
-      if (!floods_.admit(as_bytes("over"), now, suppressed)) return;
-      world_.log.write(Priority::notice, "flood over", "",
-                       {{"worker", options_.number},
-                        {"seconds", static_cast<std::uint64_t>(std::chrono::duration_cast<seconds>(now - flood_.raised_at()).count())},
-                        {"datagrams_kept_out", loop_->counters().kernel_drops - kept_out_}, Field::if_any("suppressed", suppressed)});
-      return;
-    }
-  }
-}
-
-/// On the control path: at most twenty times a second, and only while there is a flood.
-void Worker::set_gate(bool up) {
-  if (gate_bits_ == 0) return;
-  for (const net::Family family : {net::Family::ipv4, net::Family::ipv6}) {
-    if (std::none_of(listeners_.begin(), listeners_.end(), [&](const Listener& l) { return l.address.family() == family; })) continue;
-    int error = ENOMEM;
-    while (error == ENOMEM && gate_bits_ != 0) {
-      std::vector<io::FilterInstruction> program;
-      if (up) {
-        io::Gate gate(family, gate_key_, gate_bits_);
-        server_->for_each_client([&](const net::FiveTuple& five_tuple) { gate.know(five_tuple.client); });
-        moved_->for_each_passed_on([&](const net::FiveTuple& five_tuple) { gate.know(five_tuple.client); });
-        if (dtls_) dtls_->for_each_client([&](const net::TransportAddress& client) { gate.know(client); });
-        for (const auto& ip : flood_.suspects()) gate.suspect(ip);
-        program = gate.program(flood_.share());
-      }
-      error = 0;
-      for (std::size_t i = 0; i < listeners_.size() && error == 0; ++i)
-        if (listener_ids_[i] != io::no_socket && listeners_[i].address.family() == family) error = loop_->set_filter(listener_ids_[i], program);
-      if (error == ENOMEM) gate_bits_ = gate_bits_ > io::Gate::fewest_bits ? gate_bits_ - 1 : 0;  // net.core.optmem_max
-    }
-    if (error == 0) continue;
-    gate_bits_ = 0;
-    world_.log.write(Priority::warning, "no gate", fmt::format("the kernel takes no filter on a listener: {}; a flood may cost calls their packets", std::strerror(error)),
-                     {{"worker", options_.number}});
-    return;
-  }
+  return report;
 }
 
 /// Once a worker; the counter trains_refused has the rest.
@@ -478,8 +403,8 @@ void Worker::on_datagram(const io::Datagram& datagram) {
     if (look) note_strangers(datagram.from.ip, strangers() - before);
   } else {
     server_->from_peer(turn::RelayId::from_u64(datagram.cookie), datagram.from, train, this_turn(), out);
+    carry_out(out);
   }
-  carry_out(out);
 }
 
 std::optional<std::size_t> Worker::listener_at(const net::TransportAddress& address) const {
@@ -511,19 +436,12 @@ void Worker::on_socket_error(const io::SocketError& error) {
 // ---------------------------------------------------------------------------------------------------------------------
 // What the server asks for.
 
-/// The clock is read for what may be an authenticated request alone: the data path and strangers' first tries cost a look at two bytes.
-void Worker::from_client(const net::FiveTuple& five_tuple, turn::SocketHandle via, const turn::Train& train, turn::Actions& out) {
-  constexpr std::size_t smallest_authenticated = 84;  // with USERNAME, REALM, NONCE and MESSAGE-INTEGRITY
-  const bool is_request = train.segment == 0 && train.bytes.size() >= smallest_authenticated && train.bytes[0] == 0 && (train.bytes[1] & 0x10) == 0;
-  if (!is_request) {
-    server_->from_client(five_tuple, via, train, this_turn(), out);
-    return carry_out(out);
-  }
+void Worker::from_client_timed(const net::FiveTuple& five_tuple, turn::SocketHandle via, const turn::Train& train, turn::Actions& out) {
   const Time began = steady_now();
-  const std::uint64_t before = server_->tallies().authenticated;
+  const std::uint64_t before = server_->authenticated_requests();
   server_->from_client(five_tuple, via, train, this_turn(), out);
   carry_out(out);
-  if (server_->tallies().authenticated != before) control_times_.histogram.add(steady_now() - began, ControlTimes::bounds);
+  if (server_->authenticated_requests() != before) control_times_.histogram.add(steady_now() - began, ControlTimes::bounds);
 }
 
 /// Sends, hand-overs, closes, events, then opens, whose outcome makes new actions: until nothing is left. The lists are emptied one by one and not

@@ -222,7 +222,7 @@ TEST_CASE("metrics server: a Unix socket of mode 0660; a stale one is replaced, 
     REQUIRE(::stat(folder.socket().c_str(), &found) == 0);
     CHECK((found.st_mode & 07777) == 0660);
     CHECK(MetricsServer::start(folder.settings(), operations, log, why) == nullptr);
-    CHECK(why.find("another relay listens on") != why.npos);
+    CHECK(why.find("another program, listens on") != why.npos);
     CHECK(::access(folder.socket().c_str(), F_OK) == 0);
     CHECK(ask(folder.socket(), get).find("200 OK") != std::string::npos);
   }
