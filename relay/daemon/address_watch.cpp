@@ -45,11 +45,11 @@ bool AddressWatch::hear() {
 FollowedAddresses::FollowedAddresses(Log& log, std::function<void()> wake, HostAddresses host, ExternalAddresses::Ask ask)
     : log_(log), host_addresses_(std::move(host)), external_(log, std::move(wake), std::move(ask)) {}
 
-void FollowedAddresses::adopt(const Config& config, const Built& built) {
+void FollowedAddresses::adopt(const Config& config, const Built& built, std::vector<io::HostAddress> host) {
   config_ = config;
   built_ = built;
   said_ = built.notes;
-  host_ = host_addresses_();
+  host_ = std::move(host);
   external_.follow(built.questions, seconds(config.external_refresh_seconds));
 }
 

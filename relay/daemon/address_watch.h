@@ -38,8 +38,9 @@ class FollowedAddresses final : public AddressFollower {
   /// `wake`: see ExternalAddresses.
   FollowedAddresses(Log& log, std::function<void()> wake, HostAddresses host = io::host_addresses, ExternalAddresses::Ask ask = ask_external);
 
-  /// What is in force from here on: after the start and after each good reload. Asks what relay.external leaves open.
-  void adopt(const Config& config, const Built& built);
+  /// What is in force from here on: after the start and after each good reload. Asks what relay.external leaves open. `host`: what `built` was made
+  /// for; an address that has come or gone since then is seen by the next look.
+  void adopt(const Config& config, const Built& built, std::vector<io::HostAddress> host);
   /// At the start: waits for the answers, but no longer than that, and puts them in. `built` as adopted.
   void wait_for_answers(milliseconds patience, Built& built);
   ExternalAnswers answers() const { return external_.answers(); }

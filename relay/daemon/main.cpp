@@ -78,9 +78,9 @@ int check(const Config& config) {
 }
 
 /// The settings, or nullopt once every mistake stands in the log.
-std::optional<Built> build(const Config& config, Log& log) {
+std::optional<Built> build(const Config& config, const std::vector<io::HostAddress>& host, Log& log) {
   ConfigErrors errors;
-  auto built = build_settings(config, io::host_addresses(), errors);
+  auto built = build_settings(config, host, errors);
   for (const auto& error : errors) log.write(Priority::error, "configuration", error.text());
   if (built)
     for (const auto& note : built->notes) log.write(Priority::warning, "configuration", note);
@@ -106,7 +106,8 @@ int run(const Flags& flags, const Config& config, std::vector<InheritedDescripto
   };
   Log log({format_of(config), priority_of(config), 2, 1024, give_up});
   forbid_core_dumps();  // before the first secret is read
-  auto built = build(config, log);
+  const auto host = io::host_addresses();
+  auto built = build(config, host, log);
   if (!built) {
     log.write(Priority::error, "not started", "the configuration has mistakes, named above");
     return 1;
@@ -116,7 +117,7 @@ int run(const Flags& flags, const Config& config, std::vector<InheritedDescripto
   FollowedAddresses addresses(log, [&awake] {
     if (Control* const control = awake.load()) control->wake();
   });
-  addresses.adopt(config, *built);
+  addresses.adopt(config, *built, host);
   addresses.wait_for_answers(external_patience, *built);
   // What is in force: a reload says what it changes of that.
   struct InForce {
@@ -127,7 +128,8 @@ int run(const Flags& flags, const Config& config, std::vector<InheritedDescripto
     Config next;
     ConfigErrors errors;
     const bool read = read_config(flags, next, errors);
-    auto anew = read ? build_settings(next, io::host_addresses(), errors, addresses.answers()) : std::nullopt;
+    const auto host_now = io::host_addresses();
+    auto anew = read ? build_settings(next, host_now, errors, addresses.answers()) : std::nullopt;
     for (const auto& error : errors) {
       result.errors.push_back(error.text());
       log.write(Priority::error, "configuration", error.text());
@@ -137,12 +139,12 @@ int run(const Flags& flags, const Config& config, std::vector<InheritedDescripto
     result.changes = changes_of(in_force.config, next);
     for (auto& change : in_force.facts.changes_to(anew->facts)) result.changes.push_back(std::move(change));
     result.notes = anew->notes;
-    const auto taken = [&log, &in_force, &addresses, next, built = *anew] {
+    const auto taken = [&log, &in_force, &addresses, next, built = *anew, host_now] {
       for (const auto& note : built.notes) log.write(Priority::warning, "configuration", note);
       log.set_level(priority_of(next));
       log.set_format(format_of(next));
       in_force = {next, built.facts};
-      addresses.adopt(next, built);
+      addresses.adopt(next, built, host_now);
     };
     return NextSettings{anew->settings, anew->connections, anew->listeners, anew->dtls, anew->tcp, anew->tls, operator_settings(next), taken};
   };

@@ -380,14 +380,14 @@ TEST_CASE("an answer that changes makes new settings, and so does an address; no
   world.set("stun:192.0.2.1:3478", "192.168.0.105", "198.51.100.7");
   FollowedAddresses addresses(silence(), [&] { ++world.woken; }, [host] { return *host; }, world.ask());
   Built built = build(config, *host);
-  addresses.adopt(config, built);
+  addresses.adopt(config, built, *host);
   addresses.wait_for_answers(5s, built);
   CHECK(built.settings->relay_addresses[0].external == ip("198.51.100.7"));
   std::vector<std::string> errors;
   CHECK_FALSE(addresses.due(Time(1s)));
 
   world.set("stun:192.0.2.1:3478", "192.168.0.105", "198.51.100.8");
-  addresses.adopt(config, built);
+  addresses.adopt(config, built, *host);
   REQUIRE(comes_true([&] { return addresses.due(Time(1s)); }));
   auto next = addresses.rebuild(errors);
   REQUIRE(next);
@@ -403,6 +403,14 @@ TEST_CASE("an answer that changes makes new settings, and so does an address; no
   CHECK(next->settings->relay_addresses[0].external == ip("198.51.100.8"));
   CHECK(next->listeners.size() == 3);
   CHECK(errors.empty());
+
+  // One that has gone while a reload was under way is not taken for known.
+  built = build(config, two_addresses);
+  *host = one_address;
+  addresses.adopt(config, built, two_addresses);
+  next = addresses.rebuild(errors);
+  REQUIRE(next);
+  CHECK(next->settings->relay_addresses.size() == 1);
 }
 
 TEST_CASE("a running relay takes another address, another external one and other ports; its calls go on as they were") {
