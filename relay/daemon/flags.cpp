@@ -31,13 +31,13 @@ constexpr FlagKey flag_keys[] = {
     {"--deny-peer", "peers.deny", "a peer that may not; may be repeated", "PEER", true},
     {"--allow-only", "peers.allow_only", "nothing but --allow-peer may be reached", nullptr},
     {"--workers", "workers.count", "threads; 0: one a core", "N"},
-    {"--backend", "workers.backend", "auto, io_uring or epoll", "NAME"},
+    {"--backend", "workers.backend", "how packets are read and sent: auto, io_uring or epoll", "NAME"},
     {"--offload-xdp", "offload.xdp", "off, auto, or an interface; may be repeated", "WORD|INTERFACE", true},
     {"--control-socket", "control.socket", "a Unix socket for `radiotower sessions`, `kill`, `drain` and so on", "PATH"},
     {"--metrics-listen", "metrics.listen", "metrics for Prometheus, over HTTP", "ADDRESS:PORT|unix:PATH"},
     {"--drain-seconds", "shutdown.drain_seconds", "on SIGTERM, let running calls end first, for so long at most", "N"},
-    {"--log-format", "log.format", "text or json", "NAME"},
-    {"--log-level", "log.level", "error, warning, notice, info or debug", "NAME"},
+    {"--log-format", "log.format", "the form of the log: text or json", "NAME"},
+    {"--log-level", "log.level", "how much is logged: error, warning, notice, info or debug", "NAME"},
 };
 
 }  // namespace
