@@ -68,7 +68,7 @@ void add_stun_command(CLI::App& app, Run& run) {
   auto* command = app.add_subcommand("stun", "ask a STUN server where it sees this host");
   auto o = std::make_shared<Options>();
   command->add_option("server", o->target, "HOST[:PORT], stun:HOST[:PORT] or stuns:HOST[:PORT]")->required()->type_name("");
-  command->add_option("--transport", o->transport, "udp or tcp: below stun: UDP by default, below stuns: TLS, and DTLS with udp")->check(CLI::IsMember({"udp", "tcp"}));
+  command->add_option("--transport", o->transport, "for stun: udp (the default) or tcp; for stuns: tcp, which is TLS (the default), or udp, which is DTLS")->check(CLI::IsMember({"udp", "tcp"}));
   add_connect_options(*command, o->connect);
   command->add_flag("--json", o->json, "one JSON object instead of text");
   command->footer("Examples:\n"

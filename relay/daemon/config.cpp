@@ -141,7 +141,8 @@ bool check_interface(const std::string& value, const Place& place, std::string& 
 
 bool check_metrics_listen(const std::string& value, const Place& place, std::string& spelling) {
   if (value.empty() || (value.rfind("unix:/", 0) == 0 && value.size() > 6 && value.size() < 108)) return true;
-  return check_listener(value, place, spelling);
+  if (const auto address = net::TransportAddress::parse(value); address && address->port != 0) return check_listener(value, place, spelling);
+  return place.wrong(fmt::format("\"{}\" is neither an IP address and a port nor a Unix socket", value), "\"127.0.0.1:9641\" or \"unix:/run/radiotower-relay/metrics.sock\"");
 }
 
 /// One row a key: the file, the flags, the hints for misspelt keys, the reload and --print-config all go by this table.
@@ -237,6 +238,7 @@ std::string suggestion(std::string_view unknown, bool is_section) {
     best_distance = d;
     best = candidate;
   }
+  if (best.empty() && unknown.find('-') != unknown.npos) return "no key has a dash in it; if it is coturn's: `radiotower migrate` translates a turnserver.conf";
   if (best.empty()) return "docs/configuration.md lists the keys";
   return is_section ? fmt::format("did you mean [{}]?", best) : fmt::format("did you mean {}?", best);
 }
@@ -253,9 +255,11 @@ bool wrong_kind(const Key& key, const Slot& slot, const Place& place) {
 }
 
 bool set_number(const Key& key, std::int64_t value, const Slot& slot, const Place& place) {
-  const std::string none = key.name == "workers.count"                 ? "0 makes one a core, which is what nearly everybody wants"
-                           : key.name == "workers.gather_microseconds" ? "400 are less than half a millisecond; 0 wakes for every packet"
-                                                                       : "0 means no limit";
+  const std::string none = key.name == "workers.count"                    ? "0 makes one a core, which is what nearly everybody wants"
+                           : key.name == "workers.gather_microseconds"    ? "400 are less than half a millisecond; 0 wakes for every packet"
+                           : key.name == "shutdown.drain_seconds"         ? "0 ends at once"
+                           : key.name == "relay.external_refresh_seconds" ? "0 asks at the start and at a reload alone"
+                                                                          : "0 means no limit";
   if (value < 0) return place.wrong(fmt::format("{} is negative", value), none);
   const auto number = static_cast<std::uint64_t>(value);
   if (number > key.largest) return place.wrong(fmt::format("{} is out of range 0-{}", number, key.largest), none);
@@ -439,7 +443,8 @@ bool read_config_text(std::string_view text, const std::string& path, Config& co
     const toml::table table = toml::parse(text, path);
     read_table(table, "", path, config, errors);
   } catch (const toml::parse_error& e) {
-    errors.push_back({fmt::format("{}:{}", path, e.source().begin.line), "", fmt::format("not TOML: {}", e.description()), toml_in_short});
+    errors.push_back({fmt::format("{}:{}", path, e.source().begin.line), "", fmt::format("not TOML: {}", e.description()),
+                      std::string_view(path).ends_with(".conf") ? "is it coturn's turnserver.conf? `radiotower migrate` makes a relay.toml of it" : toml_in_short});
   } catch (const TomlAssertion&) {
     errors.push_back({path, "", "not TOML: a key has a name that cannot be read", toml_in_short});
   }

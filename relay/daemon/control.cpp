@@ -71,8 +71,8 @@ std::string joined(const std::vector<turn::RelayAddress>& addresses) {
   std::string text;
   for (const auto& address : addresses) {
     if (!text.empty()) text += ' ';
+    if (address.external != address.local) text.append(address.external.text()).append(1, '/');  // "public/private", as relay.external has it
     text += address.local.text();
-    if (address.external != address.local) text.append(1, '/').append(address.external.text());
   }
   return text;
 }

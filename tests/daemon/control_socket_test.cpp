@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "daemon/control_commands.h"
 #include "daemon/control_socket.h"
 
 using namespace radiotower;

@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -39,7 +40,13 @@ bool ControlLink::open(const std::string& path, std::string& why) {
       break;
     case EACCES:
     case EPERM: why = fmt::format("{} may not be opened by this user: be root, or a member of the group radiotower", path); break;
-    case ECONNREFUSED: why = fmt::format("nobody listens on {}: the relay that made it has ended without a chance to remove it; start it again", path); break;
+    case ECONNREFUSED:  // of a file that is no socket too
+      if (struct stat is{}; ::stat(path.c_str(), &is) == 0 && !S_ISSOCK(is.st_mode)) {
+        why = fmt::format("{} is no socket", path);
+        break;
+      }
+      why = fmt::format("nobody listens on {}: the relay that made it has ended without a chance to remove it; start it again", path);
+      break;
     case ENOTSOCK: why = fmt::format("{} is no socket", path); break;
     default: why = fmt::format("{}: {}", path, std::strerror(error)); break;
   }

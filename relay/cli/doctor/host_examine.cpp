@@ -339,7 +339,7 @@ Examined examine(const Host& host, const HostQuestion& question, Findings& findi
     if (e.config_is_read)
       findings.add({"configuration.file", Severity::good,
                     running && question.config_file.empty()
-                        ? fmt::format("no --config is given: looked at is how the relay that runs was started, process {}", running->process)
+                        ? fmt::format("no --config is given: this is about the relay that runs, process {}, as it was started", running->process)
                                                               : question.config_file.empty()
                                                                   ? "no configuration file: the defaults of the relay are looked at"
                                                                       : question.config_file + " can be read, and each key is known", "", ""});

@@ -270,6 +270,7 @@ void explain_name(const ExplainInput& input, Explanation& out) {
   } else {
     out.verdict = input.users.empty() ? fmt::format("not valid: the name is no time-limited one ({}), and no users file was given", form)
                                       : fmt::format("not valid: the name is neither in the users file nor a time-limited one ({})", form);
+    out.advice.push_back("a client with a shared secret sends the expiry in front of its name; a user with a password stands in the users file (credentials.users_file)");
   }
   if (input.secrets.empty()) return;
   if (const auto match = who_made_it(input)) {
