@@ -42,7 +42,7 @@ constexpr FlagKey flag_keys[] = {
 
 }  // namespace
 
-std::optional<Flags> parse_flags(int argc, const char* const* argv, int& status) {
+std::optional<Flags> parse_flags(int argc, const char* const* argv, int& status, bool answers) {
   CLI::App app("radiotower-relay: a STUN/TURN server. Runs in the foreground and logs to standard error.", "radiotower-relay");
   app.footer("A relay needs credentials: --secrets-file or --users-file, or a configuration that names one.\n"
              "SIGHUP reloads the configuration and all its files; SIGUSR1 logs counters; SIGUSR2 drains; SIGTERM ends.");
@@ -65,7 +65,7 @@ std::optional<Flags> parse_flags(int argc, const char* const* argv, int& status)
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    status = app.exit(e) == 0 ? 0 : 1;
+    status = answers && app.exit(e) == 0 ? 0 : 1;
     return std::nullopt;
   }
   for (std::size_t i = 0; i < std::size(flag_keys); ++i) {

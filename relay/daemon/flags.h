@@ -22,8 +22,9 @@ struct Flags {
   std::vector<Override> overrides;
 };
 
-/// nullopt: help was printed or the line was wrong and has been answered; the program exits with `status`.
-std::optional<Flags> parse_flags(int argc, const char* const* argv, int& status);
+/// nullopt: help was printed or the line was wrong and has been answered; the program exits with `status`. `answers`: false for the line of
+/// another process, which anybody may have written: nothing is printed.
+std::optional<Flags> parse_flags(int argc, const char* const* argv, int& status, bool answers = true);
 
 /// The file, then the flags over it. False: `errors` has grown.
 bool read_config(const Flags& flags, Config& config, ConfigErrors& errors);

@@ -146,7 +146,7 @@ std::optional<Started> started(const Host& host, const std::string& config_file)
     for (std::size_t at = 0; at < line.size(); at += std::strlen(line.c_str() + at) + 1) words.push_back(line.c_str() + at);
     if (words.empty()) continue;
     Started found{{}, host.link("/proc/" + process + "/cwd"), std::atoi(process.c_str())};
-    const auto flags = daemon::parse_flags(static_cast<int>(words.size()), words.data(), error);
+    const auto flags = daemon::parse_flags(static_cast<int>(words.size()), words.data(), error, false);
     if (!flags || flags->mode != daemon::Mode::run || found.folder.empty()) continue;
     found.flags = *flags;
     std::string& file = found.flags.config_file;

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "../control/control_text.h"
 #include "../json.h"
 
 namespace radiotower::cli {
@@ -66,10 +67,10 @@ void Printer::add(Finding finding) {
     if (std::find(good_.begin(), good_.end(), finding.check) == good_.end()) good_.push_back(finding.check);
     return;
   }
-  fmt::print("  {}{:{}}{}", painted(name(finding.severity), colour_of(finding.severity)), "", 9 - name(finding.severity).size(), finding.sentence);
+  fmt::print("  {}{:{}}{}", painted(name(finding.severity), colour_of(finding.severity)), "", 9 - name(finding.severity).size(), printable(finding.sentence));
   fmt::print("{}\n", options_.verbose ? painted(fmt::format("  [{}]", finding.check), "2") : "");
-  if (!finding.key.empty()) fmt::print("           where: {}\n", finding.key);
-  if (!finding.mend.empty()) fmt::print("           mend:  {}\n", finding.mend);
+  if (!finding.key.empty()) fmt::print("           where: {}\n", printable(finding.key));
+  if (!finding.mend.empty()) fmt::print("           mend:  {}\n", printable(finding.mend));
   std::fflush(stdout);  // some checks wait for an answer
 }
 
