@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -231,15 +232,29 @@ std::vector<offload::Outcome> Control::offload_outcomes() {
 }
 
 bool Control::allocations(std::vector<turn::AllocationFacts>& all, milliseconds patience) {
+  constexpr std::size_t slice = 256;  // some 100 us: packets wait for so long
+  struct Part {
+    std::vector<turn::AllocationFacts> facts;
+    std::uint32_t next = 0;
+  };
   bool whole = true;
   for (const auto& worker : relay_.workers()) {
-    const auto part = std::make_shared<std::vector<turn::AllocationFacts>>();  // the worker may be late
-    const bool answered = worker->ask(
-        [part](turn::Server& server, Now now, turn::Actions&) {
-          server.for_each_allocation(now.steady, [&](const turn::AllocationFacts& facts) { part->push_back(facts); });
-        },
-        patience);
-    if (answered) all.insert(all.end(), part->begin(), part->end());
+    const Time until = steady_now() + patience;
+    std::uint32_t next = 0;
+    bool answered = false;
+    do {
+      const auto part = std::make_shared<Part>();  // the worker may be late
+      part->facts.reserve(slice);
+      answered = worker->ask(
+          [part, next](turn::Server& server, Now now, turn::Actions&) {
+            if (next == 0) server.count_shortcuts(now.steady);
+            part->next = server.visit_allocations(now.steady, next, slice, [&](const turn::AllocationFacts& facts) { part->facts.push_back(facts); });
+          },
+          std::max(milliseconds(0), std::chrono::duration_cast<milliseconds>(until - steady_now())));
+      if (!answered) break;
+      all.insert(all.end(), std::make_move_iterator(part->facts.begin()), std::make_move_iterator(part->facts.end()));
+      next = part->next;
+    } while (next != 0);
     whole = whole && answered;
     if (!answered && is_over()) break;
   }
@@ -251,7 +266,10 @@ std::size_t Control::kill(const std::function<bool(const turn::AllocationFacts&)
   for (const auto& worker : relay_.workers()) {
     const auto count = std::make_shared<std::size_t>(0);
     const bool answered = worker->ask(
-        [count, which](turn::Server& server, Now now, turn::Actions& out) { *count = server.end_allocations(which, turn::EndReason::killed, now, out); },
+        [count, which](turn::Server& server, Now now, turn::Actions& out) {
+          server.count_shortcuts(now.steady);
+          *count = server.end_allocations(which, turn::EndReason::killed, now, out);
+        },
         patience);
     if (answered) killed += *count;
     else if (is_over()) break;

@@ -256,7 +256,6 @@ void Worker::obey() {
   for (auto& listeners : next_listeners) take_in(std::move(listeners));
   for (Parcel& parcel : parcels) take_in(std::move(parcel));
   for (ClientMail& mail : mail_at_hand_[arena_]) take_in(mail);
-  if (!questions.empty()) server_->count_shortcuts(this_turn().steady);
   for (const auto& [number, question] : questions) {
     turn::Actions& out = actions();
     question(*server_, this_turn(), out);

@@ -170,6 +170,7 @@ class AllocationTable {
   Allocation* find(const net::FiveTuple& five_tuple);
   Allocation* find(std::uint32_t index, std::uint32_t generation);
   Allocation* at(std::uint32_t index) { return index < slots_.size() ? slots_[index].allocation.get() : nullptr; }
+  std::uint32_t places() const { return static_cast<std::uint32_t>(slots_.size()); }  // every index is below
   /// The 5-tuple must not be there yet. References stay valid until erase.
   Allocation& insert(const net::FiveTuple& five_tuple, std::uint32_t& index);
   void erase(std::uint32_t index);

@@ -285,12 +285,12 @@ void Server::end_all(EndReason reason, Now now, Actions& out) {
 }
 
 AllocationFacts Server::Impl::facts(const Allocation& allocation, Time now) const {
-  const Event event = this->event(Event::Kind::allocation_made, allocation);
+  Event event = this->event(Event::Kind::allocation_made, allocation);
   AllocationFacts facts;
   facts.worker = place.worker;
   facts.id = {allocation.index, allocation.generation, allocation.relays[0].state == Relay::State::open ? net::Family::ipv4 : net::Family::ipv6};
-  facts.user = event.user;
-  facts.realm = event.realm;
+  facts.user = std::move(event.user);
+  facts.realm = std::move(event.realm);
   facts.five_tuple = allocation.five_tuple;
   facts.has_client = allocation.has_client;
   facts.relayed = event.relayed;
@@ -315,10 +315,14 @@ AllocationFacts Server::Impl::facts(const Allocation& allocation, Time now) cons
   return facts;
 }
 
-void Server::for_each_allocation(Time now, const std::function<void(const AllocationFacts&)>& visit) const {
-  impl_->table.for_each([&](std::uint32_t, Allocation& allocation) {
-    if (allocation.any_open()) visit(impl_->facts(allocation, now));
-  });
+std::uint32_t Server::visit_allocations(Time now, std::uint32_t first, std::size_t most, const std::function<void(const AllocationFacts&)>& visit) const {
+  for (std::uint32_t place = first; place < impl_->table.places(); ++place) {
+    const Allocation* allocation = impl_->table.at(place);
+    if (!allocation || !allocation->any_open()) continue;
+    if (most-- == 0) return place;
+    visit(impl_->facts(*allocation, now));
+  }
+  return 0;
 }
 
 std::size_t Server::end_allocations(const std::function<bool(const AllocationFacts&)>& which, EndReason reason, Now now, Actions& out) {

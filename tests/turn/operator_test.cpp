@@ -13,7 +13,12 @@ namespace {
 
 std::vector<turn::AllocationFacts> all_of(Tower& tower) {
   std::vector<turn::AllocationFacts> all;
-  tower.server->for_each_allocation(tower.now.steady, [&](const turn::AllocationFacts& facts) { all.push_back(facts); });
+  std::uint32_t next = 0;
+  do {
+    const std::size_t before = all.size();
+    next = tower.server->visit_allocations(tower.now.steady, next, 1, [&](const turn::AllocationFacts& facts) { all.push_back(facts); });
+    CHECK(all.size() - before <= 1);
+  } while (next != 0);
   std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.five_tuple.client < b.five_tuple.client; });
   return all;
 }

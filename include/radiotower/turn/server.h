@@ -97,8 +97,9 @@ class Server {
   /// The 5-tuple of every allocation.
   void for_each_client(const std::function<void(const net::FiveTuple&)>& visit) const;
 
-  /// Every allocation as it stands. For operators: allocates.
-  void for_each_allocation(Time now, const std::function<void(const AllocationFacts&)>& visit) const;
+  /// At most `most` allocations as they stand, from place `first` on; returns the place to go on from, 0 after the last. In slices, since packets
+  /// wait meanwhile; what lives through all of them is visited once. For operators: allocates.
+  std::uint32_t visit_allocations(Time now, std::uint32_t first, std::size_t most, const std::function<void(const AllocationFacts&)>& visit) const;
   /// Ends those that `which` names, and returns how many. Clients are told nothing, as with end_all(); connections of those over TCP and TLS
   /// are hung up. Over UDP and DTLS a Refresh gets a 437.
   std::size_t end_allocations(const std::function<bool(const AllocationFacts&)>& which, EndReason reason, Now now, Actions& out);
