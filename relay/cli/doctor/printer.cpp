@@ -67,7 +67,9 @@ void Printer::add(Finding finding) {
     if (std::find(good_.begin(), good_.end(), finding.check) == good_.end()) good_.push_back(finding.check);
     return;
   }
-  fmt::print("  {}{:{}}{}", painted(name(finding.severity), colour_of(finding.severity)), "", 9 - name(finding.severity).size(), printable(finding.sentence));
+  // A width in the arguments: GCC 12 sees an overflow in that which is not there.
+  const std::string blanks(9 - name(finding.severity).size(), ' ');
+  fmt::print("  {}{}{}", painted(name(finding.severity), colour_of(finding.severity)), blanks, printable(finding.sentence));
   fmt::print("{}\n", options_.verbose ? painted(fmt::format("  [{}]", finding.check), "2") : "");
   if (!finding.key.empty()) fmt::print("           where: {}\n", printable(finding.key));
   if (!finding.mend.empty()) fmt::print("           mend:  {}\n", printable(finding.mend));
