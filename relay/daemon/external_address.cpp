@@ -12,6 +12,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "clock.h"
@@ -338,9 +339,14 @@ void ExternalAddresses::follow(const std::vector<ExternalQuestion>& questions, s
     entry->second.again = !fresh;
     if (!fresh) continue;
     entry->second.number = ++state.last_number;
-    std::thread thread([shared = state_, question, number = entry->second.number] { shared->ask_for_ever(question, number); });
-    pthread_setname_np(thread.native_handle(), "external");
-    thread.detach();
+    try {
+      std::thread thread([shared = state_, question, number = entry->second.number] { shared->ask_for_ever(question, number); });
+      pthread_setname_np(thread.native_handle(), "external");
+      thread.detach();
+    } catch (const std::system_error& error) {  // the process has as many threads as it may; the next reload tries again
+      state.log.write(Priority::warning, "external address unknown", fmt::format("{} is not asked: no thread: {}", question.source, error.what()));
+      state.entries.erase(entry);
+    }
   }
   state.bell.notify_all();
 }
