@@ -147,22 +147,28 @@ TEST_CASE("more requests in one turn than one arena has room for are all answere
     Station station(backend);
     if (!station.works) continue;
     Client client(station.listener);
-    // Waves, so that the client's own receive buffer never overflows.
-    for (int wave = 0; wave < 8; ++wave) {
-      for (int i = 0; i < 200; ++i) {
+    std::uint32_t last = 0;
+    const auto wave = [&](int requests) {
+      for (int i = 0; i < requests; ++i) {
         std::array<std::uint8_t, 64> space{};
         stun::Writer writer(space, Class::request, Method::binding, client.next_id());
         client.socket.send(station.listener, writer.bytes());
       }
-      for (int i = 0; i < 200; ++i) {
+      for (int i = 0; i < requests; ++i) {
         const auto bytes = client.socket.receive();
         const auto message = stun::Message::read(bytes);
         REQUIRE(message);
         CHECK(message->is(Class::success, Method::binding));
-        CHECK(load_be32(message->transaction_id().data()) == static_cast<std::uint32_t>(wave * 200 + i + 1));
+        CHECK(load_be32(message->transaction_id().data()) == ++last);
       }
+    };
+    // So many that an arena has no room for all, and fewer than a flood begins with (flood.h). The one behind them is a quiet turn, from
+    // which what might be a flood is counted anew.
+    for (int i = 0; i < 8; ++i) {
+      wave(180);
+      wave(1);
     }
-    CHECK(station.report().counters.binding_answers == 1600);
+    CHECK(station.report().counters.binding_answers == 8 * 181);
   }
 }
 
