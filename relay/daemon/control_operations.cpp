@@ -1,6 +1,4 @@
 // Of Control: what other threads (the control socket, metrics) ask of it, and the drain.
-#include <unistd.h>
-
 #include <algorithm>
 #include <ctime>
 #include <iterator>
@@ -58,8 +56,7 @@ ReloadResult Control::reload() {
   if (over_) return {false, {"the relay is ending"}, {}, {}, {}};
   const std::uint64_t number = ++reloads_ordered_;
   lock.unlock();
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const ssize_t n = ::write(wake_.number(), &one, sizeof one);
+  wake();
   lock.lock();
   done_.wait(lock, [&] { return reloads_done_ >= number || over_; });
   if (reloads_done_ < number) return {false, {"the relay is ending"}, {}, {}, {}};
@@ -72,8 +69,7 @@ void Control::order(Drain drain, bool waits) {
   drain_ordered_ = drain;
   const std::uint64_t number = ++drains_ordered_;
   lock.unlock();
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const ssize_t n = ::write(wake_.number(), &one, sizeof one);
+  wake();
   if (!waits) return;
   lock.lock();
   done_.wait(lock, [&] { return drains_done_ >= number || over_; });
