@@ -5,19 +5,13 @@
 #include <cstdio>
 
 #include "json.h"
+#include "printable.h"
 
 namespace radiotower::cli {
 
 using stun::ErrorCode;
 
 namespace {
-
-/// For a terminal: a server's text must not move the cursor.
-std::string printable(std::string_view text) {
-  std::string out;
-  for (const char c : text) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
-  return out;
-}
 
 std::string json_list(const std::vector<std::string>& texts) {
   std::string out = "[";

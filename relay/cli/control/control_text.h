@@ -6,10 +6,10 @@
 #include <string>
 #include <string_view>
 
+#include "printable.h"
+
 namespace radiotower::cli {
 
-/// Control characters, and all that is not well-formed UTF-8, become '?'; so do characters that turn the direction of writing.
-std::string printable(std::string_view text);
 /// At most `width` columns, a character taken for one; what is cut ends in "~".
 std::string clipped(std::string_view printable_text, std::size_t width);
 /// In columns, likewise.

@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "../control/control_text.h"
+#include "../printable.h"
 #include "../json.h"
 
 namespace radiotower::cli {

@@ -13,7 +13,7 @@
 #include <memory>
 
 #include "../commands.h"
-#include "../control/control_text.h"
+#include "../printable.h"
 #include "daemon/config.h"
 #include "daemon/settings_builder.h"
 #include "database.h"
