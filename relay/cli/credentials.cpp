@@ -18,7 +18,17 @@ namespace {
 
 constexpr std::size_t max_file = 1 << 20;  // a secrets file is some lines; whatever is larger is a mistake
 
-std::optional<std::string> read_file(const std::string& path, std::string& why, std::string& warning) {
+std::string_view next_line(std::string_view& text) {
+  const auto end = text.find('\n');
+  std::string_view line = text.substr(0, end);
+  text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+  if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+  return line;
+}
+
+}  // namespace
+
+std::optional<std::string> read_small_file(const std::string& path, std::string& why, std::string& warning) {
   const bool from_stdin = path == "-";
   const int fd = from_stdin ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) {
@@ -42,16 +52,6 @@ std::optional<std::string> read_file(const std::string& path, std::string& why, 
   if (!why.empty()) return std::nullopt;
   return text;
 }
-
-std::string_view next_line(std::string_view& text) {
-  const auto end = text.find('\n');
-  std::string_view line = text.substr(0, end);
-  text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-  if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-  return line;
-}
-
-}  // namespace
 
 Credential make_rest_credential(std::string_view secret, std::string_view user, UnixSeconds expiry) {
   std::string username = fmt::format("{}:{}", expiry, user);
@@ -107,7 +107,7 @@ std::optional<std::string> first_secret(std::string_view text) {
 }
 
 std::optional<std::string> read_secret(const std::string& path, std::string& why, std::string& warning) {
-  const auto text = read_file(path, why, warning);
+  const auto text = read_small_file(path, why, warning);
   if (!text) return std::nullopt;
   auto secret = first_secret(*text);
   if (!secret) why = fmt::format("{}: holds no secret: one a line is expected", path == "-" ? "standard input" : path);
@@ -115,7 +115,7 @@ std::optional<std::string> read_secret(const std::string& path, std::string& why
 }
 
 std::optional<std::string> read_password(const std::string& path, std::string& why, std::string& warning) {
-  const auto text = read_file(path, why, warning);
+  const auto text = read_small_file(path, why, warning);
   if (!text) return std::nullopt;
   std::string_view rest = *text;
   const std::string_view line = next_line(rest);

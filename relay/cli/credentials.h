@@ -33,6 +33,9 @@ std::string ice_servers_json(const HostPort& server, const std::vector<std::stri
 /// entry with one goes to the clients as it is, and would stop working at its expiry.
 std::string calls_ice_servers_json(const HostPort& server, const std::vector<std::string>& turn);
 
+/// A file of at most 1 MiB, "-" for standard input. nullopt and a sentence in `why` otherwise. `warning` gets a sentence when others may read it.
+std::optional<std::string> read_small_file(const std::string& path, std::string& why, std::string& warning);
+
 /// The first secret of a file as the relay reads it (one a line; empty lines and lines that begin with # do not count), "-" for
 /// standard input. nullopt and a sentence in `why` when there is none. `warning` gets a sentence when others may read the file.
 std::optional<std::string> read_secret(const std::string& path, std::string& why, std::string& warning);

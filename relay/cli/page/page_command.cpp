@@ -9,10 +9,7 @@
 #include <CLI/CLI.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <cerrno>
-#include <cstring>
 #include <ctime>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -47,20 +44,12 @@ struct Options {
   bool json = false, once = false, no_call = false, no_stun = false;
 };
 
-std::optional<std::string> read_file(const std::string& path, std::string& why) {
-  std::ifstream in(path == "-" ? "/dev/stdin" : path, std::ios::binary);
-  std::string text;
-  char block[4096];
-  while (in && text.size() <= (1 << 20) && (in.read(block, sizeof block), in.gcount() > 0)) text.append(block, static_cast<std::size_t>(in.gcount()));
-  if (!in.eof()) return refuse(why, fmt::format("{}: {}", path, text.size() > (1 << 20) ? "longer than 1 MiB" : std::strerror(errno)));
-  return text;
-}
-
 /// What to test, from --ice or from --server.
 std::optional<std::vector<Target>> targets_of(const Options& o, std::string& why) {
   std::string json;
   if (!o.ice_file.empty()) {
-    const auto text = read_file(o.ice_file, why);
+    std::string others_may_read;  // a list of URLs is no secret
+    const auto text = read_small_file(o.ice_file, why, others_may_read);
     if (!text) return std::nullopt;
     json = *text;
   } else {
