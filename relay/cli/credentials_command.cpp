@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "credentials.h"
 #include "json.h"
+#include "radiotower/base/calendar.h"
 
 namespace radiotower::cli {
 
@@ -23,15 +24,6 @@ struct Options {
 };
 
 constexpr std::int64_t max_ttl = std::int64_t{10} * 365 * 86'400;
-
-std::string utc(UnixSeconds when) {
-  std::tm parts{};
-  const std::time_t t = when;
-  char text[32];
-  gmtime_r(&t, &parts);
-  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S UTC", &parts);
-  return text;
-}
 
 std::string joined(const std::vector<std::string>& urls) {
   std::string out;
@@ -77,7 +69,7 @@ int run_credentials(const Options& o) {
                  ice_servers_json(*server, urls, credential), calls_ice_servers_json(*server, urls));
     fmt::print("}}\n");
   } else {
-    fmt::print("user name  {}\npassword   {}\nexpires    {}\n", credential.username, credential.password, utc(expiry));
+    fmt::print("user name  {}\npassword   {}\nexpires    {}\n", credential.username, credential.password, utc_second(expiry));
     if (!server) return 0;
     fmt::print("\nfor a browser (RTCPeerConnection's iceServers):\n{}\n", ice_servers_json(*server, urls, credential));
     fmt::print("\nfor Mattermost Calls (iceserversconfigs; the secret itself goes into turnstaticauthsecret, and Calls makes\n"

@@ -13,6 +13,8 @@
 #include <cstring>
 #include <ctime>
 
+#include "radiotower/base/calendar.h"
+
 namespace radiotower::cli {
 
 namespace {
@@ -26,13 +28,6 @@ std::string joined(const std::vector<std::string>& texts) {
 std::string common_name(const X509_NAME* name) {
   std::array<char, 256> text{};
   return X509_NAME_get_text_by_NID(const_cast<X509_NAME*>(name), NID_commonName, text.data(), static_cast<int>(text.size())) > 0 ? text.data() : "";
-}
-
-std::string text_of(std::time_t time) {
-  std::tm fields{};
-  std::array<char, 32> text{};
-  gmtime_r(&time, &fields);
-  return {text.data(), std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M UTC", &fields)};
 }
 
 int days_until(const ASN1_TIME* time) {
@@ -308,12 +303,12 @@ LinkFailure judge_certificate(long result, X509* certificate, const std::string&
       } else {
         out.what = "a certificate of the chain, a CA's, has run out";
       }
-      out.check = {"a new certificate; a reload (SIGHUP) is enough for the server to take it", "this host's clock: it says " + text_of(std::time(nullptr))};
+      out.check = {"a new certificate; a reload (SIGHUP) is enough for the server to take it", "this host's clock: it says " + utc_minute(std::time(nullptr))};
       return out;
     }
     case X509_V_ERR_CERT_NOT_YET_VALID:
       out.what = "the certificate is not valid yet";
-      out.check = {"this host's clock: it says " + text_of(std::time(nullptr)), "the clock of the host that issued it"};
+      out.check = {"this host's clock: it says " + utc_minute(std::time(nullptr)), "the clock of the host that issued it"};
       return out;
     case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
       out.what = "the certificate is self-signed: no CA vouches for it";

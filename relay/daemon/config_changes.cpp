@@ -1,12 +1,12 @@
 #include "config_changes.h"
 
 #include <algorithm>
-#include <ctime>
 #include <unordered_map>
 
 #include <fmt/format.h>
 
 #include "config_checks.h"
+#include "radiotower/base/calendar.h"
 #include "radiotower/base/random.h"
 #include "radiotower/base/siphash.h"
 
@@ -24,14 +24,6 @@ std::uint64_t hash_of(Bytes bytes) {
 }
 
 std::uint64_t hash_of(std::string_view text) { return hash_of(as_bytes(text)); }
-
-std::string date(std::int64_t unix_time) {
-  const auto time = static_cast<std::time_t>(unix_time);
-  std::tm parts{};
-  gmtime_r(&time, &parts);
-  char text[16];
-  return {text, std::strftime(text, sizeof text, "%Y-%m-%d", &parts)};
-}
 
 void add_part(std::string& to, std::size_t count, std::string_view what) {
   if (count != 0) to.append(to.empty() ? "" : ", ").append(fmt::format("{} {}", count, what));
@@ -149,7 +141,7 @@ std::vector<std::string> FileFacts::changes_to(const FileFacts& next) const {
     if (before && after && before->fingerprint == after->fingerprint) continue;
     const bool renewed = before && after && before->names == after->names;
     changes.push_back(fmt::format("{}: {} -> {}", i == 0 ? "listen.certificate" : "listen.more_certificates", before ? certificate_text(*before) : "none",
-                                  !after ? "none" : renewed ? fmt::format("until {}", date(after->not_after)) : certificate_text(*after)));
+                                  !after ? "none" : renewed ? fmt::format("until {}", utc_day(after->not_after)) : certificate_text(*after)));
   }
   return changes;
 }
@@ -174,7 +166,7 @@ std::vector<std::string> changes_of(const Config& before, const Config& after) {
 std::string certificate_text(const tls::CertificateFacts& facts) {
   std::string text;
   for (const auto& name : facts.names) text.append(name).append(1, ' ');
-  return text.append("until ").append(date(facts.not_after));
+  return text.append("until ").append(utc_day(facts.not_after));
 }
 
 }  // namespace radiotower::daemon

@@ -22,6 +22,7 @@
 #include "clock.h"
 #include "control_socket.h"
 #include "metrics_server.h"
+#include "radiotower/base/calendar.h"
 #include "radiotower/service/notify.h"
 
 namespace radiotower::daemon {
@@ -77,15 +78,6 @@ std::string joined(const std::vector<turn::RelayAddress>& addresses) {
   return text;
 }
 
-/// "2027-01-01".
-std::string date(std::int64_t unix_time) {
-  const auto time = static_cast<std::time_t>(unix_time);
-  std::tm parts{};
-  gmtime_r(&time, &parts);
-  char text[16];
-  return {text, std::strftime(text, sizeof text, "%Y-%m-%d", &parts)};
-}
-
 /// "turn.example.org until 2027-01-01" of each.
 std::string certificates_text(const ConnectionSettings& connections) {
   std::string text;
@@ -93,7 +85,7 @@ std::string certificates_text(const ConnectionSettings& connections) {
   for (const auto& facts : connections.identity->facts()) {
     if (!text.empty()) text += ", ";
     for (const auto& name : facts.names) text.append(name).append(1, ' ');  // not fmt::join: GCC 12 sees an overflow in it that is not there
-    text.append("until ").append(date(facts.not_after));
+    text.append("until ").append(utc_day(facts.not_after));
   }
   return text;
 }

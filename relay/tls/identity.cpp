@@ -1,3 +1,4 @@
+#include "radiotower/base/calendar.h"
 #include "radiotower/tls/identity.h"
 
 #include <openssl/x509v3.h>
@@ -61,14 +62,6 @@ std::int64_t seconds(const ASN1_TIME* time) {
   return ASN1_TIME_to_tm(time, &fields) == 1 ? static_cast<std::int64_t>(timegm(&fields)) : 0;
 }
 
-std::string date(std::int64_t when) {
-  const std::time_t time = static_cast<std::time_t>(when);
-  std::tm fields{};
-  char text[32];
-  gmtime_r(&time, &fields);
-  return {text, std::strftime(text, sizeof text, "%Y-%m-%d %H:%M UTC", &fields)};
-}
-
 struct NamesFree {
   void operator()(GENERAL_NAMES* names) const { GENERAL_NAMES_free(names); }
 };
@@ -108,9 +101,9 @@ void warn_of_addresses(const std::vector<std::string>& dns_names, const std::str
 
 void warn_of_dates(X509* certificate, const std::string& what, std::vector<std::string>& warnings) {
   if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) {
-    warnings.push_back(what + " expired on " + date(seconds(X509_get0_notAfter(certificate))) + ": clients will refuse it");
+    warnings.push_back(what + " expired on " + utc_minute(seconds(X509_get0_notAfter(certificate))) + ": clients will refuse it");
   } else if (X509_cmp_current_time(X509_get0_notBefore(certificate)) > 0) {
-    warnings.push_back(what + " is not valid before " + date(seconds(X509_get0_notBefore(certificate))) +
+    warnings.push_back(what + " is not valid before " + utc_minute(seconds(X509_get0_notBefore(certificate))) +
                        ", or the clock of this machine is behind: clients will refuse it");
   }
 }

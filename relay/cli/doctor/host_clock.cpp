@@ -1,7 +1,7 @@
 // The clock: time-limited credentials and certificates are judged by it.
-#include <ctime>
 
 #include "host_checks.h"
+#include "radiotower/base/calendar.h"
 
 namespace radiotower::cli {
 
@@ -9,14 +9,6 @@ namespace {
 
 constexpr std::int64_t earliest = 1767225600;  // 2026-01-01: this program is younger
 constexpr std::int64_t slack = 300;
-
-std::string day(std::int64_t when) {
-  const std::time_t time = static_cast<std::time_t>(when);
-  std::tm fields{};
-  char text[32];
-  gmtime_r(&time, &fields);
-  return {text, std::strftime(text, sizeof text, "%Y-%m-%d %H:%M UTC", &fields)};
-}
 
 }  // namespace
 
@@ -27,7 +19,7 @@ void check_clock(const Examined& e, Findings& findings) {
   const bool before_file = file && clock.now + slack < file->changed;
   if (clock.now < earliest || before_file) {
     findings.add({"clock.date", Severity::fault,
-                  "the clock of this host is behind: it says " + day(clock.now) + (before_file ? ", and the configuration was written " + day(file->changed) : std::string()) +
+                  "the clock of this host is behind: it says " + utc_minute(clock.now) + (before_file ? ", and the configuration was written " + utc_minute(file->changed) : std::string()) +
                       "; expired passwords are taken, and certificates look as if not valid yet",
                   "set it (timedatectl set-time), or let it follow a time server of your network: NTP= in /etc/systemd/timesyncd.conf", ""});
   } else if (clock.synchronised && !*clock.synchronised) {

@@ -2,10 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <ctime>
 #include <set>
 
 #include "ice_checks.h"
+#include "radiotower/base/calendar.h"
 
 namespace radiotower::cli {
 
@@ -42,14 +42,6 @@ bool is_private(const net::IpAddress& ip) {
   if (!ip.is_v4()) return true;  // not judged
   return within(ip, 0x0A000000, 8) || within(ip, 0xAC100000, 12) || within(ip, 0xC0A80000, 16) || within(ip, 0x64400000, 10)
       || ip.is_loopback() || ip.is_link_local();
-}
-
-std::string date_of(UnixSeconds time) {
-  const std::time_t value = time;
-  std::tm fields{};
-  char text[40];
-  if (!gmtime_r(&value, &fields)) return std::to_string(time);
-  return {text, std::strftime(text, sizeof text, "%Y-%m-%d %H:%M UTC", &fields)};
 }
 
 bool is_masked(std::string_view secret) { return !secret.empty() && secret.find_first_not_of('*') == secret.npos; }  // as Mattermost shows secrets
@@ -277,12 +269,12 @@ class ListCheck {
       say("ice.rtcd-static", Severity::note, "rtcd skips every TURN entry, those with a user name too, while turn.static_auth_secret is "
           "empty", "turn.static_auth_secret of rtcd must be set", key);
     if (expiry && *expiry <= question_.now)
-      say("ice.expired", Severity::fault, fmt::format("the user name ran out at {}: the relay takes it no more", date_of(*expiry)),
+      say("ice.expired", Severity::fault, fmt::format("the user name ran out at {}: the relay takes it no more", utc_minute(*expiry)),
           is_calls() || is_rtcd() ? "no user name and no credential in the entry: each client then gets its own, made from the shared "
               "secret" : "a new one: `radiotower credentials`, or a fresh list from the browser", key);
     else if (expiry && (is_calls() || is_rtcd()))
       say("ice.expires", Severity::fault, fmt::format("the user name stands in the setting and runs out at {}: from then on no client gets "
-          "through the relay", date_of(*expiry)),
+          "through the relay", utc_minute(*expiry)),
           "no user name and no credential in the entry: each client then gets its own, made from the shared secret", key);
     else if (is_calls() || is_rtcd())
       say("ice.static-user", Severity::note, "every client gets this user name and password as they are, and can pass them on",

@@ -11,6 +11,7 @@
 #include "daemon/config.h"
 #include "explain.h"
 #include "json.h"
+#include "radiotower/base/calendar.h"
 #include "radiotower/service/configuration.h"
 
 namespace radiotower::cli {
@@ -25,14 +26,12 @@ struct Options {
 
 constexpr std::size_t longest_file = 64 << 20;  // as the relay has it
 
-std::string when(UnixSeconds time, bool local) {
-  std::tm parts{};
+std::string local_second(UnixSeconds time) {
   const std::time_t t = time;
+  std::tm parts{};
   char text[64];
-  if (local) localtime_r(&t, &parts);
-  else gmtime_r(&t, &parts);
-  std::strftime(text, sizeof text, local ? "%Y-%m-%d %H:%M:%S %Z" : "%Y-%m-%d %H:%M:%S UTC", &parts);
-  return text;
+  localtime_r(&t, &parts);
+  return {text, std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S %Z", &parts)};
 }
 
 bool read_text(const std::string& path, std::string& out, std::string& why) {
@@ -89,7 +88,7 @@ void print_text(const ExplainInput& input, const Explanation& e) {
   else if (!e.user.empty()) fmt::print("  name      a user with a password, in the realm \"{}\"\n", input.realm);
   if (e.expiry) {
     const std::int64_t left = *e.expiry - input.now;
-    const std::string here = when(*e.expiry, true), utc = when(*e.expiry, false);
+    const std::string here = local_second(*e.expiry), utc = utc_second(*e.expiry);
     fmt::print("  expiry    {}{}, {}\n", here, here == utc ? "" : " (" + utc + ")",
                left > 0 ? "in " + duration_text(left) : duration_text(-left) + " ago");
   }

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "radiotower/base/calendar.h"
 #include "text.h"
 
 namespace radiotower::cli::certificate {
@@ -139,15 +140,6 @@ std::string verify(const Authority& authority, X509* leaf, const Names& names, U
   return why;
 }
 
-std::string date(UnixSeconds when) {
-  std::tm parts{};
-  const std::time_t t = when;
-  char text[16];
-  gmtime_r(&t, &parts);
-  std::strftime(text, sizeof text, "%Y-%m-%d", &parts);
-  return text;
-}
-
 UnixSeconds seconds_of(const ASN1_TIME* time) {
   std::tm parts{};
   return ASN1_TIME_to_tm(time, &parts) == 1 ? timegm(&parts) : 0;
@@ -211,7 +203,7 @@ std::optional<Authority> read_authority(std::string_view certificates, std::stri
   if (!may_sign || X509_check_ca(ca) != 1)
     return refuse(why, fmt::format("\"{}\" may not sign certificates: keyCertSign is missing in its key usage", who));
   if (expiry_of(ca) <= now)
-    return refuse(why, fmt::format("\"{}\" ran out on {}: make a new CA with --make-ca, and put it on all clients", who, date(expiry_of(ca))));
+    return refuse(why, fmt::format("\"{}\" ran out on {}: make a new CA with --make-ca, and put it on all clients", who, utc_day(expiry_of(ca))));
   if (seconds_of(X509_get0_notBefore(ca)) > now) return refuse(why, fmt::format("\"{}\" is not valid yet: is this host's clock right?", who));
   read.key.reset(PEM_read_bio_PrivateKey(key_pem.get(), nullptr, give_password, const_cast<std::string*>(&password)));
   if (!read.key) {
@@ -237,7 +229,7 @@ std::optional<Issued> issue(const Authority& authority, const Names& names, KeyT
     if (expiry_of(above.get()) < expiry_of(first_out)) first_out = above.get();
   if (expiry_of(first_out) < expires)
     return refuse(why, fmt::format("\"{}\" itself runs out on {}, before the certificate would: --days {}, or a new CA with --make-ca", subject_of(first_out),
-                             date(expiry_of(first_out)), (expiry_of(first_out) - now) / day));
+                             utc_day(expiry_of(first_out)), (expiry_of(first_out) - now) / day));
   std::string alternatives;
   for (const auto& name : names.dns) alternatives += (alternatives.empty() ? "DNS:" : ",DNS:") + name;
   for (const auto& address : names.addresses) alternatives += (alternatives.empty() ? "IP:" : ",IP:") + address.text();

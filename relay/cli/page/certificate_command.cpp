@@ -17,6 +17,7 @@
 #include "../credentials.h"
 #include "certificate.h"
 #include "text.h"
+#include "radiotower/base/calendar.h"
 
 namespace radiotower::cli {
 
@@ -44,15 +45,6 @@ struct Output {
   std::string path, text;
   mode_t mode;
 };
-
-std::string date(UnixSeconds when) {
-  std::tm parts{};
-  const std::time_t t = when;
-  char text[16];
-  gmtime_r(&t, &parts);
-  std::strftime(text, sizeof text, "%Y-%m-%d", &parts);
-  return text;
-}
 
 std::optional<std::string> read_file(const std::string& path, std::string& why) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -243,7 +235,7 @@ int run_certificate(const Options& o) {
 
   if (!o.make_ca.empty()) {
     fmt::print("CA \"{}\", until {}:\n  {}/ca.pem      for all clients\n  {}/ca-key.pem  stays here: whoever has it can be any server for them{}\n",
-               subject_of(ca), date(expiry_of(ca)), o.out, o.out, o.no_passphrase ? ". It has no passphrase" : "");
+               subject_of(ca), utc_day(expiry_of(ca)), o.out, o.out, o.no_passphrase ? ". It has no passphrase" : "");
     if (o.only_for.empty()) fmt::print("  (--only-for 192.168.0.0/24,lan limits what it can vouch for, should its key ever be stolen)\n");
   }
   if (issued) {
@@ -251,7 +243,7 @@ int run_certificate(const Options& o) {
     for (const auto& address : names.addresses) for_whom += (for_whom.empty() ? "" : ", ") + address.text();
     for (const auto& name : names.dns) for_whom += (for_whom.empty() ? "" : ", ") + name;
     fmt::print("certificate for {}, by \"{}\", until {}:\n  {}/chain.pem\n  {}/key.pem      mode 0600\n", for_whom, subject_of(ca),
-               date(issued->expires), o.out, o.out);
+               utc_day(issued->expires), o.out, o.out);
     explain_use(o, names);
   } else {
     fmt::print("next: radiotower certificate --ca {0}/ca.pem --ca-key {0}/ca-key.pem --address ADDRESS\n", o.out);
