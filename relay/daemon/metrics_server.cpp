@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -45,7 +46,7 @@ using namespace std::chrono_literals;
 constexpr std::size_t most_connections = 16;
 constexpr unsigned most_requests = 1000;  // of one connection
 constexpr std::uint32_t largest_head = 8 << 10;
-constexpr auto first_request_within = 10s, next_request_within = 75s, taken_within = 10s;
+constexpr auto first_request_within = 10s, next_request_within = 75s, taken_within = 10s, lingers_for = 1s;
 constexpr auto between_snapshots = 50ms;
 constexpr milliseconds patience{250};  // with a worker
 
@@ -72,7 +73,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     stream_.expires_after(requests_ == 0 ? first_request_within : next_request_within);
     http::async_read_header(stream_, buffer_, *parser_, [self = shared_from_this()](const error_code& error, std::size_t) { self->on_head(error); });
   }
-  /// Since when it has waited for a request; none: it is being answered.
+  /// Since when it has waited for a request, or for the client to close; none: it is being answered.
   const std::optional<Clock::time_point>& waiting_since() const { return waiting_since_; }
   void close() {
     error_code ignored;
@@ -125,10 +126,17 @@ class Connection : public std::enable_shared_from_this<Connection> {
       if (self->keep_) return self->read();
       error_code ignored;
       self->stream_.socket().shutdown(asio::socket_base::shutdown_send, ignored);
-      self->close();
+      self->stream_.expires_after(lingers_for);
+      self->waiting_since_ = Clock::now();
+      self->linger();
     };
     if (is_head_) http::async_write_header(stream_, *serializer_, then);
     else http::async_write(stream_, *serializer_, then);
+  }
+
+  /// Takes away what the client still sends: closed over it, the kernel would reset the connection, and the answer could be lost (RFC 9112 9.6).
+  void linger() {
+    stream_.async_read_some(asio::buffer(rest_), [self = shared_from_this()](const error_code& error, std::size_t) { error ? self->close() : self->linger(); });
   }
 
   Stream stream_;
@@ -140,6 +148,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::optional<Clock::time_point> waiting_since_;
   unsigned requests_ = 0, version_ = 11;
   bool keep_ = false, is_head_ = false;
+  std::array<char, 4096> rest_;
 };
 
 class Server final : public MetricsServer, private EventSink {

@@ -89,7 +89,12 @@ struct Station {
     }
     return true;
   }
-  bool empties() { return soon([&] { const Depth depth = input.depth(); return depth.waiting + depth.sending == 0; }); }
+  /// Of one moment: asked twice, a post on its way from waiting to sending and back would be counted twice or not at all.
+  std::int64_t unsent() {
+    const Depth depth = input.depth();
+    return depth.waiting + depth.sending;
+  }
+  bool empties() { return soon([&] { return unsent() == 0; }); }
 
   /// Which of "post1", "post2" ... arrived, in order.
   std::string arrived() const {

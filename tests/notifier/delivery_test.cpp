@@ -177,7 +177,7 @@ TEST_CASE("a wrong certificate: nothing is sent or lost, the log names it, and a
   station.start();
   CHECK(station.logs("showed the certificate of CN=chat"));
   CHECK(station.logs("1 certificate: CN=Old Root"));
-  CHECK(station.input.depth().waiting + station.input.depth().sending == 2);
+  CHECK(station.unsent() == 2);
   station.folder.write("ca.pem", root.pem());
   CHECK(station.empties());
   CHECK(station.arrived() == "12");
@@ -264,7 +264,7 @@ TEST_CASE("what is in flight may end within the patience of a stop") {
   station.start();
   CHECK(station.soon([&] { return station.arrived() == "1"; }));
   station.stop(5s);
-  CHECK(station.input.depth().sending + station.input.depth().waiting == 0);
+  CHECK(station.unsent() == 0);
   CHECK(station.count("ambiguous") == 0);
 }
 
