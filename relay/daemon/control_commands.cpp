@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "counter_sums.h"
 #include "radiotower/turn/directory.h"
 
 namespace radiotower::daemon {
@@ -200,17 +201,10 @@ Json kill(Operations& operations, Log& log, const Json& request, const Json& req
   return json;
 }
 
-Json counters_json(const std::vector<WorkerReport>& reports, std::uint64_t& allocations, std::uint64_t& kernel_drops) {
-  for (const auto& report : reports) {
-    allocations += report.allocations;
-    kernel_drops += report.loop.kernel_drops;
-  }
+Json counters_json(const CounterSums& sums) {
   Json json = Json::object();
-  for (const auto& report : reports)
-    report.counters.for_each([&](std::string_view name, std::uint64_t value) {
-      auto& total = json[std::string(name)];
-      total = (total.is_null() ? 0 : total.get<std::uint64_t>()) + value;
-    });
+  for (const auto& row : sums.rows())
+    if (row.group == "turn") json[std::string(row.counter)] = row.sum;
   return json;
 }
 
@@ -238,13 +232,13 @@ Json stats(Operations& operations, const Json& request, const Json& request_id) 
   json["reloads"] = {{"good", standing.reloads_good}, {"refused", standing.reloads_refused}, {"last_good_at", standing.reloaded_at}};
   json["certificates"] = Json::array();
   for (const auto& certificate : standing.certificates) json["certificates"].push_back({{"names", certificate.names}, {"not_after", certificate.not_after}});
-  std::uint64_t allocations = 0, kernel_drops = 0;
-  Json counters = counters_json(reports, allocations, kernel_drops);
-  json["allocations"] = allocations;
+  CounterSums sums;
+  for (const auto& report : reports) sums.add(report);
+  json["allocations"] = sums.of("worker", "allocations");
   json["users"] = usage.accounts;
   json["ports"] = {{"free", usage.free}, {"used", usage.used}, {"reserved", usage.reserved}, {"quarantined", usage.quarantined}, {"range", usage.range}};
-  json["counters"] = std::move(counters);
-  json["kernel_drops"] = kernel_drops;
+  json["counters"] = counters_json(sums);
+  json["kernel_drops"] = sums.of("loop", "kernel_drops");
   json["log_lines_dropped"] = operations.log_lines_dropped();
   return json;
 }
