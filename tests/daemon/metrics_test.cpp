@@ -63,8 +63,8 @@ class FakeOperations final : public Operations {
   turn::Shared::Usage usage() override { return {}; }
   std::vector<offload::Outcome> offload_outcomes() override { return {}; }
   std::uint64_t log_lines_dropped() override { return 0; }
-  bool allocations(std::vector<turn::AllocationFacts>&, milliseconds) override { return true; }
-  std::size_t kill(const std::function<bool(const turn::AllocationFacts&)>&, milliseconds) override { return 0; }
+  unsigned allocations(std::vector<turn::AllocationFacts>&, milliseconds) override { return 0; }
+  Killed kill(const std::function<bool(const turn::AllocationFacts&)>&, milliseconds) override { return {}; }
   ReloadResult reload() override { return {}; }
   void drain(std::optional<seconds>) override {}
   void end_drain() override {}
