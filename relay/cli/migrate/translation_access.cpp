@@ -14,7 +14,7 @@ namespace radiotower::cli {
 
 namespace {
 
-// What relay.toml's files take (daemon/settings_builder.cpp).
+// What relay.toml's files take (daemon/credential_files.cpp).
 constexpr std::size_t shortest_secret = 8, most_secrets = 32, longest_name = 508;
 constexpr std::string_view blanks = " \t";
 
