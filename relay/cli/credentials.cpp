@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -112,6 +114,20 @@ std::optional<std::string> read_secret(const std::string& path, std::string& why
   auto secret = first_secret(*text);
   if (!secret) why = fmt::format("{}: holds no secret: one a line is expected", path == "-" ? "standard input" : path);
   return secret;
+}
+
+std::string_view placeholder_of(std::string_view secret) {
+  std::string text(secret);
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  constexpr std::string_view whole[] = {"secret", "password", "north", "test", "admin", "turn", "radiotower", "123456", "12345678",
+                                        "static-auth-secret", "mysecret", "logen"};
+  for (const auto word : whole)
+    if (text == word) return word;
+  constexpr std::string_view parts[] = {"changeme", "change-me", "change_me", "change me", "placeholder", "your-secret", "your_secret", "yoursecret",
+                                        "replace-me", "replace_me", "replaceme", "replace-this", "replace_this", "<secret>", "example", "xxxx"};
+  for (const auto word : parts)
+    if (text.find(word) != text.npos) return word;
+  return {};
 }
 
 std::optional<std::string> read_password(const std::string& path, std::string& why, std::string& warning) {

@@ -42,6 +42,9 @@ std::optional<std::string> read_secret(const std::string& path, std::string& why
 /// The same from text.
 std::optional<std::string> first_secret(std::string_view text);
 
+/// The word of an example that somebody has forgotten to change: "changeme", "north" ... Anybody can guess such a secret. Empty: none is in it.
+std::string_view placeholder_of(std::string_view secret);
+
 /// The first line of a file, or of standard input for "-": a password.
 std::optional<std::string> read_password(const std::string& path, std::string& why, std::string& warning);
 

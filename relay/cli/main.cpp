@@ -6,6 +6,7 @@
 
 #include "commands.h"
 #include "help.h"
+#include "radiotower/service/process.h"
 
 namespace radiotower::cli {
 
@@ -19,6 +20,7 @@ void warn(const std::string& text) { fmt::print(stderr, "warning: {}\n", text); 
 }  // namespace radiotower::cli
 
 int main(int argc, char** argv) {
+  radiotower::forbid_core_dumps();  // nearly every command reads a secret or a key, or makes one
   std::signal(SIGPIPE, SIG_IGN);  // a server that hangs up is an answer, not our end
   CLI::App app("radiotower: tests STUN and TURN servers from where their clients stand, and looks after a radiotower-relay.", "radiotower");
   radiotower::cli::wrap_help(app);

@@ -11,215 +11,20 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <limits>
 #include <variant>
 
 #include "config_checks.h"
-#include "external_address.h"
+#include "config_keys.h"
 
 namespace radiotower::daemon {
 
 namespace {
 
-/// Where the value of a key lives.
-struct File {
-  std::string* path;
-};
-struct Ports {
-  std::uint16_t* first;
-  std::uint16_t* last;
-};
-using Slot = std::variant<std::string*, File, Ports, char*, std::vector<Text>*, bool*, std::uint32_t*,
-                          std::uint64_t*, Xdp*>;
-
-using Check = bool (*)(const std::string& value, const Place& place, std::string& spelling);  // see config_checks.h
-
-}  // namespace
-
-bool check_realm(const std::string& value, const Place& place, std::string&) {
-  if (value.empty()) return place.wrong("the realm is empty", "a name such as \"example.org\", or leave the key out");
-  if (value.size() > max_realm)
-    return place.wrong(fmt::format("{} bytes are too long: a 401 over UDP must not exceed three times its request on the wire", value.size()),
-                       fmt::format("at most {} bytes", max_realm));
-  for (const char c : value)
-    if (static_cast<unsigned char>(c) < 0x20 || c == '"' || c == '\\' || c == 0x7F)
-      return place.wrong("control characters, quotes and backslashes have no place in a realm", "a name such as \"example.org\"");
-  return true;
-}
-
-bool check_listener(const std::string& value, const Place& place, std::string& spelling) {
-  const auto address = net::TransportAddress::parse(value);
-  if (address && address->port != 0) {
-    spelling = address->text();
-    return true;
-  }
-  const std::size_t colon = value.rfind(':');
-  const std::string port = colon == std::string::npos ? "" : value.substr(colon + 1);
-  if (!port.empty() && port.find_first_not_of("0123456789") == std::string::npos && net::TransportAddress::parse(value.substr(0, colon) + ":1"))
-    return place.wrong(fmt::format("port {} is out of range 1-65535", port), "3478 is the port of STUN and TURN");
-  return place.wrong(fmt::format("\"{}\" is not an IP address and a port", value), "\"0.0.0.0:3478\", or \"[::]:3478\" with brackets round IPv6");
-}
-
-namespace {
-
-bool check_pair_of_files(const std::string& value, const Place& place, std::string& spelling) {
-  const std::size_t blank = value.find(' ');
-  spelling = value;
-  if (blank != std::string::npos && blank != 0 && blank + 1 < value.size() && value.find(' ', blank + 1) == std::string::npos) return true;
-  return place.wrong(fmt::format("\"{}\" is not a certificate and its key", value), "two files with a blank between them: \"chain.pem key.pem\"");
-}
-
-bool check_clients(const std::string& value, const Place& place, std::string& spelling) {
-  std::string why;
-  const auto range = net::AddressRange::parse(value, why);
-  if (!range) return place.wrong(why, "\"10.1.2.3\", \"10.0.0.0/8\" or \"10.0.0.5-10.0.0.9\"");
-  spelling = range->text();
-  return true;
-}
-
-bool check_relay_address(const std::string& value, const Place& place, std::string& spelling) {
-  const auto ip = net::IpAddress::parse(value);
-  if (!ip) return place.wrong(fmt::format("\"{}\" is not an IP address", value), "an address of this host, without port: \"192.168.0.105\"");
-  if (ip->is_unspecified() || ip->is_multicast() || (ip->is_link_local() && !ip->is_v4()))
-    return place.wrong(fmt::format("{} cannot be a relayed address", value), "leave the key out for every usable address of the host");
-  spelling = ip->text();
-  return true;
-}
-
-bool check_external(const std::string& value, const Place& place, std::string& spelling) {
-  std::string what, hint;
-  const auto entry = parse_external(value, what, hint);
-  if (!entry) return place.wrong(what, hint);
-  const std::string front = entry->source.empty() ? entry->address.text() : entry->source;
-  spelling = fmt::format("{}/{}", front, entry->local ? entry->local->text() : entry->source.empty() ? front : "");
-  return true;
-}
-
-bool check_rule(const std::string& value, const Place& place, std::string& spelling) {
-  std::string why;
-  const auto rule = net::PeerRule::parse(value, why);
-  if (!rule) return place.wrong(why, "\"10.1.2.3\", \"10.1.2.3:8443\", \"10.0.0.0/8\", \"[2001:db8::7]:8443\" or \"10.0.0.5-10.0.0.9\"");
-  spelling = rule->text();
-  return true;
-}
-
-bool check_denied(const std::string& value, const Place& place, std::string& spelling) {
-  std::string why;
-  const auto rule = net::PeerRule::parse(value, why);
-  if (rule && rule->unsafe) return place.wrong(fmt::format("\"{}\": unsafe has a meaning in peers.allow alone", value), "leave the word out");
-  return check_rule(value, place, spelling);
-}
-
-}  // namespace
-
-bool one_of(const std::string& value, std::initializer_list<std::string_view> words, const Place& place) {
-  if (std::find(words.begin(), words.end(), value) != words.end()) return true;
-  std::string list;
-  for (const auto word : words) list += fmt::format("{}\"{}\"", list.empty() ? "" : ", ", word);
-  return place.wrong(fmt::format("\"{}\" is not known", value), "one of " + list);
-}
-
-namespace {
-
-bool check_backend(const std::string& value, const Place& place, std::string&) { return one_of(value, {"auto", "io_uring", "epoll"}, place); }
-bool check_format(const std::string& value, const Place& place, std::string&) { return one_of(value, {"text", "json"}, place); }
-bool check_level(const std::string& value, const Place& place, std::string&) {
-  return one_of(value, {"error", "warning", "notice", "info", "debug"}, place);
-}
-
-bool check_interface(const std::string& value, const Place& place, std::string& spelling) {
-  const std::size_t blank = value.find(' ');
-  spelling = value.substr(0, blank);
-  if (spelling == "off" || spelling == "auto")
-    return place.wrong(fmt::format("\"{}\" stands alone, and not in a list", spelling), fmt::format("xdp = \"{}\"", spelling));
-  const bool is_name = !spelling.empty() && spelling.size() < 16 &&
-                       spelling.find_first_of("/: \t\n") == std::string::npos;
-  if (is_name && (blank == std::string::npos || value.substr(blank) == " generic")) return true;
-  return place.wrong(fmt::format("\"{}\" is not an interface", value),
-                     "\"eth0\", or \"eth0 generic\" where its driver has no XDP; `ip link` shows them");
-}
-
-bool check_metrics_listen(const std::string& value, const Place& place, std::string& spelling) {
-  if (value.empty() || (value.rfind("unix:/", 0) == 0 && value.size() > 6 && value.size() < 108)) return true;
-  if (const auto address = net::TransportAddress::parse(value); address && address->port != 0) return check_listener(value, place, spelling);
-  return place.wrong(fmt::format("\"{}\" is neither an IP address and a port nor a Unix socket", value), "\"127.0.0.1:9641\" or \"unix:/run/radiotower-relay/metrics.sock\"");
-}
-
-/// One row a key: the file, the flags, the hints for misspelt keys, the reload and --print-config all go by this table.
-struct Key {
-  std::string_view name;  // with its table: "listen.udp"
-  Slot (*slot)(Config&);
-  Check check = nullptr;
-  bool reloads = true;  // false: fixed for the life of the process
-  std::uint64_t largest = std::numeric_limits<std::uint32_t>::max();
-};
-constexpr auto largest_rate = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
-const Key keys[] = {
-    {"realm", [](Config& c) -> Slot { return &c.realm; }, check_realm},
-    {"listen.udp", [](Config& c) -> Slot { return &c.listen_udp; }, check_listener},
-    {"listen.tcp", [](Config& c) -> Slot { return &c.listen_tcp; }, check_listener},
-    {"listen.tls", [](Config& c) -> Slot { return &c.listen_tls; }, check_listener},
-    {"listen.dtls", [](Config& c) -> Slot { return &c.listen_dtls; }, check_listener},
-    {"listen.certificate", [](Config& c) -> Slot { return File{&c.certificate}; }},
-    {"listen.private_key", [](Config& c) -> Slot { return File{&c.private_key}; }},
-    {"listen.more_certificates", [](Config& c) -> Slot { return &c.more_certificates; }, check_pair_of_files},
-    {"listen.proxy_protocol_from", [](Config& c) -> Slot { return &c.proxy_protocol_from; }, check_clients},
-    {"listen.stun_only", [](Config& c) -> Slot { return &c.stun_only; }, check_listener},
-    {"listen.deny_clients", [](Config& c) -> Slot { return &c.deny_clients; }, check_clients},
-    {"relay.addresses", [](Config& c) -> Slot { return &c.relay_addresses; }, check_relay_address},
-    {"relay.external", [](Config& c) -> Slot { return &c.external; }, check_external},
-    {"relay.external_refresh_seconds", [](Config& c) -> Slot { return &c.external_refresh_seconds; }, nullptr, true, 86'400},
-    {"relay.ports", [](Config& c) -> Slot { return Ports{&c.first_port, &c.last_port}; }},
-    {"relay.rfc5766_channel_numbers", [](Config& c) -> Slot { return &c.rfc5766_channel_numbers; }},
-    {"relay.keep_address_family", [](Config& c) -> Slot { return &c.keep_address_family; }},
-    {"credentials.secrets_file", [](Config& c) -> Slot { return File{&c.secrets_file}; }},
-    {"credentials.users_file", [](Config& c) -> Slot { return File{&c.users_file}; }},
-    {"credentials.rest_separator", [](Config& c) -> Slot { return &c.rest_separator; }},
-    {"credentials.strict_expiry", [](Config& c) -> Slot { return &c.strict_expiry; }},
-    {"credentials.open_relay_for_everyone", [](Config& c) -> Slot { return &c.open_relay_for_everyone; }},
-    {"peers.allow", [](Config& c) -> Slot { return &c.allow; }, check_rule},
-    {"peers.deny", [](Config& c) -> Slot { return &c.deny; }, check_denied},
-    {"peers.allow_only", [](Config& c) -> Slot { return &c.allow_only; }},
-    {"limits.allocations_per_user", [](Config& c) -> Slot { return &c.limits.allocations_per_user; }},
-    {"limits.bytes_per_second_per_user", [](Config& c) -> Slot { return &c.limits.bytes_per_second_per_user; }, nullptr, true, largest_rate},
-    {"limits.packets_per_second_per_user", [](Config& c) -> Slot { return &c.limits.packets_per_second_per_user; }, nullptr, true, largest_rate},
-    {"limits.allocations", [](Config& c) -> Slot { return &c.limits.allocations; }},
-    {"limits.permissions_per_allocation", [](Config& c) -> Slot { return &c.limits.permissions_per_allocation; }},
-    {"limits.channels_per_allocation", [](Config& c) -> Slot { return &c.limits.channels_per_allocation; }},
-    {"limits.new_peers_per_second", [](Config& c) -> Slot { return &c.limits.new_peers_per_second; }},
-    {"limits.error_answers_per_second", [](Config& c) -> Slot { return &c.limits.error_answers_per_second; }},
-    {"limits.binding_answers_per_second", [](Config& c) -> Slot { return &c.limits.binding_answers_per_second; }},
-    {"limits.connections_per_source", [](Config& c) -> Slot { return &c.connections_per_source; }},
-    {"limits.connections", [](Config& c) -> Slot { return &c.connections; }},
-    {"features.tcp_relay", [](Config& c) -> Slot { return &c.tcp_relay; }},
-    {"features.mobility", [](Config& c) -> Slot { return &c.mobility; }},
-    {"features.nat_discovery", [](Config& c) -> Slot { return &c.nat_discovery; }},
-    {"features.authenticated_binding", [](Config& c) -> Slot { return &c.authenticated_binding; }},
-    {"features.oauth_keys_file", [](Config& c) -> Slot { return File{&c.oauth_keys_file}; }},
-    {"features.oauth_server_name", [](Config& c) -> Slot { return &c.oauth_server_name; }, check_server_name},
-    {"redirect.servers", [](Config& c) -> Slot { return &c.redirect_servers; }, check_redirect_server},
-    {"redirect.secure_servers", [](Config& c) -> Slot { return &c.redirect_secure_servers; }, check_redirect_server},
-    {"redirect.domain", [](Config& c) -> Slot { return &c.redirect_domain; }, check_domain},
-    {"redirect.when", [](Config& c) -> Slot { return &c.redirect_when; }, check_redirect_when},
-    {"redirect.draining", [](Config& c) -> Slot { return &c.draining; }},
-    {"workers.count", [](Config& c) -> Slot { return &c.workers; }, nullptr, false, 1024},
-    {"workers.backend", [](Config& c) -> Slot { return &c.backend; }, check_backend, false},
-    {"workers.gather_microseconds", [](Config& c) -> Slot { return &c.gather_microseconds; }, nullptr, false, 10'000},
-    {"offload.xdp", [](Config& c) -> Slot { return &c.xdp; }, check_interface, false},
-    {"log.format", [](Config& c) -> Slot { return &c.log_format; }, check_format},
-    {"log.level", [](Config& c) -> Slot { return &c.log_level; }, check_level},
-    {"control.socket", [](Config& c) -> Slot { return File{&c.control_socket}; }, nullptr, false},
-    {"metrics.listen", [](Config& c) -> Slot { return &c.metrics_listen; }, check_metrics_listen, false},
-    {"metrics.coturn_names", [](Config& c) -> Slot { return &c.metrics_coturn_names; }},
-    {"shutdown.drain_seconds", [](Config& c) -> Slot { return &c.drain_seconds; }, nullptr, true, 86'400},
-};
-
-
 std::string_view last_part(std::string_view name) { return name.substr(name.rfind('.') + 1); }  // npos + 1 is 0
 std::string_view section_of(std::string_view name) { return name.substr(0, name.find('.') == name.npos ? 0 : name.find('.')); }
 
 const Key* find_key(std::string_view name) {
-  for (const Key& key : keys)
+  for (const Key& key : config_keys())
     if (key.name == name) return &key;
   return nullptr;
 }
@@ -229,7 +34,7 @@ std::string suggestion(std::string_view unknown, bool is_section) {
   constexpr std::size_t longest = 64;  // of what is compared: the work stays small whatever a file holds
   std::string_view best;
   std::size_t best_distance = std::max<std::size_t>(3, std::min(unknown.size(), longest) / 3) + 1;
-  for (const Key& key : keys) {
+  for (const Key& key : config_keys()) {
     const std::string_view candidate = is_section ? section_of(key.name) : key.name;
     if (candidate.empty() || unknown.size() > longest) continue;
     std::size_t d = edit_distance(unknown, candidate);
@@ -358,7 +163,7 @@ void read_table(const toml::table& table, const std::string& prefix, const std::
       read_realms(*node.as_table(), path, config, errors);
       continue;
     }
-    const bool ours = prefix.empty() && std::any_of(std::begin(keys), std::end(keys), [&](const Key& x) { return section_of(x.name) == name; });
+    const bool ours = prefix.empty() && std::any_of(config_keys().begin(), config_keys().end(), [&](const Key& x) { return section_of(x.name) == name; });
     if (ours && node.is_table()) read_table(*node.as_table(), name + ".", path, config, errors);
     else if (ours) place.wrong("is a section, not a key", fmt::format("write [{}] and its keys on the lines below", name));
     else if (node.is_table()) place.wrong("unknown section", suggestion(name, true));
@@ -500,7 +305,7 @@ bool set_from_flag(std::string_view flag, std::string_view name, const std::vect
 std::string print_config(const Config& config) {
   Config copy = config;  // slots point at what may be written
   std::string out, section;
-  for (const Key& key : keys) {
+  for (const Key& key : config_keys()) {
     if (const auto now = section_of(key.name); now != section) {
       section = now;
       out += fmt::format("\n[{}]\n", section);
@@ -525,7 +330,7 @@ OperatorSettings operator_settings(const Config& config) {
 std::vector<KeyChange> changed_keys(const Config& before, const Config& after) {
   Config a = before, b = after;  // slots point at what may be written
   std::vector<KeyChange> changed;
-  for (const Key& key : keys) {
+  for (const Key& key : config_keys()) {
     std::string was = written(key.slot(a)), is = written(key.slot(b));
     if (was != is) changed.push_back({key.name, std::move(was), std::move(is), key.reloads});
   }

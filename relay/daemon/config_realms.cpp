@@ -10,6 +10,7 @@
 #include <set>
 
 #include "config_checks.h"
+#include "credential_files.h"
 #include "radiotower/base/encoding.h"
 
 namespace radiotower::daemon {

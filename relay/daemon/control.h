@@ -142,8 +142,8 @@ class Control final : private Operations {
   turn::Shared::Usage usage() override { return relay_.shared().usage(); }
   std::vector<offload::Outcome> offload_outcomes() override;
   std::uint64_t log_lines_dropped() override { return log_.dropped(); }
-  bool allocations(std::vector<turn::AllocationFacts>& all, milliseconds patience) override;
-  std::size_t kill(const std::function<bool(const turn::AllocationFacts&)>& which, milliseconds patience) override;
+  unsigned allocations(std::vector<turn::AllocationFacts>& all, milliseconds patience) override;
+  Killed kill(const std::function<bool(const turn::AllocationFacts&)>& which, milliseconds patience) override;
   void add_sink(EventSink& sink) override { relay_.sinks().add(sink); }
   void remove_sink(EventSink& sink) override { relay_.sinks().remove(sink); }
   void update_standing();

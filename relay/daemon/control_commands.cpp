@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "counter_sums.h"
 #include "radiotower/turn/directory.h"
 
 namespace radiotower::daemon {
@@ -31,6 +32,13 @@ Json answer_to(const Json& request_id) {
   Json json = Json::object();
   if (!request_id.is_null()) json["id"] = request_id;
   return json;
+}
+
+/// Nothing where every worker has answered.
+void tell_of_silent(Json& json, unsigned workers) {
+  if (workers == 0) return;
+  json["whole"] = false;
+  json["workers_silent"] = workers;
 }
 
 std::string in_quotes(std::string_view text) { return text_of(Json(std::string(text.substr(0, 64)))); }
@@ -164,12 +172,12 @@ Answer sessions(Operations& operations, const Json& request, const Json& request
   const auto order = order_of(text_field(request, "sort").value_or("age"));
   const auto limit = number_field(request, "limit", std::numeric_limits<std::uint32_t>::max());
   std::vector<AllocationFacts> all;
-  const bool whole = operations.allocations(all, patience);
+  const unsigned silent = operations.allocations(all, patience);
   all.erase(std::remove_if(all.begin(), all.end(), [&](const AllocationFacts& f) { return !choice.holds(f); }), all.end());
   std::sort(all.begin(), all.end(), order);
   const std::size_t shown = limit ? std::min<std::size_t>(all.size(), *limit) : all.size();
   Answer answer;
-  answer.sessions.emplace(std::move(all), shown, whole, request_id);
+  answer.sessions.emplace(std::move(all), shown, silent, request_id);
   return answer;
 }
 
@@ -184,33 +192,29 @@ Json kill(Operations& operations, Log& log, const Json& request, const Json& req
   Json json = answer_to(request_id);
   if (flag_field(request, "dry_run")) {
     std::vector<AllocationFacts> list;
-    const bool whole = operations.allocations(list, patience);
+    const unsigned silent = operations.allocations(list, patience);
     json["ok"] = true;
     json["would_end"] = std::count_if(list.begin(), list.end(), [&](const AllocationFacts& f) { return choice.holds(f); });
-    if (!whole) json["whole"] = false;
+    tell_of_silent(json, silent);
     return json;
   }
   Json said = request;
   said.erase("id");
   said.erase("command");
-  const std::size_t killed = operations.kill([choice](const AllocationFacts& f) { return choice.holds(f); }, patience);
-  log.write(Priority::notice, "kill", fmt::format("ordered by {}", asker.text()), {{"which", text_of(said)}, {"allocations_ended", std::uint64_t{killed}}});
+  const Killed killed = operations.kill([choice](const AllocationFacts& f) { return choice.holds(f); }, patience);
+  std::vector<Field> fields{{"which", text_of(said)}, {"allocations_ended", std::uint64_t{killed.ended}}};
+  if (killed.silent != 0) fields.emplace_back("workers_silent", std::uint64_t{killed.silent});
+  log.write(Priority::notice, "kill", fmt::format("ordered by {}", asker.text()), fields);
   json["ok"] = true;
-  json["ended"] = killed;
+  json["ended"] = killed.ended;
+  tell_of_silent(json, killed.silent);
   return json;
 }
 
-Json counters_json(const std::vector<WorkerReport>& reports, std::uint64_t& allocations, std::uint64_t& kernel_drops) {
-  for (const auto& report : reports) {
-    allocations += report.allocations;
-    kernel_drops += report.loop.kernel_drops;
-  }
+Json counters_json(const CounterSums& sums) {
   Json json = Json::object();
-  for (const auto& report : reports)
-    report.counters.for_each([&](std::string_view name, std::uint64_t value) {
-      auto& total = json[std::string(name)];
-      total = (total.is_null() ? 0 : total.get<std::uint64_t>()) + value;
-    });
+  for (const auto& row : sums.rows())
+    if (row.group == "turn") json[std::string(row.counter)] = row.sum;
   return json;
 }
 
@@ -238,13 +242,13 @@ Json stats(Operations& operations, const Json& request, const Json& request_id) 
   json["reloads"] = {{"good", standing.reloads_good}, {"refused", standing.reloads_refused}, {"last_good_at", standing.reloaded_at}};
   json["certificates"] = Json::array();
   for (const auto& certificate : standing.certificates) json["certificates"].push_back({{"names", certificate.names}, {"not_after", certificate.not_after}});
-  std::uint64_t allocations = 0, kernel_drops = 0;
-  Json counters = counters_json(reports, allocations, kernel_drops);
-  json["allocations"] = allocations;
+  CounterSums sums;
+  for (const auto& report : reports) sums.add(report);
+  json["allocations"] = sums.of("worker", "allocations");
   json["users"] = usage.accounts;
   json["ports"] = {{"free", usage.free}, {"used", usage.used}, {"reserved", usage.reserved}, {"quarantined", usage.quarantined}, {"range", usage.range}};
-  json["counters"] = std::move(counters);
-  json["kernel_drops"] = kernel_drops;
+  json["counters"] = counters_json(sums);
+  json["kernel_drops"] = sums.of("loop", "kernel_drops");
   json["log_lines_dropped"] = operations.log_lines_dropped();
   return json;
 }
@@ -403,7 +407,7 @@ std::optional<std::string> SessionLines::next() {
   json["ok"] = true;
   json["sessions"] = all_.size();
   json["shown"] = shown_;
-  if (!whole_) json["whole"] = false;
+  tell_of_silent(json, silent_);
   return text_of(json);
 }
 

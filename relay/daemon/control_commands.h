@@ -48,15 +48,16 @@ std::string event_line(const ToldEvent& told, const Json& request_id);
 /// The lines of `sessions`, made one by one, so that a long list is never held as text.
 class SessionLines {
  public:
-  SessionLines(std::vector<turn::AllocationFacts> all, std::size_t shown, bool whole, Json request_id)
-      : all_(std::move(all)), shown_(shown), whole_(whole), request_id_(std::move(request_id)) {}
+  SessionLines(std::vector<turn::AllocationFacts> all, std::size_t shown, unsigned silent, Json request_id)
+      : all_(std::move(all)), shown_(shown), silent_(silent), request_id_(std::move(request_id)) {}
   /// The next line without line feed; the last one is the summary. nullopt: that was all.
   std::optional<std::string> next();
 
  private:
   std::vector<turn::AllocationFacts> all_;  // in order; the first `shown_` are
   std::size_t shown_ = 0, at_ = 0;
-  bool whole_ = true, over_ = false;
+  unsigned silent_ = 0;  // workers whose allocations are missing
+  bool over_ = false;
   Json request_id_;
 };
 

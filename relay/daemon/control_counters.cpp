@@ -1,8 +1,10 @@
 // Of Control: the counters, whole when SIGUSR1 asks for them, and once a minute what was dropped.
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "control.h"
+#include "counter_sums.h"
 
 namespace radiotower::daemon {
 
@@ -53,40 +55,17 @@ void Control::print_offload() {
 
 /// Bad packets are counted, never logged one by one (X10): once a minute one line says what was dropped since the last.
 void Control::print_drops() {
-  std::vector<std::string_view> names;
-  std::vector<std::uint64_t> sums;
-  bool first = true;
+  CounterSums sums;
   for (const auto& worker : relay_.workers()) {
     const auto report = worker->report(milliseconds(300));
     if (!report) return;  // a sum without it would go backwards; the next minute has all
-    std::size_t place = 0;
-    const auto add = [&](std::string_view name, std::uint64_t value) {
-      if (first) {
-        names.push_back(name);
-        sums.push_back(0);
-      }
-      sums[place++] += value;
-    };
-    report->counters.for_each([&](std::string_view name, std::uint64_t value) {
-      if (name.substr(0, 8) == "dropped_") add(name, value);
-    });
-    add("dropped_retired_listener", report->dropped_retired);
-    add("media_dropped", report->streams.media_dropped);
-    add("dtls_dropped_limit", report->dtls.dtls_dropped_limit);
-    add("dtls_dropped_too_large", report->dtls.dtls_dropped_too_large);
-    add("truncated", report->loop.truncated);
-    add("kernel_drops", report->loop.kernel_drops);
-    add("send_full", report->loop.send_full);
-    add("send_too_large", report->loop.send_too_large);
-    add("send_unreachable", report->loop.send_unreachable);
-    add("send_failed", report->loop.send_failed);
-    first = false;
+    sums.add(*report);
   }
-  drops_.resize(sums.size());
+  const auto drops = sums.drops();
+  drops_.resize(drops.size());
   std::vector<Field> fields;
-  for (std::size_t i = 0; i < sums.size(); ++i)
-    if (sums[i] > drops_[i]) fields.emplace_back(names[i], sums[i] - drops_[i]);
-  drops_ = sums;
+  for (std::size_t i = 0; i < drops.size(); ++i)
+    if (const auto told = std::exchange(drops_[i], drops[i].sum); drops[i].sum > told) fields.emplace_back(drops[i].counter, drops[i].sum - told);
   if (!fields.empty()) log_.write(Priority::info, "packets dropped", "in the last minute", fields);
 }
 

@@ -227,13 +227,13 @@ std::vector<offload::Outcome> Control::offload_outcomes() {
   return relay_.fast_path()->offload().outcomes();
 }
 
-bool Control::allocations(std::vector<turn::AllocationFacts>& all, milliseconds patience) {
+unsigned Control::allocations(std::vector<turn::AllocationFacts>& all, milliseconds patience) {
   constexpr std::size_t slice = 256;  // some 100 us: packets wait for so long
   struct Part {
     std::vector<turn::AllocationFacts> facts;
     std::uint32_t next = 0;
   };
-  bool whole = true;
+  auto silent = static_cast<unsigned>(relay_.workers().size());
   for (const auto& worker : relay_.workers()) {
     const Time until = steady_now() + patience;
     std::uint32_t next = 0;
@@ -251,14 +251,14 @@ bool Control::allocations(std::vector<turn::AllocationFacts>& all, milliseconds 
       all.insert(all.end(), std::make_move_iterator(part->facts.begin()), std::make_move_iterator(part->facts.end()));
       next = part->next;
     } while (next != 0);
-    whole = whole && answered;
-    if (!answered && is_over()) break;
+    if (answered) --silent;
+    else if (is_over()) break;
   }
-  return whole;
+  return silent;
 }
 
-std::size_t Control::kill(const std::function<bool(const turn::AllocationFacts&)>& which, milliseconds patience) {
-  std::size_t killed = 0;
+Killed Control::kill(const std::function<bool(const turn::AllocationFacts&)>& which, milliseconds patience) {
+  Killed killed{0, static_cast<unsigned>(relay_.workers().size())};
   for (const auto& worker : relay_.workers()) {
     const auto count = std::make_shared<std::size_t>(0);
     const bool answered = worker->ask(
@@ -267,7 +267,7 @@ std::size_t Control::kill(const std::function<bool(const turn::AllocationFacts&)
           *count = server.end_allocations(which, turn::EndReason::killed, now, out);
         },
         patience);
-    if (answered) killed += *count;
+    if (answered) killed.ended += *count, --killed.silent;
     else if (is_over()) break;
   }
   return killed;

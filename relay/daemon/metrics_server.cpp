@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -64,7 +65,8 @@ using AskForFigures = std::function<void(TextFormat, Figures)>;
 
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(asio::generic::stream_protocol::socket socket, const AskForFigures& ask) : stream_(std::move(socket)), ask_(ask) {}
+  Connection(asio::generic::stream_protocol::socket socket, const AskForFigures& ask, bool is_on_loopback)
+      : stream_(std::move(socket)), ask_(ask), is_on_loopback_(is_on_loopback) {}
 
   void read() {
     waiting_since_ = Clock::now();
@@ -96,6 +98,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
     keep_ = head.keep_alive() && ++requests_ < most_requests;
     version_ = head.version();
     is_head_ = head.method() == http::verb::head;
+    if (is_on_loopback_)
+      for (const auto& field : head)
+        if (field.name() == http::field::host && !is_host_of_loopback({field.value().data(), field.value().size()}))
+          return answer(http::status::misdirected_request, plain_text,
+                        "the figures are for this host alone: ask for localhost or an IP address, as http://127.0.0.1:9641/metrics; a proxy sets Host so\n");
     const auto target = std::string(head.target().substr(0, head.target().find('?')));
     if (target != "/metrics" && target != "/") return answer(http::status::not_found, plain_text, "nothing is here; the figures are at /metrics\n");
     if (head.method() != http::verb::get && !is_head_) return answer(http::status::method_not_allowed, plain_text, "only GET and HEAD here\n");
@@ -141,6 +148,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   Stream stream_;
   const AskForFigures& ask_;
+  const bool is_on_loopback_;
   beast::flat_buffer buffer_{largest_head + 1024};
   std::optional<http::request_parser<http::empty_body>> parser_;
   std::optional<Answer> answer_;
@@ -178,6 +186,7 @@ class Server final : public MetricsServer, private EventSink {
   bool listen_on_address(const std::string& where, std::string& why) {
     const auto address = net::TransportAddress::parse(where);
     if (!address) return why = fmt::format("\"{}\" is no address; \"127.0.0.1:9641\" is one", where), false;
+    is_on_loopback_ = address->ip.is_loopback();
     error_code error;
     const bool v6 = !address->ip.is_v4();
     const tcp::endpoint endpoint(asio::ip::make_address(address->ip.text(), error), address->port);
@@ -239,7 +248,7 @@ class Server final : public MetricsServer, private EventSink {
       oldest->close();
       connections_.remove_if([&](const std::weak_ptr<Connection>& connection) { return connection.lock() == oldest; });
     }
-    const auto connection = std::make_shared<Connection>(std::move(socket), ask_);
+    const auto connection = std::make_shared<Connection>(std::move(socket), ask_, is_on_loopback_);
     connections_.push_back(connection);
     connection->read();
   }
@@ -312,11 +321,26 @@ class Server final : public MetricsServer, private EventSink {
   SocketFile file_;  // where it is a Unix socket
   std::optional<tcp::acceptor> tcp_;
   std::optional<local::acceptor> local_;
+  bool is_on_loopback_ = false;
   asio::steady_timer timer_{io_}, pause_{io_};
   std::thread thread_;
 };
 
 }  // namespace
+
+bool is_host_of_loopback(std::string_view host) {
+  if (const std::size_t colon = host.rfind(':'); colon != host.npos && host.find_first_not_of("0123456789", colon + 1) == host.npos) {
+    const std::string_view front = host.substr(0, colon);
+    if (front.find(':') == front.npos || front.ends_with(']')) host = front;  // else it is in an IPv6 address without brackets
+  }
+  if (host.starts_with('[') && host.ends_with(']')) {
+    const auto ip = net::IpAddress::parse(host.substr(1, host.size() - 2));
+    return ip && !ip->is_v4();
+  }
+  std::string name(host);
+  std::transform(name.begin(), name.end(), name.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  return name.empty() || name == "localhost" || name.ends_with(".localhost") || net::IpAddress::parse(name);
+}
 
 std::unique_ptr<MetricsServer> MetricsServer::start(const OperatorSettings& settings, Operations& operations, Log& log, std::string& why) {
   auto server = std::make_unique<Server>(settings, operations, log);

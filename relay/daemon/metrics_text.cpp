@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "counter_sums.h"
 #include "metrics_counters.h"
 
 namespace radiotower::daemon {
@@ -50,33 +51,17 @@ bool is_usual(stun::Method method, std::uint16_t outcome) {
   }
 }
 
-/// "turn", "dropped_no_channel" -> the sum over the workers.
-using Sums = std::map<std::pair<std::string_view, std::string_view>, std::uint64_t>;
-
-Sums sums_of(const Snapshot& snapshot) {
-  Sums sums;
-  for (const auto& worker : snapshot.workers) {
-    const auto group = [&](std::string_view name, const auto& counters) {
-      counters.for_each([&](std::string_view counter, std::uint64_t value) { sums[{name, counter}] += value; });
-    };
-    group("turn", worker.report.counters);
-    group("loop", worker.report.loop);
-    group("streams", worker.report.streams);
-    group("dtls", worker.report.dtls);
-    group("moved", worker.report.moved);
-  }
+CounterSums sums_of(const Snapshot& snapshot) {
+  CounterSums sums;
+  for (const auto& worker : snapshot.workers) sums.add(worker.report);
   return sums;
 }
 
-void add_counters(const Snapshot& snapshot, Exposition& out) {
-  const Sums sums = sums_of(snapshot);
+void add_counters(const CounterSums& sums, Exposition& out) {
   for (const CounterFamily& family : counter_families()) {
     out.family(family.name, family.kind, family.help);
-    for (const CounterRow& row : counter_rows()) {
-      if (row.family != family.name) continue;
-      const auto sum = sums.find({row.group, row.counter});
-      out.sample(row.labels, sum == sums.end() ? 0 : sum->second);
-    }
+    for (const CounterRow& row : counter_rows())
+      if (row.family == family.name) out.sample(row.labels, sums.of(row.group, row.counter));
   }
 }
 
@@ -161,13 +146,7 @@ void add_traffic(const Snapshot& snapshot, Exposition& out) {
   for (const auto& outcome : snapshot.offload) out.sample(label("outcome", outcome.name), outcome.packets);
 }
 
-void add_workers(const Snapshot& snapshot, Exposition& out) {
-  std::uint64_t gates = 0, kept = 0, sockets = 0;
-  for (const auto& worker : snapshot.workers) {
-    gates += worker.report.gate_is_up ? 1 : 0;
-    kept += worker.report.bytes_kept;
-    sockets += worker.report.sockets;
-  }
+void add_workers(const Snapshot& snapshot, const CounterSums& sums, Exposition& out) {
   const auto each = [&](const auto& value) {
     for (std::size_t i = 0; i < snapshot.workers.size(); ++i) out.sample(label("worker", std::to_string(i)), value(snapshot.workers[i]));
   };
@@ -176,11 +155,11 @@ void add_workers(const Snapshot& snapshot, Exposition& out) {
   out.family("radiotower_worker_turns_total", Kind::counter, "Turns of the worker's loop: at least one a second, or it has stalled.");
   each([](const Snapshot::OfWorker& worker) { return worker.report.loop.turns; });
   out.family("radiotower_flood_gates", Kind::gauge, "Workers that keep strangers out for a flood right now.");
-  out.sample("", gates);
+  out.sample("", sums.of("worker", "gates_up"));
   out.family("radiotower_kept_bytes", Kind::gauge, "Memory that is kept for clients, about.");
-  out.sample("", kept);
+  out.sample("", sums.of("worker", "bytes_kept"));
   out.family("radiotower_sockets", Kind::gauge, "Sockets that the workers hold: listeners, relay ports, connections.");
-  out.sample("", sockets);
+  out.sample("", sums.of("worker", "sockets"));
 }
 
 void add_standing(const Snapshot& snapshot, Exposition& out) {
@@ -242,12 +221,13 @@ bool is_in_metrics(std::string_view group, std::string_view counter) {
 
 std::string metrics_text(const Snapshot& snapshot, TextFormat format, bool coturn_names) {
   Exposition out(format);
+  const CounterSums sums = sums_of(snapshot);
   add_standing(snapshot, out);
   add_allocations(snapshot, out);
   add_requests(snapshot, out);
   add_traffic(snapshot, out);
-  add_counters(snapshot, out);
-  add_workers(snapshot, out);
+  add_counters(sums, out);
+  add_workers(snapshot, sums, out);
   add_process_metrics(out);
   if (coturn_names) add_coturn_metrics(snapshot, out);
   return std::move(out).text();

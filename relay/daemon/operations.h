@@ -28,6 +28,11 @@ struct ReloadResult {
   std::vector<std::string> notes;
 };
 
+struct Killed {
+  std::size_t ended = 0;     // allocations, on the workers that answered
+  unsigned silent = 0;       // workers that did not: what they have may be alive
+};
+
 /// How the relay stands as a whole.
 struct Standing {
   std::string version;
@@ -66,10 +71,10 @@ class Operations {
   virtual std::vector<offload::Outcome> offload_outcomes() = 0;  // empty: off
   virtual std::uint64_t log_lines_dropped() = 0;
 
-  /// A copy of every allocation. False: a worker did not answer, and its allocations are missing.
-  virtual bool allocations(std::vector<turn::AllocationFacts>& all, milliseconds patience) = 0;
-  /// Ends those that `which` names; returns how many. `which` runs on workers' threads, one after the other.
-  virtual std::size_t kill(const std::function<bool(const turn::AllocationFacts&)>& which, milliseconds patience) = 0;
+  /// A copy of every allocation. Returns how many workers did not answer: their allocations are missing.
+  virtual unsigned allocations(std::vector<turn::AllocationFacts>& all, milliseconds patience) = 0;
+  /// Ends those that `which` names. `which` runs on workers' threads, one after the other; on one that is silent it may run later still.
+  virtual Killed kill(const std::function<bool(const turn::AllocationFacts&)>& which, milliseconds patience) = 0;
 
   /// Waits until it has been done: as long as it takes to read the files.
   virtual ReloadResult reload() = 0;

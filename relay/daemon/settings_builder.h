@@ -43,9 +43,4 @@ std::optional<offload::OffloadSettings> offload_settings(const Config& config);
 /// What --print-config adds below the keys, as comments: wildcards and defaults spelt out for this host.
 std::string print_on_host(const Config& config, const std::vector<io::HostAddress>& host);
 
-/// One secret a line; empty lines and lines that begin with # are skipped.
-std::vector<std::string> read_secrets(const std::string& path, std::string_view key, ConfigErrors& errors);
-/// "name:password" or "name:0xkey" a line, and behind blanks allocations=N and bytes_per_second=N.
-std::vector<turn::User> read_users(const std::string& path, std::string_view key, ConfigErrors& errors);
-
 }  // namespace radiotower::daemon

@@ -48,6 +48,16 @@ TEST_CASE("the first secret of a file is its first line that says something, as 
   CHECK_FALSE(first_secret("\n \n# nothing\n"));
 }
 
+TEST_CASE("a secret of an example is found by its word, however it is written; others have none") {
+  CHECK(placeholder_of("north") == "north");
+  CHECK(placeholder_of("North") == "north");
+  CHECK(placeholder_of("CHANGE_ME") == "change_me");
+  CHECK(placeholder_of("please-ChangeMe-later") == "changeme");
+  CHECK(placeholder_of("replace-this-secret") == "replace-this");
+  CHECK(placeholder_of("static-auth-secret") == "static-auth-secret");
+  for (const char* good : {"", "kq3vS0u8hJ6Yx2b1Wm9RtZ4cE7pLfDnA", "northern-lights-over-oslo", "a-long-enough-secret"}) CHECK_MESSAGE(placeholder_of(good).empty(), good);
+}
+
 TEST_CASE("a missing file is an error with its name") {
   std::string why, warning;
   CHECK_FALSE(read_secret("/nowhere/secrets", why, warning));

@@ -15,6 +15,7 @@
 #include <sstream>
 
 #include "daemon/config.h"
+#include "daemon/credential_files.h"
 #include "daemon/flags.h"
 #include "daemon/settings_builder.h"
 

@@ -43,12 +43,12 @@ class FakeRelay final : public Operations {
   turn::Shared::Usage usage() override { return {}; }
   std::vector<offload::Outcome> offload_outcomes() override { return {}; }
   std::uint64_t log_lines_dropped() override { return 0; }
-  bool allocations(std::vector<turn::AllocationFacts>& all, milliseconds) override {
+  unsigned allocations(std::vector<turn::AllocationFacts>& all, milliseconds) override {
     all = sessions;
-    return is_whole;
+    return silent;
   }
-  std::size_t kill(const std::function<bool(const turn::AllocationFacts&)>& which, milliseconds) override {
-    return static_cast<std::size_t>(std::count_if(sessions.begin(), sessions.end(), which));
+  Killed kill(const std::function<bool(const turn::AllocationFacts&)>& which, milliseconds) override {
+    return {static_cast<std::size_t>(std::count_if(sessions.begin(), sessions.end(), which)), silent};
   }
   ReloadResult reload() override { return {false, {"relay.toml:3: listen.udp: no address"}, {}, {}, {}}; }
   void drain(std::optional<seconds>) override {}
@@ -58,7 +58,7 @@ class FakeRelay final : public Operations {
 
   EventSinks sinks;
   std::vector<turn::AllocationFacts> sessions;
-  bool is_whole = true;
+  unsigned silent = 0;  // workers
 };
 
 class Client {
@@ -147,7 +147,6 @@ TEST_CASE("a user is named by the whole name, or by the user part of a time-limi
 TEST_CASE("control socket: a list longer than any buffer comes whole, in order, with its summary") {
   Site site;
   for (std::uint32_t i = 0; i < 5000; ++i) site.relay.sessions.push_back(session(i, i % 2 ? "alice" : "bob"));
-  site.relay.is_whole = false;
   Client client(site.settings.control_socket);
   client.say(R"({"command":"sessions","user":"alice","sort":"user","limit":2000,"id":7})");
   client.say(R"({"command":"kill","session":"1-3-1"})");  // waits for its turn
@@ -155,8 +154,21 @@ TEST_CASE("control socket: a list longer than any buffer comes whole, in order, 
     const std::string line = client.hear();
     REQUIRE(holds(line, "\"session\":\"1-" + std::to_string(2 * i + 1) + "-1\""));
   }
-  CHECK(client.hear() == R"({"id":7,"ok":true,"sessions":2500,"shown":2000,"whole":false})");
+  CHECK(client.hear() == R"({"id":7,"ok":true,"sessions":2500,"shown":2000})");
   CHECK(client.hear() == R"({"ok":true,"ended":1})");
+}
+
+TEST_CASE("control socket: workers that do not answer are told of, since their allocations may be alive") {
+  Site site;
+  site.relay.sessions = {session(1, "alice"), session(2, "alice")};
+  site.relay.silent = 3;
+  Client client(site.settings.control_socket);
+  client.say(R"({"command":"sessions","limit":0})");
+  CHECK(client.hear() == R"({"ok":true,"sessions":2,"shown":0,"whole":false,"workers_silent":3})");
+  client.say(R"({"command":"kill","user":"alice","dry_run":true})");
+  CHECK(client.hear() == R"({"ok":true,"would_end":2,"whole":false,"workers_silent":3})");
+  client.say(R"({"command":"kill","user":"alice"})");
+  CHECK(client.hear() == R"({"ok":true,"ended":2,"whole":false,"workers_silent":3})");
 }
 
 TEST_CASE("control socket: a refused reload comes with its sentences") {

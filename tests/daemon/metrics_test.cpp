@@ -13,6 +13,7 @@
 #include <set>
 #include <sstream>
 
+#include "daemon/counter_sums.h"
 #include "daemon/metrics_counters.h"
 #include "daemon/metrics_server.h"
 #include "daemon/metrics_text.h"
@@ -22,18 +23,6 @@ using namespace radiotower::daemon;
 using namespace std::chrono_literals;
 
 namespace {
-
-template <typename Visit>
-void for_each_counter(Visit&& visit) {
-  const auto group = [&](std::string_view name, const auto& counters) {
-    counters.for_each([&](std::string_view counter, std::uint64_t) { visit(name, counter); });
-  };
-  group("turn", turn::Counters{});
-  group("loop", io::LoopCounters{});
-  group("streams", StreamCounters{});
-  group("dtls", tls::DtlsCounters{});
-  group("moved", MovedCounters{});
-}
 
 Snapshot two_workers() {
   Snapshot snapshot;
@@ -74,8 +63,8 @@ class FakeOperations final : public Operations {
   turn::Shared::Usage usage() override { return {}; }
   std::vector<offload::Outcome> offload_outcomes() override { return {}; }
   std::uint64_t log_lines_dropped() override { return 0; }
-  bool allocations(std::vector<turn::AllocationFacts>&, milliseconds) override { return true; }
-  std::size_t kill(const std::function<bool(const turn::AllocationFacts&)>&, milliseconds) override { return 0; }
+  unsigned allocations(std::vector<turn::AllocationFacts>&, milliseconds) override { return 0; }
+  Killed kill(const std::function<bool(const turn::AllocationFacts&)>&, milliseconds) override { return {}; }
   ReloadResult reload() override { return {}; }
   void drain(std::optional<seconds>) override {}
   void end_drain() override {}
@@ -122,9 +111,45 @@ const std::string get = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r
 
 }  // namespace
 
+TEST_CASE("counters: every one is added up under the name of what counts it, and drops are among them") {
+  WorkerReport one, other;
+  one.counters.dropped_no_channel = 1, other.counters.dropped_no_channel = 2;
+  one.loop.kernel_drops = 3, other.loop.kernel_drops = 4;
+  one.streams.media_dropped = 5, other.streams.media_dropped = 6;
+  one.dtls.dtls_dropped_limit = 7, other.dtls.dtls_dropped_limit = 8;
+  one.moved.passed_on = 9, other.moved.passed_on = 10;
+  one.allocations = 11, other.allocations = 12;
+  one.dropped_retired = 13, other.dropped_retired = 14;
+  other.gate_is_up = true;
+  CounterSums sums;
+  CHECK(sums.rows().empty());
+  CHECK(sums.of("turn", "dropped_no_channel") == 0);
+  sums.add(one);
+  sums.add(other);
+  CHECK(sums.of("turn", "dropped_no_channel") == 3);
+  CHECK(sums.of("loop", "kernel_drops") == 7);
+  CHECK(sums.of("streams", "media_dropped") == 11);
+  CHECK(sums.of("dtls", "dtls_dropped_limit") == 15);
+  CHECK(sums.of("moved", "passed_on") == 19);
+  CHECK(sums.of("worker", "allocations") == 23);
+  CHECK(sums.of("worker", "gates_up") == 1);
+  std::set<std::pair<std::string_view, std::string_view>> names;
+  for (const auto& row : sums.rows()) CHECK(names.insert({row.group, row.counter}).second);
+  std::set<std::string_view> told;  // a line of the log has each name once
+  std::uint64_t dropped = 0;
+  for (const auto& row : sums.drops()) {
+    CAPTURE(row.counter);
+    CHECK(names.contains({row.group, row.counter}));
+    CHECK(told.insert(row.counter).second);
+    dropped += row.sum;
+  }
+  CHECK(dropped == 3 + 7 + 11 + 15 + 27);
+}
+
 TEST_CASE("metrics: no counter is forgotten, and none is there that is not counted") {
   std::set<std::pair<std::string_view, std::string_view>> counted;
-  for_each_counter([&](std::string_view group, std::string_view counter) {
+  for_each_counter({}, [&](std::string_view group, std::string_view counter, std::uint64_t) {
+    if (group == "worker") return;  // gauges of metrics_text.cpp
     CAPTURE(group);
     CAPTURE(counter);
     counted.insert({group, counter});
@@ -232,6 +257,14 @@ TEST_CASE("metrics server: a Unix socket of mode 0660; a stale one is replaced, 
   CHECK(MetricsServer::start(nowhere, operations, log, why) == nullptr);
   CHECK(why.find("RuntimeDirectory=") != why.npos);
   CHECK(operations.sink == nullptr);
+}
+
+TEST_CASE("metrics server: on loopback a name that DNS could lead here is no Host") {
+  for (const char* good : {"", "127.0.0.1", "127.0.0.1:9641", "192.0.2.7", "[::1]", "[::1]:9641", "::1", "localhost", "LocalHost:9641", "relay.localhost", "a.b.localhost:80", "localhost:"})
+    CHECK_MESSAGE(is_host_of_loopback(good), good);
+  for (const char* bad : {"x", "evil.example", "evil.example:9641", "127.0.0.1.evil.example", "localhost.evil.example", "evillocalhost", "127.0.0.1:x", "[127.0.0.1]",
+                          "[::1", "[::1]x", "[]", ":9641x", "127.1", "0x7f000001", "localhost:80:80", "127.0.0.1@evil.example", "localhost localhost evil"})
+    CHECK_MESSAGE(!is_host_of_loopback(bad), bad);
 }
 
 TEST_CASE("metrics server: a worker that does not answer keeps its figures, so that no counter goes backwards") {

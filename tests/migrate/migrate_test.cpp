@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <random>
@@ -214,6 +215,34 @@ TEST_CASE("no value that may be secret is ever shown") {
   for (const auto& line : t.lines) CHECK_FALSE((has(line.says, "hidden") || has(line.option, "hidden")));
   for (const auto* list : {&t.alarms, &t.differences, &t.database}) CHECK_FALSE(any_has(*list, "hidden"));
   CHECK_FALSE(has(toml(t), "hidden"));
+}
+
+TEST_CASE("a secret of an example is taken along if the relay takes it, and never without a word") {
+  for (const char* word : {"replace-this-secret", "CHANGE_ME", "Static-Auth-Secret"}) {
+    CAPTURE(word);
+    const auto t = translated(fmt::format("use-auth-secret\nrealm=a.example\nstatic-auth-secret={}\n", word));
+    CHECK(t.lines[2].verdict == Verdict::mapped);
+    CHECK(has(t.lines[2].says, "stands in the file secrets, but is a placeholder"));
+    CHECK(has(t.lines[2].says, "must be replaced"));
+    CHECK(any_has(t.alarms, "line 3: the secret is a placeholder"));
+    CHECK_FALSE(t.complete);
+    CHECK(file(t, "secrets") == std::string(word) + "\n");
+  }
+  const auto north = translated("use-auth-secret\nrealm=a.example\nstatic-auth-secret=north\n");
+  CHECK(north.lines[2].verdict == Verdict::refused);
+  CHECK(has(north.lines[2].says, "is a placeholder, of an example (\"north\")"));
+  CHECK(has(north.lines[2].says, "must be replaced"));
+  CHECK(file(north, "secrets") == "");
+
+  CoturnDatabase db;
+  db.origins = {{"second.example", "https://call.example.org"}};
+  db.secrets = {{"turn.example.org", "changeme-please"}, {"turn.example.org", "north"}, {"second.example", "your-secret-here"}};
+  const auto t = translated(secret, &db);
+  CHECK(file(t, "secrets") == "a-long-enough-secret\nchangeme-please\n");
+  CHECK(any_has(t.alarms, "a secret of the database is a placeholder, of an example (\"changeme\")"));
+  CHECK(any_has(t.alarms, "a secret of the database is a placeholder, of an example (\"north\")"));
+  CHECK(any_has(t.alarms, "a secret of realm \"second.example\" in the database is a placeholder"));
+  CHECK(translated(secret).alarms.empty());
 }
 
 TEST_CASE("one thing said twice: the last one counts") {

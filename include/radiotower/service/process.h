@@ -1,4 +1,4 @@
-// What a service asks of its own process at the start.
+// What a service, or a tool that handles keys, asks of its own process at the start.
 #pragma once
 
 namespace radiotower {

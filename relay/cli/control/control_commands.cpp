@@ -42,7 +42,6 @@ std::vector<std::string> texts_of(const Json& json, const char* name) {
     for (const Json& one : *found) all.push_back(one.is_string() ? printable(one.get<std::string>()) : dumped(one));
   return all;
 }
-std::string plural(std::uint64_t n, const char* word) { return fmt::format("{} {}{}", n, word, n == 1 ? "" : "s"); }
 
 /// One question, one answer. nullopt: it has been said why not.
 std::optional<Json> ask(const char* command, ControlLink& link, const Json& request, bool may_fail = false) {
@@ -115,8 +114,9 @@ int run_kill(const KillOptions& o) {
     question["dry_run"] = true;
     const auto answer = ask(command, link, question);
     if (!answer) return 1;
-    if (const auto count = number_of(*answer, "would_end"); count > 1) {
-      fmt::print(stderr, "end {}? [y/N] ", plural(count, "allocation"));
+    const auto count = number_of(*answer, "would_end"), silent = number_of(*answer, "workers_silent");
+    if (count > 1 || silent != 0) {
+      fmt::print(stderr, "end {}{}? [y/N] ", plural(count, "allocation"), silent == 0 ? "" : fmt::format(", and those of {} that did not answer", plural(silent, "worker")));
       std::string said;
       std::getline(std::cin, said);
       if (said != "y" && said != "Y" && said != "yes") {
@@ -127,11 +127,14 @@ int run_kill(const KillOptions& o) {
   }
   const auto answer = ask(command, link, request);
   if (!answer) return 1;
-  const auto ended = number_of(*answer, "ended");
+  const auto ended = number_of(*answer, "ended"), silent = number_of(*answer, "workers_silent");
   if (o.json) fmt::print("{}\n", dumped(*answer));
-  else if (ended == 0) fmt::print("there is no such allocation\n");
+  else if (silent == 0 && ended == 0) fmt::print("there is no such allocation\n");
   else fmt::print("{} ended\n", plural(ended, "allocation"));
-  return ended == 0 ? 1 : 0;
+  if (silent == 0) return ended == 0 ? 1 : 0;
+  // On the error output, so that it is seen whatever reads the other.
+  return failed(command, fmt::format("{} did not answer: allocations there may be alive still. They end as soon as it answers, if it does; "
+                                     "`radiotower sessions` shows what is left", plural(silent, "worker")));
 }
 
 struct EventsOptions {
@@ -362,6 +365,7 @@ void add_control_commands(CLI::App& app, Run& run) {
     command->add_flag("--yes", o->yes, "do not ask on a terminal when more than one would end");
     command->add_flag("--json", o->json, "one JSON object instead of text");
     command->footer("Flags together mean those for which all of it holds. Who is ended may come back: to keep a user\nout, change the credentials.\n"
+                    "Exit codes: 0 ended; 1 there was none, or a worker of the relay did not answer, and what it has may be\nalive still.\n"
                     "Examples:\n  radiotower kill --session 0-17-1\n  radiotower kill --user alice\n  radiotower kill --client 192.0.2.0/24 --older-than 12h");
     command->callback([o, &run] { run = [o] { return run_kill(*o); }; });
   }

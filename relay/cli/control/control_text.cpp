@@ -34,6 +34,8 @@ std::string clipped(std::string_view text, std::size_t width) {
   return out + "~";
 }
 
+std::string plural(std::uint64_t n, std::string_view word) { return fmt::format("{} {}{}", n, word, n == 1 ? "" : "s"); }
+
 std::string bytes_text(double bytes) {
   if (bytes < 999.5) return fmt::format("{:.0f}", bytes);
   const char* unit = "kMGTP";

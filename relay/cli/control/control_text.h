@@ -15,6 +15,7 @@ std::string clipped(std::string_view printable_text, std::size_t width);
 /// In columns, likewise.
 std::size_t columns_of(std::string_view text);
 
+std::string plural(std::uint64_t n, std::string_view word);  // "1 worker", "2 workers"
 std::string bytes_text(double bytes);         // "0", "512", "1.2k", "34.5M"
 std::string duration_text(std::uint64_t seconds);  // "45s", "12m03s", "3h07m", "2d04h"
 /// "90s", "30m", "1h", "2d", "1h30m", "90" (seconds). nullopt: something else, or over 30 days.

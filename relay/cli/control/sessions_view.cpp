@@ -119,14 +119,15 @@ void put_in_order(std::vector<Json>& sessions, const Rates& rates, const Session
 }
 
 std::string summary_text(std::uint64_t total, std::uint64_t shown, const Json& summary) {
-  std::string said = total == 0 ? "no allocations" : fmt::format("{} allocation{}", total, total == 1 ? "" : "s");
+  std::string said = total == 0 ? "no allocations" : plural(total, "allocation");
   if (shown < total) said += fmt::format(", {} of them shown", shown);
-  if (summary.contains("whole")) said += "; a worker did not answer, and its allocations are missing";
+  if (const auto silent = number(summary, "workers_silent"); silent != 0) said += fmt::format("; {} did not answer: what allocations there are is not known", plural(silent, "worker"));
   return said;
 }
 
 void print_json(const std::vector<Json>& sessions, const Rates* rates, const Json& summary) {
   Json all = {{"ok", true}, {"total", summary.value("sessions", Json(0))}, {"whole", summary.value("whole", true)}, {"sessions", Json::array()}};
+  if (summary.contains("workers_silent")) all["workers_silent"] = summary["workers_silent"];
   for (const Json& session : sessions) {
     all["sessions"].push_back(session);
     if (rates && rates->of(session) >= 0) all["sessions"].back()["bytes_per_second"] = static_cast<std::uint64_t>(rates->of(session));

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "credentials.h"
 #include "host_checks.h"
 
 namespace radiotower::cli {
@@ -20,26 +21,6 @@ bool may(const FileStatus& status, const HostUser& user, unsigned bit) {
   if (status.uid == user.uid) return status.mode & (bit << 6);
   if (std::find(user.groups.begin(), user.groups.end(), status.gid) != user.groups.end()) return status.mode & (bit << 3);
   return status.mode & bit;
-}
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return out;
-}
-
-/// Words of examples that somebody has forgotten to change. Empty: none is in it.
-std::string_view placeholder_of(std::string_view secret) {
-  const std::string text = lower(secret);
-  constexpr std::string_view whole[] = {"secret", "password", "north", "test", "admin", "turn", "radiotower", "123456", "12345678",
-                                        "static-auth-secret", "mysecret", "logen"};
-  for (const auto word : whole)
-    if (text == word) return word;
-  constexpr std::string_view parts[] = {"changeme", "change-me", "change_me", "change me", "placeholder", "your-secret", "your_secret", "yoursecret",
-                                        "replace-me", "replaceme", "<secret>", "example", "xxxx"};
-  for (const auto word : parts)
-    if (text.find(word) != text.npos) return word;
-  return {};
 }
 
 struct SecretFile {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 
+#include "../credentials.h"
 #include "peer_rules.h"
 #include "radiotower/base/encoding.h"
 #include "radiotower/stun/crypto.h"
@@ -13,7 +14,7 @@ namespace radiotower::cli {
 
 namespace {
 
-// What relay.toml's files take (daemon/settings_builder.cpp).
+// What relay.toml's files take (daemon/credential_files.cpp).
 constexpr std::size_t shortest_secret = 8, most_secrets = 32, longest_name = 508;
 constexpr std::string_view blanks = " \t";
 
@@ -21,8 +22,17 @@ bool has_control(std::string_view text) {
   return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
 }
 
+/// Why a secret must not stay, though the relay may take it. Empty: it may.
+std::string placeholder(std::string_view secret) {
+  const auto word = placeholder_of(secret);
+  if (word.empty()) return {};
+  return fmt::format("is a placeholder, of an example (\"{}\"): anybody can guess it. It must be replaced, in the file and with whoever makes names with it: "
+                     "openssl rand -hex 20", word);
+}
+
 /// Why a secret cannot stand in a line of a secrets file; empty: it can.
 std::string unfit_secret(std::string_view secret) {
+  if (const std::string trouble = placeholder(secret); secret.size() < shortest_secret && !trouble.empty()) return trouble;
   if (secret.size() < shortest_secret)
     return fmt::format("has {} characters, which are guessed in no time: the relay takes at least {}. Make a new one: openssl rand -hex 20",
                        secret.size(), shortest_secret);
@@ -108,6 +118,10 @@ void Translator::secrets() {
     const std::string why = unfit_secret(value_of(line));
     if (!why.empty()) judge(line, Verdict::refused, why, "credentials.secrets_file");
     else if (!add(value_of(line))) judge(line, Verdict::refused, fmt::format("more than {} secrets", most_secrets), "credentials.secrets_file");
+    else if (const std::string trouble = placeholder(value_of(line)); !trouble.empty()) {
+      judge(line, Verdict::mapped, fmt::format("stands in the file secrets, but {}", trouble));
+      alarm(fmt::format("line {}: the secret {}", out_.lines[line].line, trouble));
+    }
   }
   std::vector<std::string> all = secrets_;
   std::size_t read = 0;
@@ -116,7 +130,9 @@ void Translator::secrets() {
       if (secret.realm != realm_) continue;
       const std::string why = unfit_secret(secret.value);
       if (!why.empty()) alarm(fmt::format("a secret of the database {}", why));
-      else if (std::find(all.begin(), all.end(), secret.value) == all.end() && all.size() < most_secrets) all.push_back(secret.value), ++read;
+      else if (const std::string trouble = placeholder(secret.value); !trouble.empty()) alarm(fmt::format("a secret of the database {}", trouble));
+      if (!why.empty()) continue;
+      if (std::find(all.begin(), all.end(), secret.value) == all.end() && all.size() < most_secrets) all.push_back(secret.value), ++read;
     }
     note_database(fmt::format("{} of realm \"{}\", in the file secrets", count(read, "secret"), realm_));
   } else if (input_.database && !input_.database->secrets.empty()) {
@@ -267,8 +283,10 @@ void Translator::realms() {
     if (rest_) {
       for (const auto& secret : db.secrets)
         if (secret.realm == realm && unfit_secret(secret.value).empty() && std::find(secrets.begin(), secrets.end(), secret.value) == secrets.end() &&
-            secrets.size() < most_secrets)
+            secrets.size() < most_secrets) {
           secrets.push_back(secret.value);
+          if (const std::string trouble = placeholder(secret.value); !trouble.empty()) alarm(fmt::format("a secret of realm \"{}\" in the database {}", realm, trouble));
+        }
     } else {
       users = database_users(realm, limits_behind(quota, 2 * bps));
     }
