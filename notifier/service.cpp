@@ -249,49 +249,43 @@ class Running {
   std::optional<std::string> trouble() const { return intake_.trouble(); }
 
   std::string metrics() {
-    std::string out = web_.counters();
-    const auto line = [&](const char* kind, const char* name, const char* help, auto value) {
-      out += fmt::format(
-          "# HELP radiotower_notifier_{0} {1}\n# TYPE radiotower_notifier_{0} {2}\nradiotower_notifier_{0} {3}\n", name,
-          help, kind, value);
-    };
+    Exposition out;
+    web_.add_metrics(out);
+    const auto line = [&](MetricType type, const char* name, const char* help, auto value) { out.one(std::string("radiotower_notifier_") + name, type, help, value); };
     const DeliveryCounters& d = delivery_->counters();
     const auto read = [](const auto& counter) { return counter.load(std::memory_order_relaxed); };
-    line("counter", "posts_total", "Posts that Mattermost took.", read(d.posts));
-    line("counter", "digests_total", "Posts that told of several events.", read(d.digests));
-    line("counter", "digested_events_total", "Events told in digests.", read(d.digested));
-    line("counter", "edits_total", "Posts that were edited (bot).", read(d.edits));
-    line("counter", "replies_total", "Replies in threads (bot).", read(d.replies));
-    line("counter", "retries_total", "Tries that will be repeated.", read(d.retries));
-    line("counter", "rate_limited_total", "Answers 429 of Mattermost.", read(d.rate_limited));
-    line("counter", "refused_total", "Answers that no repetition would change (400, 403, 404 ...).", read(d.refused));
-    line("counter", "tls_failures_total", "Connections refused for their certificate.", read(d.tls_failures));
-    line("counter", "buried_total", "Posts that became dead letters.", read(d.buried));
-    line("gauge", "last_success_timestamp_seconds", "When Mattermost last took a post.", read(d.last_success));
-    line("gauge", "last_failure_timestamp_seconds", "When it last did not.", read(d.last_failure));
+    line(MetricType::Counter, "posts_total", "Posts that Mattermost took.", read(d.posts));
+    line(MetricType::Counter, "digests_total", "Posts that told of several events.", read(d.digests));
+    line(MetricType::Counter, "digested_events_total", "Events told in digests.", read(d.digested));
+    line(MetricType::Counter, "edits_total", "Posts that were edited (bot).", read(d.edits));
+    line(MetricType::Counter, "replies_total", "Replies in threads (bot).", read(d.replies));
+    line(MetricType::Counter, "retries_total", "Tries that will be repeated.", read(d.retries));
+    line(MetricType::Counter, "rate_limited_total", "Answers 429 of Mattermost.", read(d.rate_limited));
+    line(MetricType::Counter, "refused_total", "Answers that no repetition would change (400, 403, 404 ...).", read(d.refused));
+    line(MetricType::Counter, "tls_failures_total", "Connections refused for their certificate.", read(d.tls_failures));
+    line(MetricType::Counter, "buried_total", "Posts that became dead letters.", read(d.buried));
+    line(MetricType::Gauge, "last_success_timestamp_seconds", "When Mattermost last took a post.", read(d.last_success));
+    line(MetricType::Gauge, "last_failure_timestamp_seconds", "When it last did not.", read(d.last_failure));
     const HttpCounters& h = server_->counters();
-    line("counter", "http_requests_total", "HTTP requests read.", read(h.requests));
-    line("counter", "http_bad_requests_total", "What was no HTTP as RFC 9112 writes it, or too large.",
+    line(MetricType::Counter, "http_requests_total", "HTTP requests read.", read(h.requests));
+    line(MetricType::Counter, "http_bad_requests_total", "What was no HTTP as RFC 9112 writes it, or too large.",
          read(h.bad_requests));
-    line("counter", "http_timeouts_total", "Connections closed for their slowness.", read(h.timeouts));
-    line("counter", "http_refused_connections_total", "Connections closed or refused in favour of others.", read(h.refused));
-    line("counter", "http_tls_failures_total", "TLS handshakes that failed.", read(h.tls_failures));
-    line("gauge", "http_open_connections", "Connections open now.", read(h.open));
+    line(MetricType::Counter, "http_timeouts_total", "Connections closed for their slowness.", read(h.timeouts));
+    line(MetricType::Counter, "http_refused_connections_total", "Connections closed or refused in favour of others.", read(h.refused));
+    line(MetricType::Counter, "http_tls_failures_total", "TLS handshakes that failed.", read(h.tls_failures));
+    line(MetricType::Gauge, "http_open_connections", "Connections open now.", read(h.open));
     const IntakeCounters& i = intake_.counters();
-    line("counter", "commits_total", "Transactions that stored events.", read(i.commits));
+    line(MetricType::Counter, "commits_total", "Transactions that stored events.", read(i.commits));
     const std::lock_guard lock(gauges_.mutex);
-    line("gauge", "queue_waiting", "Posts waiting.", gauges_.depth.waiting);
-    line("gauge", "queue_sending", "Posts in flight.", gauges_.depth.sending);
-    line("gauge", "queue_dead", "Dead letters.", gauges_.depth.dead);
-    line("gauge", "queue_oldest_timestamp_seconds", "When the oldest waiting post was made; 0: none waits.",
+    line(MetricType::Gauge, "queue_waiting", "Posts waiting.", gauges_.depth.waiting);
+    line(MetricType::Gauge, "queue_sending", "Posts in flight.", gauges_.depth.sending);
+    line(MetricType::Gauge, "queue_dead", "Dead letters.", gauges_.depth.dead);
+    line(MetricType::Gauge, "queue_oldest_timestamp_seconds", "When the oldest waiting post was made; 0: none waits.",
          gauges_.depth.oldest / 1000);
-    out +=
-        "# HELP radiotower_notifier_queue_total What happened in the queue since it exists; kept across restarts.\n# "
-        "TYPE radiotower_notifier_queue_total counter\n";
-    for (const auto& [name, n] : gauges_.counters)
-      out += fmt::format("radiotower_notifier_queue_total{{what=\"{}\"}} {}\n", name, n);
-    line("counter", "log_lines_dropped_total", "Log lines that nobody read.", log_.dropped());
-    return out;
+    out.family("radiotower_notifier_queue_total", MetricType::Counter, "What happened in the queue since it exists; kept across restarts.");
+    for (const auto& [name, n] : gauges_.counters) out.sample({{"what", name}}, n);
+    line(MetricType::Counter, "log_lines_dropped_total", "Log lines that nobody read.", log_.dropped());
+    return out.text();
   }
 
   std::shared_ptr<const Settings> settings_;

@@ -240,15 +240,10 @@ void Web::count(const std::string& source, const std::string& what) {
   ++counts_[{source, what}];
 }
 
-std::string Web::counters() const {
-  std::string out =
-      "# HELP radiotower_notifier_events_total Requests of a source, by what became of them.\n# TYPE "
-      "radiotower_notifier_events_total counter\n";
+void Web::add_metrics(Exposition& out) const {
+  out.family("radiotower_notifier_events_total", MetricType::Counter, "Requests of a source, by what became of them.");
   const std::lock_guard lock(mutex_);
-  for (const auto& [key, n] : counts_)
-    out +=
-        fmt::format("radiotower_notifier_events_total{{source=\"{}\",result=\"{}\"}} {}\n", key.first, key.second, n);
-  return out;
+  for (const auto& [key, n] : counts_) out.sample({{"source", key.first}, {"result", key.second}}, n);
 }
 
 }  // namespace radiotower::notifier

@@ -18,6 +18,7 @@
 #include "notifier/intake.h"
 #include "notifier/settings.h"
 #include "radiotower/base/siphash.h"
+#include "radiotower/service/exposition.h"
 #include "radiotower/service/log.h"
 
 namespace radiotower::notifier {
@@ -36,8 +37,8 @@ class Web {
   void on_metrics_request(HttpRequest&& request, Responder respond);
 
   void apply(std::shared_ptr<const Settings> settings) { settings_.store(std::move(settings)); }
-  /// Lines for /metrics: what came of each source.
-  std::string counters() const;
+  /// For /metrics: what came of each source.
+  void add_metrics(Exposition& out) const;
 
  private:
   std::string nowhere(const Settings& settings, const HttpRequest& head) const;

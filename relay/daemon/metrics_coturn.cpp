@@ -6,24 +6,19 @@ namespace radiotower::daemon {
 namespace {
 
 using turn::Tallies;
-using Kind = Exposition::Kind;
 
 }  // namespace
 
 void add_coturn_metrics(const Snapshot& snapshot, Exposition& out) {
-  const auto one = [&](std::string_view name, Kind kind, std::string_view help, std::uint64_t value) {
-    out.family(name, kind, help);
-    out.sample("", value);
-  };
   std::uint64_t requests = 0, errors = 0;
   for (const auto outcome : Tallies::outcomes) {
     const std::uint64_t sum = sum_of_requests(snapshot, stun::Method::binding, outcome);
     requests += sum;
     if (outcome != Tallies::success && outcome != Tallies::unanswered) errors += sum;
   }
-  one("stun_binding_request", Kind::counter, "Incoming STUN Binding requests", requests);
-  one("stun_binding_response", Kind::counter, "Outgoing STUN Binding responses", sum_of_requests(snapshot, stun::Method::binding, Tallies::success));
-  one("stun_binding_error", Kind::counter, "STUN Binding errors", errors);
+  out.one("stun_binding_request", MetricType::Counter, "Incoming STUN Binding requests", requests);
+  out.one("stun_binding_response", MetricType::Counter, "Outgoing STUN Binding responses", sum_of_requests(snapshot, stun::Method::binding, Tallies::success));
+  out.one("stun_binding_error", MetricType::Counter, "STUN Binding errors", errors);
 
   // What comes in from the client leaves to the peer, and the other way round.
   using Value = std::uint64_t FinishedTraffic::*;
@@ -40,19 +35,19 @@ void add_coturn_metrics(const Snapshot& snapshot, Exposition& out) {
                       {"traffic_peer_sentp", "finished sessions peer sent packets", &FinishedTraffic::packets_to_peer},
                       {"traffic_peer_sentb", "finished sessions peer sent bytes", &FinishedTraffic::bytes_to_peer}};
   for (const Row& row : rows) {
-    out.family(std::string("turn_").append(row.name), Kind::counter, std::string("Represents ").append(row.help));
-    for (const auto& [realm, traffic] : snapshot.finished) out.sample(label("realm", realm), traffic.*row.value);
+    out.family(std::string("turn_").append(row.name), MetricType::Counter, std::string("Represents ").append(row.help));
+    for (const auto& [realm, traffic] : snapshot.finished) out.sample({{"realm", realm}}, traffic.*row.value);
   }
   for (const Row& row : rows) {
     std::uint64_t sum = 0;
     for (const auto& [realm, traffic] : snapshot.finished) sum += traffic.*row.value;
-    one(std::string("turn_total_").append(row.name), Kind::counter, std::string("Represents total ").append(row.help), sum);
+    out.one(std::string("turn_total_").append(row.name), MetricType::Counter, std::string("Represents total ").append(row.help), sum);
   }
-  out.family("turn_total_allocations", Kind::gauge, "Represents current allocations number");
-  out.sample(label("type", "UDP"), sum_of_allocations(snapshot, net::Transport::udp));
-  out.sample(label("type", "TCP"), sum_of_allocations(snapshot, net::Transport::tcp));
-  out.sample(label("type", "TLS/TCP"), sum_of_allocations(snapshot, net::Transport::tls));
-  out.sample(label("type", "DTLS"), sum_of_allocations(snapshot, net::Transport::dtls));
+  out.family("turn_total_allocations", MetricType::Gauge, "Represents current allocations number");
+  out.sample({{"type", "UDP"}}, sum_of_allocations(snapshot, net::Transport::udp));
+  out.sample({{"type", "TCP"}}, sum_of_allocations(snapshot, net::Transport::tcp));
+  out.sample({{"type", "TLS/TCP"}}, sum_of_allocations(snapshot, net::Transport::tls));
+  out.sample({{"type", "DTLS"}}, sum_of_allocations(snapshot, net::Transport::dtls));
 }
 
 }  // namespace radiotower::daemon

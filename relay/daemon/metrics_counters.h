@@ -4,20 +4,21 @@
 #include <span>
 #include <string_view>
 
-#include "exposition.h"
+#include "radiotower/service/exposition.h"
 
 namespace radiotower::daemon {
 
 struct CounterFamily {
   std::string_view name;
-  Exposition::Kind kind;
+  MetricType type;
   std::string_view help;
 };
 
 struct CounterRow {
   std::string_view group, counter;
-  std::string_view family;  // empty: it is there in another form, which `labels` names
-  std::string_view labels;
+  std::string_view family{};  // empty: it is there in another form
+  MetricLabel label{}, second_label{};
+  std::string_view elsewhere{};  // which form that is
 };
 
 std::span<const CounterFamily> counter_families();

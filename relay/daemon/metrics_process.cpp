@@ -13,8 +13,6 @@ namespace radiotower::daemon {
 
 namespace {
 
-using Kind = Exposition::Kind;
-
 double seconds_of(clockid_t clock) {
   timespec time{};
   clock_gettime(clock, &time);
@@ -53,20 +51,14 @@ void add_process_metrics(Exposition& out) {
                   &user, &system, &started, &virtual_bytes, &pages) != 5)
     return;
   const auto ticks = static_cast<double>(sysconf(_SC_CLK_TCK));
-  out.family("process_cpu_seconds_total", Kind::counter, "CPU time of all threads, in user space and in the kernel.");
-  out.sample("", static_cast<double>(user + system) / ticks);
-  out.family("process_resident_memory_bytes", Kind::gauge, "Memory that is in RAM.");
-  out.sample("", static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE)));
-  out.family("process_virtual_memory_bytes", Kind::gauge, "Address space in use.");
-  out.sample("", std::uint64_t{virtual_bytes});
-  out.family("process_open_fds", Kind::gauge, "Open descriptors.");
-  out.sample("", open_descriptors());
+  out.one("process_cpu_seconds_total", MetricType::Counter, "CPU time of all threads, in user space and in the kernel.", static_cast<double>(user + system) / ticks);
+  out.one("process_resident_memory_bytes", MetricType::Gauge, "Memory that is in RAM.", static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE)));
+  out.one("process_virtual_memory_bytes", MetricType::Gauge, "Address space in use.", virtual_bytes);
+  out.one("process_open_fds", MetricType::Gauge, "Open descriptors.", open_descriptors());
   rlimit limit{};
   getrlimit(RLIMIT_NOFILE, &limit);
-  out.family("process_max_fds", Kind::gauge, "Descriptors that the process may have open.");
-  out.sample("", std::uint64_t{limit.rlim_cur});
-  out.family("process_start_time_seconds", Kind::gauge, "When the process began, in seconds since 1970.");
-  out.sample("", static_cast<std::uint64_t>(seconds_of(CLOCK_REALTIME) - seconds_of(CLOCK_BOOTTIME) + static_cast<double>(started) / ticks));
+  out.one("process_max_fds", MetricType::Gauge, "Descriptors that the process may have open.", limit.rlim_cur);
+  out.one("process_start_time_seconds", MetricType::Gauge, "When the process began, in seconds since 1970.", static_cast<std::uint64_t>(seconds_of(CLOCK_REALTIME) - seconds_of(CLOCK_BOOTTIME) + static_cast<double>(started) / ticks));
 }
 
 }  // namespace radiotower::daemon

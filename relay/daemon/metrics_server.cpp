@@ -53,15 +53,12 @@ constexpr milliseconds patience{250};  // with a worker
 
 using Answer = http::response<http::string_body>;
 constexpr const char* plain_text = "text/plain; charset=utf-8";
+constexpr const char* prometheus_text = "text/plain; version=0.0.4; charset=utf-8";
 constexpr const char* front_page = "<!doctype html><title>radiotower</title><p><a href=\"/metrics\">/metrics</a>: the relay's figures, for Prometheus.</p>\n";
-
-const char* type_of(TextFormat format) {
-  return format == TextFormat::open_metrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8";
-}
 
 /// Asks for the figures; they come later, on the same thread.
 using Figures = std::function<void(const std::string& text)>;
-using AskForFigures = std::function<void(TextFormat, Figures)>;
+using AskForFigures = std::function<void(Figures)>;
 
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
@@ -107,9 +104,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (target != "/metrics" && target != "/") return answer(http::status::not_found, plain_text, "nothing is here; the figures are at /metrics\n");
     if (head.method() != http::verb::get && !is_head_) return answer(http::status::method_not_allowed, plain_text, "only GET and HEAD here\n");
     if (target == "/") return answer(http::status::ok, "text/html; charset=utf-8", front_page);
-    const auto accept = head[http::field::accept];
-    const TextFormat format = accept.find("application/openmetrics-text") != accept.npos ? TextFormat::open_metrics : TextFormat::prometheus;
-    ask_(format, [self = shared_from_this(), format](const std::string& text) { self->answer(http::status::ok, type_of(format), text); });
+    ask_([self = shared_from_this()](const std::string& text) { self->answer(http::status::ok, prometheus_text, text); });
   }
 
   void refuse(http::status status, const char* sentence) {
@@ -254,8 +249,8 @@ class Server final : public MetricsServer, private EventSink {
   }
 
   /// Who asks within 50 ms of the last snapshot waits for the next one, and all who wait get the same: it is of a moment after each of them has asked.
-  void ask(TextFormat format, Figures figures) {
-    waiting_.emplace_back(format, std::move(figures));
+  void ask(Figures figures) {
+    waiting_.push_back(std::move(figures));
     if (waiting_.size() > 1) return;
     timer_.expires_at(taken_at_ + between_snapshots);
     timer_.async_wait([this](const error_code& error) {
@@ -267,12 +262,8 @@ class Server final : public MetricsServer, private EventSink {
     const auto waiting = std::exchange(waiting_, {});
     const Snapshot snapshot = take_snapshot();
     taken_at_ = Clock::now();
-    std::string texts[2];
-    for (const auto& [format, figures] : waiting) {
-      std::string& text = texts[format == TextFormat::open_metrics ? 1 : 0];
-      if (text.empty()) text = metrics_text(snapshot, format, coturn_names_);
-      figures(text);
-    }
+    const std::string text = metrics_text(snapshot, coturn_names_);
+    for (const Figures& figures : waiting) figures(text);
   }
 
   Snapshot take_snapshot() {
@@ -314,10 +305,10 @@ class Server final : public MetricsServer, private EventSink {
   std::mutex mutex_;
   std::map<std::string, FinishedTraffic, std::less<>> finished_;  // under mutex_; by realm, "": the default one
   std::vector<Snapshot::OfWorker> last_;                          // of the thread
-  std::vector<std::pair<TextFormat, Figures>> waiting_;
+  std::vector<Figures> waiting_;
   Clock::time_point taken_at_{};
   std::list<std::weak_ptr<Connection>> connections_;
-  const AskForFigures ask_ = [this](TextFormat format, Figures figures) { ask(format, std::move(figures)); };
+  const AskForFigures ask_ = [this](Figures figures) { ask(std::move(figures)); };
   SocketFile file_;  // where it is a Unix socket
   std::optional<tcp::acceptor> tcp_;
   std::optional<local::acceptor> local_;

@@ -15,7 +15,6 @@ namespace {
 
 using turn::AllocationCounts;
 using turn::Tallies;
-using Kind = Exposition::Kind;
 
 std::string_view name(stun::Method method) {
   switch (method) {
@@ -59,24 +58,24 @@ CounterSums sums_of(const Snapshot& snapshot) {
 
 void add_counters(const CounterSums& sums, Exposition& out) {
   for (const CounterFamily& family : counter_families()) {
-    out.family(family.name, family.kind, family.help);
+    out.family(family.name, family.type, family.help);
     for (const CounterRow& row : counter_rows())
-      if (row.family == family.name) out.sample(row.labels, sums.of(row.group, row.counter));
+      if (row.family == family.name) out.sample({row.label, row.second_label}, sums.of(row.group, row.counter));
   }
 }
 
 void add_requests(const Snapshot& snapshot, Exposition& out) {
-  out.family("radiotower_requests_total", Kind::counter, "Requests by method, and by the code of their answer.");
+  out.family("radiotower_requests_total", MetricType::Counter, "Requests by method, and by the code of their answer.");
   for (const auto method : Tallies::methods)
     for (const auto outcome : Tallies::outcomes) {
       const std::uint64_t sum = sum_of_requests(snapshot, method, outcome);
       if (sum == 0 && !is_usual(method, outcome)) continue;
-      out.sample(label("method", name(method)) + ',' + label("code", outcome_text(outcome)), sum);
+      out.sample({{"method", name(method)}, {"code", outcome_text(outcome)}}, sum);
     }
 }
 
 void add_allocations(const Snapshot& snapshot, Exposition& out) {
-  out.family("radiotower_allocations", Kind::gauge, "Allocations now, by the client's transport, the family of the relayed address and its transport.");
+  out.family("radiotower_allocations", MetricType::Gauge, "Allocations now, by the client's transport, the family of the relayed address and its transport.");
   constexpr std::string_view families[] = {"ipv4", "ipv6", "dual"}, relays[] = {"udp", "tcp"};
   for (std::size_t client = 0; client < AllocationCounts::clients.size(); ++client)
     for (std::size_t relay = 0; relay < 2; ++relay)
@@ -85,11 +84,10 @@ void add_allocations(const Snapshot& snapshot, Exposition& out) {
         if (relay == 1 && !net::is_stream(transport)) continue;  // RFC 6062, 4.1
         std::uint64_t sum = 0;
         for (const auto& worker : snapshot.workers) sum += worker.report.allocation_counts.now[client][family][relay];
-        const std::string labels = label("family", families[family]) + ',' + label("relay_transport", relays[relay]);
-        out.sample(label("transport", net::name(transport)) + ',' + labels, sum);
+        out.sample({{"transport", net::name(transport)}, {"family", families[family]}, {"relay_transport", relays[relay]}}, sum);
       }
 
-  out.family("radiotower_allocations_ended_total", Kind::counter, "Allocations that have ended, by reason.");
+  out.family("radiotower_allocations_ended_total", MetricType::Counter, "Allocations that have ended, by reason.");
   Tallies all;
   ControlTimes control;
   for (const auto& worker : snapshot.workers) {
@@ -104,13 +102,13 @@ void add_allocations(const Snapshot& snapshot, Exposition& out) {
   for (std::size_t i = 0; i < all.ended.size(); ++i) {
     std::string reason(turn::name(static_cast<turn::EndReason>(i)));
     std::replace(reason.begin(), reason.end(), ' ', '_');
-    out.sample(label("reason", reason), all.ended[i]);
+    out.sample({{"reason", reason}}, all.ended[i]);
   }
-  out.family("radiotower_allocation_life_seconds", Kind::histogram, "How long the allocations lived that have ended.");
-  out.histogram(all.lives, Tallies::life_bounds);
-  out.family("radiotower_request_handling_seconds", Kind::histogram,
+  out.family("radiotower_allocation_life_seconds", MetricType::Histogram, "How long the allocations lived that have ended.");
+  out.histogram(all.lives.counts, Tallies::life_bounds, all.lives.sum);
+  out.family("radiotower_request_handling_seconds", MetricType::Histogram,
              "From taking an authenticated request off the loop to its answer being queued, opening of the relay port included.");
-  out.histogram(control.histogram, ControlTimes::bounds);
+  out.histogram(control.histogram.counts, ControlTimes::bounds, control.histogram.sum);
 }
 
 void add_traffic(const Snapshot& snapshot, Exposition& out) {
@@ -133,65 +131,57 @@ void add_traffic(const Snapshot& snapshot, Exposition& out) {
         sum.packets_to_client += t.packets_to_client;
         sum.bytes_to_client += t.bytes_to_client;
       }
-      const std::string labels = ',' + label("transport", row.transport) + ',' + label("path", row.path);
-      out.sample(label("direction", "to_peer") + labels, bytes ? sum.bytes_to_peer : sum.packets_to_peer);
-      out.sample(label("direction", "to_client") + labels, bytes ? sum.bytes_to_client : sum.packets_to_client);
+      const MetricLabel transport{"transport", row.transport}, path{"path", row.path};
+      out.sample({{"direction", "to_peer"}, transport, path}, bytes ? sum.bytes_to_peer : sum.packets_to_peer);
+      out.sample({{"direction", "to_client"}, transport, path}, bytes ? sum.bytes_to_client : sum.packets_to_client);
     }
   };
-  out.family("radiotower_relayed_packets_total", Kind::counter, "Packets relayed, by direction, the client's transport and the path they took.");
+  out.family("radiotower_relayed_packets_total", MetricType::Counter, "Packets relayed, by direction, the client's transport and the path they took.");
   add(false);
-  out.family("radiotower_relayed_bytes_total", Kind::counter, "Payload relayed, without headers, by direction, the client's transport and path.");
+  out.family("radiotower_relayed_bytes_total", MetricType::Counter, "Payload relayed, without headers, by direction, the client's transport and path.");
   add(true);
-  out.family("radiotower_offload_packets_total", Kind::counter, "Packets that the XDP program has looked at, by outcome: why it passed them up.");
-  for (const auto& outcome : snapshot.offload) out.sample(label("outcome", outcome.name), outcome.packets);
+  out.family("radiotower_offload_packets_total", MetricType::Counter, "Packets that the XDP program has looked at, by outcome: why it passed them up.");
+  for (const auto& outcome : snapshot.offload) out.sample({{"outcome", outcome.name}}, outcome.packets);
 }
 
 void add_workers(const Snapshot& snapshot, const CounterSums& sums, Exposition& out) {
   const auto each = [&](const auto& value) {
-    for (std::size_t i = 0; i < snapshot.workers.size(); ++i) out.sample(label("worker", std::to_string(i)), value(snapshot.workers[i]));
+    for (std::size_t i = 0; i < snapshot.workers.size(); ++i) out.sample({{"worker", std::to_string(i)}}, value(snapshot.workers[i]));
   };
-  out.family("radiotower_worker_answers", Kind::gauge, "1: the worker answered this scrape; 0: not within 250 ms, so its figures are those of its last answer.");
+  out.family("radiotower_worker_answers", MetricType::Gauge, "1: the worker answered this scrape; 0: not within 250 ms, so its figures are those of its last answer.");
   each([](const Snapshot::OfWorker& worker) { return std::uint64_t{worker.answered}; });
-  out.family("radiotower_worker_turns_total", Kind::counter, "Turns of the worker's loop: at least one a second, or it has stalled.");
+  out.family("radiotower_worker_turns_total", MetricType::Counter, "Turns of the worker's loop: at least one a second, or it has stalled.");
   each([](const Snapshot::OfWorker& worker) { return worker.report.loop.turns; });
-  out.family("radiotower_flood_gates", Kind::gauge, "Workers that keep strangers out for a flood right now.");
-  out.sample("", sums.of("worker", "gates_up"));
-  out.family("radiotower_kept_bytes", Kind::gauge, "Memory that is kept for clients, about.");
-  out.sample("", sums.of("worker", "bytes_kept"));
-  out.family("radiotower_sockets", Kind::gauge, "Sockets that the workers hold: listeners, relay ports, connections.");
-  out.sample("", sums.of("worker", "sockets"));
+  out.one("radiotower_flood_gates", MetricType::Gauge, "Workers that keep strangers out for a flood right now.", sums.of("worker", "gates_up"));
+  out.one("radiotower_kept_bytes", MetricType::Gauge, "Memory that is kept for clients, about.", sums.of("worker", "bytes_kept"));
+  out.one("radiotower_sockets", MetricType::Gauge, "Sockets that the workers hold: listeners, relay ports, connections.", sums.of("worker", "sockets"));
 }
 
 void add_standing(const Snapshot& snapshot, Exposition& out) {
   const Standing& standing = snapshot.standing;
-  const auto one = [&](std::string_view name, Kind kind, std::string_view help, auto value) {
-    out.family(name, kind, help);
-    out.sample("", static_cast<std::uint64_t>(value));
-  };
-  out.family("radiotower_build_info", Kind::gauge, "1; what runs here stands in the labels.");
-  const std::string what = label("version", standing.version) + ',' + label("backend", standing.backend) + ',' + label("offload", standing.offload);
-  out.sample(what, std::uint64_t{1});
-  out.family("radiotower_relay_ports", Kind::gauge, "Relay ports by state; all four together are the range, of all relay addresses.");
-  out.sample(label("state", "free"), std::uint64_t{snapshot.usage.free});
-  out.sample(label("state", "used"), std::uint64_t{snapshot.usage.used});
-  out.sample(label("state", "reserved"), std::uint64_t{snapshot.usage.reserved});
-  out.sample(label("state", "quarantined"), std::uint64_t{snapshot.usage.quarantined});
-  one("radiotower_accounts", Kind::gauge, "Users with an allocation or a reservation now.", snapshot.usage.accounts);
-  one("radiotower_draining", Kind::gauge, "1: no new allocations are taken.", standing.draining);
+  out.family("radiotower_build_info", MetricType::Gauge, "1; what runs here stands in the labels.");
+  out.sample({{"version", standing.version}, {"backend", standing.backend}, {"offload", standing.offload}}, 1);
+  out.family("radiotower_relay_ports", MetricType::Gauge, "Relay ports by state; all four together are the range, of all relay addresses.");
+  out.sample({{"state", "free"}}, snapshot.usage.free);
+  out.sample({{"state", "used"}}, snapshot.usage.used);
+  out.sample({{"state", "reserved"}}, snapshot.usage.reserved);
+  out.sample({{"state", "quarantined"}}, snapshot.usage.quarantined);
+  out.one("radiotower_accounts", MetricType::Gauge, "Users with an allocation or a reservation now.", snapshot.usage.accounts);
+  out.one("radiotower_draining", MetricType::Gauge, "1: no new allocations are taken.", standing.draining);
   if (standing.drain_deadline)
-    one("radiotower_drain_deadline_timestamp_seconds", Kind::gauge, "When the drain ends what is left.", *standing.drain_deadline);
-  out.family("radiotower_reloads_total", Kind::counter, "Reloads of the configuration, by outcome.");
-  out.sample(label("outcome", "good"), standing.reloads_good);
-  out.sample(label("outcome", "refused"), standing.reloads_refused);
-  one("radiotower_last_reload_timestamp_seconds", Kind::gauge, "When a reload was last good; 0: there was none.", standing.reloaded_at);
-  out.family("radiotower_certificate_not_after_timestamp_seconds", Kind::gauge, "When the certificate runs out.");
+    out.one("radiotower_drain_deadline_timestamp_seconds", MetricType::Gauge, "When the drain ends what is left.", *standing.drain_deadline);
+  out.family("radiotower_reloads_total", MetricType::Counter, "Reloads of the configuration, by outcome.");
+  out.sample({{"outcome", "good"}}, standing.reloads_good);
+  out.sample({{"outcome", "refused"}}, standing.reloads_refused);
+  out.one("radiotower_last_reload_timestamp_seconds", MetricType::Gauge, "When a reload was last good; 0: there was none.", standing.reloaded_at);
+  out.family("radiotower_certificate_not_after_timestamp_seconds", MetricType::Gauge, "When the certificate runs out.");
   std::set<std::string_view> files;
   for (const auto& facts : standing.certificates) {
     if (!files.insert(facts.file).second) continue;
     const std::string_view first = facts.names.empty() ? std::string_view() : std::string_view(facts.names.front());
-    out.sample(label("name", first) + ',' + label("file", facts.file), static_cast<std::uint64_t>(std::max<std::int64_t>(0, facts.not_after)));
+    out.sample({{"name", first}, {"file", facts.file}}, std::max<std::int64_t>(0, facts.not_after));
   }
-  one("radiotower_log_lines_dropped_total", Kind::counter, "Lines that the log lost since nobody read it fast enough.", snapshot.log_lines_dropped);
+  out.one("radiotower_log_lines_dropped_total", MetricType::Counter, "Lines that the log lost since nobody read it fast enough.", snapshot.log_lines_dropped);
 }
 
 }  // namespace
@@ -219,8 +209,8 @@ bool is_in_metrics(std::string_view group, std::string_view counter) {
   return std::any_of(rows.begin(), rows.end(), [&](const CounterRow& row) { return row.group == group && row.counter == counter; });
 }
 
-std::string metrics_text(const Snapshot& snapshot, TextFormat format, bool coturn_names) {
-  Exposition out(format);
+std::string metrics_text(const Snapshot& snapshot, bool coturn_names) {
+  Exposition out;
   const CounterSums sums = sums_of(snapshot);
   add_standing(snapshot, out);
   add_allocations(snapshot, out);
@@ -230,7 +220,7 @@ std::string metrics_text(const Snapshot& snapshot, TextFormat format, bool cotur
   add_workers(snapshot, sums, out);
   add_process_metrics(out);
   if (coturn_names) add_coturn_metrics(snapshot, out);
-  return std::move(out).text();
+  return out.text();
 }
 
 }  // namespace radiotower::daemon

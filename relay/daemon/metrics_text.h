@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "exposition.h"
 #include "operations.h"
+#include "radiotower/service/exposition.h"
 #include "radiotower/turn/shared.h"
 #include "worker.h"
 
@@ -32,7 +32,7 @@ struct Snapshot {
   std::map<std::string, FinishedTraffic, std::less<>> finished;  // by realm
 };
 
-std::string metrics_text(const Snapshot& snapshot, TextFormat format, bool coturn_names);
+std::string metrics_text(const Snapshot& snapshot, bool coturn_names);
 
 /// Whether a counter has its place in what /metrics says, or stands there in another form. For the test that no new one is forgotten.
 /// Groups: "turn", "loop", "streams", "dtls", "moved".
