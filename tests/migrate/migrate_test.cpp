@@ -216,6 +216,12 @@ TEST_CASE("what takes a step outside of the configuration is said: a port below 
   CHECK_FALSE(any_has(translated(std::string(secret) + "tls-listening-port=443\n").differences, "is below 1024"));  // no certificate, no TLS
 }
 
+TEST_CASE("a remark behind a number does not hide what the line means here") {
+  const auto t = translated(std::string(secret) + "max-bps=64000 # a session\n");
+  CHECK(has(t.lines.back().says, "taken as 64000"));
+  CHECK(has(t.lines.back().says, "twice the number"));
+}
+
 TEST_CASE("no value that may be secret is ever shown") {
   const auto t = translated(
       "static-auth-secret=hidden-1234\nuser=alice:hidden\ncli-password=hidden\npkey-pwd=hidden\npsql-userdb=\"host=x "
