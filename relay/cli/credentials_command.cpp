@@ -24,6 +24,7 @@ struct Options {
 };
 
 constexpr std::int64_t max_ttl = std::int64_t{10} * 365 * 86'400;
+constexpr std::int64_t max_ttl_of_relay = std::int64_t{7} * 86'400;  // turn::Directory
 
 std::string joined(const std::vector<std::string>& urls) {
   std::string out;
@@ -53,6 +54,8 @@ int run_credentials(const Options& o) {
     warning = "--secret shows the secret to everybody who may list processes: --secret-file does not";
   }
   if (!warning.empty()) warn(warning);
+  if (o.ttl > max_ttl_of_relay)
+    warn("radiotower-relay refuses a name that is good for longer than 7 days (--ttl 604800); coturn takes it. For longer: a user with a password, in users_file");
 
   const UnixSeconds expiry = std::time(nullptr) + o.ttl;
   const Credential credential = make_rest_credential(secret, o.user, expiry);
@@ -99,6 +102,7 @@ void add_credentials_command(CLI::App& app, Run& run) {
       ->type_name("NAME")
       ->capture_default_str()
       ->check(CLI::IsMember({"text", "json", "ice", "calls"}));
+  command->add_flag_callback("--json", [o] { o->format = "json"; }, "the same as --format json");
   command->footer("Examples:\n"
                   "  radiotower credentials --secret-file quickstart-data/secrets --host 192.0.2.1\n"
                   "  radiotower credentials --secret-file secrets --host tower.lan --transport udp,tcp,tls --tls-port 443\n"

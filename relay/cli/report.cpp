@@ -143,7 +143,9 @@ std::vector<std::string> advice(const Outcome& outcome, const Situation& s) {
     case ErrorCode::allocation_quota_reached:
       return {"this user has as many allocations as it may: those of ended calls go by themselves within ten minutes", "the server's limit on allocations per user"};
     case ErrorCode::insufficient_capacity:
-      return {"the server has no relay port left, or has reached its limit on allocations: widen its port range", "on its host: is another program using the relay ports?"};
+      return {"the server takes no new calls while it drains: `radiotower stats`, on the host of a radiotower-relay, says so",
+              "or it has no relay port left, or has reached its limit on allocations: widen its port range",
+              "on its host: is another program using the relay ports?"};
     case ErrorCode::address_family_not_supported: return {"the server has no relay address of this family: --relay-family, and on the server its relay addresses"};
     case ErrorCode::peer_address_family_mismatch: return {"the peer's address is of another family than the relayed one: --relay-family"};
     case ErrorCode::wrong_credentials: return {"one allocation belongs to one user name for all its life"};

@@ -418,7 +418,8 @@ std::vector<turn::TokenKey> read_token_keys(const std::string& path, std::string
       else if (word == "A256GCM") token_key.algorithm = turn::TokenKey::Algorithm::a256gcm;
       else if (option == "timestamp" && is_number) timestamp = parsed;
       else if (option == "lifetime" && is_number) lifetime = parsed;
-      else return wrong(fmt::format("\"{}\" is not understood", word), form);
+      else if (option == "timestamp" || option == "lifetime") return wrong(fmt::format("\"{}\" is not understood", word), form);
+      else return wrong("what stands behind the key is not understood", form);  // and not shown: it may be the rest of the key
     }
     const std::size_t size = turn::TokenKey::size(token_key.algorithm);
     auto bytes = from_base64(words[1]);

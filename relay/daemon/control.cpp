@@ -318,7 +318,7 @@ void Control::take_over(NextSettings next, ReloadResult& result) {
   put_in_force(std::move(next));
   const auto& listeners = relay_.listener_changes();
   result.changes.insert(result.changes.end(), listeners.begin(), listeners.end());
-  if (result.changes.empty()) result.changes.emplace_back("nothing has changed");
+  if (result.changes.empty() && result.needs_restart.empty()) result.changes.emplace_back("nothing has changed");
   for (const auto& change : result.changes) log_.write(Priority::notice, "changed", change);
   for (const auto& key : result.needs_restart)
     log_.write(Priority::warning, "needs a restart", fmt::format("{} has changed, and stays as it was until then; the rest is taken over", key));

@@ -28,7 +28,7 @@ std::vector<std::string> read_secrets(const std::string& path, std::string_view 
   const std::size_t before = errors.size();
   for_each_secret_line(path, key, errors, [&](std::string_view line, int number) {
     const auto wrong = [&](std::string what, std::string hint) { errors.push_back({fmt::format("{}:{}", path, number), std::string(key), std::move(what), std::move(hint)}); };
-    if (line.size() < 8) wrong(fmt::format("a secret of {} characters is guessed in no time", line.size()), make_a_secret);
+    if (line.size() < 8) wrong(fmt::format("a secret of {} character{} is guessed in no time", line.size(), line.size() == 1 ? "" : "s"), make_a_secret);
     else if (std::find(secrets.begin(), secrets.end(), line) != secrets.end()) wrong("this secret stands there twice", "remove one of both");
     else if (secrets.size() == most_secrets) wrong(fmt::format("more than {} secrets", most_secrets), "remove the old ones, at the end");
     else if (secrets.size() < most_secrets) secrets.emplace_back(line);
@@ -78,10 +78,12 @@ std::vector<turn::User> read_users(const std::string& path, std::string_view key
       rest = rest.substr(word.size());
       const std::size_t equals = word.find('=');
       const std::string_view option = word.substr(0, equals), value = equals == std::string_view::npos ? "" : word.substr(equals + 1);
+      // Any other word is shown to nobody: it may be the rest of a password with a blank in it.
       bool good = false;
       if (option == "allocations") good = parse_number(value, user.allocations.emplace());
       else if (option == "bytes_per_second") good = parse_number(value, user.bytes_per_second.emplace());
-      if (!good) return wrong(fmt::format("\"{}\" is not understood", word), form + "; a password cannot hold blanks");
+      else return wrong("what stands behind the password is not understood", form + "; a password cannot hold blanks");
+      if (!good) return wrong(fmt::format("\"{}\" is not understood", word), form);
     }
     if (!names.insert(user.name).second) return wrong(fmt::format("user \"{}\" stands there twice", user.name), "remove one of both");
     users.push_back(std::move(user));

@@ -240,6 +240,7 @@ struct ExternalAddresses::State {
   };
   void ask_for_ever(ExternalQuestion question, std::uint64_t number);
   void record(const ExternalQuestion& question, Entry& entry, const std::optional<net::IpAddress>& answer, const std::string& why);
+  void tell_failure(const ExternalQuestion& question, Entry& entry, std::string_view why);
   /// Another question of the same source that has its answer, or still may get one: a name need not have addresses of both families.
   bool has_sibling(const ExternalQuestion& question) const {
     return std::any_of(entries.begin(), entries.end(), [&](const auto& e) {
@@ -275,6 +276,12 @@ void ExternalAddresses::State::record(const ExternalQuestion& question, Entry& e
   }
   ++entry.failures;
   if (known == answers.end() && has_sibling(question)) return;
+  tell_failure(question, entry, why);
+}
+
+/// The first time, and again every ten minutes.
+void ExternalAddresses::State::tell_failure(const ExternalQuestion& question, Entry& entry, std::string_view why) {
+  const auto known = answers.find(question);
   if (entry.failed && steady_now() - entry.told_at < told_again_after) return;
   entry.failed = true;
   entry.told_at = steady_now();
@@ -353,9 +360,15 @@ void ExternalAddresses::follow(const std::vector<ExternalQuestion>& questions, s
 
 bool ExternalAddresses::wait(milliseconds patience) {
   std::unique_lock lock(state_->mutex);
-  return state_->bell.wait_for(lock, patience, [&] {
-    return std::all_of(state_->entries.begin(), state_->entries.end(), [](const auto& e) { return e.second.asked; });
-  });
+  if (state_->bell.wait_for(lock, patience, [&] {
+        return std::all_of(state_->entries.begin(), state_->entries.end(), [](const auto& e) { return e.second.asked; });
+      }))
+    return true;
+  // A STUN server is given up after 40 seconds, a resolver perhaps later: too long to say nothing to whoever has just started this.
+  for (auto& [question, entry] : state_->entries)
+    if (!entry.asked && std::none_of(state_->answers.begin(), state_->answers.end(), [&](const auto& a) { return a.first.source == question.source; }))
+      state_->tell_failure(question, entry, "no answer so far, and it is still being asked");
+  return false;
 }
 
 ExternalAnswers ExternalAddresses::answers() const {

@@ -66,7 +66,7 @@ class ExternalAddresses {
 
   /// What is asked from here on: at once, and every `refresh` (0: not again, unless it failed). To be called again after a reload.
   void follow(const std::vector<ExternalQuestion>& questions, seconds refresh);
-  /// Waits until all have been asked once. False: some still wait for their answer.
+  /// Waits until all have been asked once. False: some still wait for their answer, which the log says.
   bool wait(milliseconds patience);
   ExternalAnswers answers() const;
   bool take_change();  // true once after an answer has changed

@@ -174,10 +174,11 @@ std::vector<NextListeners> Listeners::settle() {
     const auto found = std::find_if(wanted.begin(), wanted.end(), [&](const auto& one) { return one.first == entry.address; });
     const bool retired = found == wanted.end();
     if (retired && !entry.retired)
-      changes_.push_back(fmt::format("no longer listens on udp {}; calls there go on, and it closes with the last of them", entry.address.text()));
-    if (!retired && entry.retired) changes_.push_back(fmt::format("listens on udp {} again", entry.address.text()));
-    entry.retired = retired;
+      changes_.push_back(
+          fmt::format("no longer listens on {} {}; calls there go on, and it closes with the last of them", net::name(entry.transport), entry.address.text()));
     if (!retired) entry.transport = found->second;
+    if (!retired && entry.retired) changes_.push_back(fmt::format("listens on {} {} again", net::name(entry.transport), entry.address.text()));
+    entry.retired = retired;
   }
   for (const auto& [address, transport] : wanted) {
     if (find_address(udp_, address) != udp_.end()) continue;

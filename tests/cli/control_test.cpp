@@ -80,6 +80,24 @@ TEST_CASE("the table of sessions fits any width, and keeps what matters most") {
   CHECK(sessions_table({}, nullptr, 80).size() == 1);
 }
 
+TEST_CASE("on a terminal of 80 columns the table shows IPv4 addresses whole, and who it is rather than until when") {
+  const Json session = {{"session", "0-17-1"}, {"user", "1795684439:alice"}, {"client", "192.168.0.123:50124"}, {"transport", "udp"}, {"relayed", "192.168.0.105:49152"},
+                        {"relay_transport", "udp"}, {"age_seconds", 200u}, {"channels", 1u}, {"bytes_to_peer", 1'234'567u}, {"bytes_to_client", 99'234'567u}};
+  Rates rates;
+  rates.look({session}, std::chrono::steady_clock::now());
+  for (const Rates* live : {static_cast<const Rates*>(nullptr), static_cast<const Rates*>(&rates)}) {
+    CAPTURE(live != nullptr);
+    const auto lines = sessions_table({session}, live, 80);
+    CHECK(lines[1].find("192.168.0.123:50124") != std::string::npos);
+    CHECK(lines[1].find("alice") != std::string::npos);
+    CHECK(columns_of(lines[1]) <= 80);
+  }
+  // What is taken away makes room for what was cut before it.
+  const auto lines = sessions_table({session}, nullptr, 85);
+  CHECK(lines[0].find("CHANNELS") == std::string::npos);
+  CHECK(lines[1].find("1795684439:alice") != std::string::npos);
+}
+
 TEST_CASE("a relay that says something else than it should is no reason to fall over") {
   const std::vector<Json> sessions = {Json::object(), {{"user", 7}, {"age_seconds", "x"}, {"bytes_to_peer", -1}, {"relayed2", nullptr}}};
   CHECK(sessions_table(sessions, nullptr, 80).size() == 3);

@@ -328,6 +328,17 @@ TEST_CASE("config: an empty file is a good one, and Windows line ends are") {
   CHECK(Config().realm == "radiotower");
 }
 
+TEST_CASE("config: no mistake in a users or keys file shows a word that may be part of a password or a key") {
+  const Folder folder;
+  ConfigErrors errors;
+  folder.write("users", "dave:correct horse\nerin:my staple=battery\nfrank:secret-one allocations=many\n");
+  CHECK(read_users((folder.path / "users").string(), "credentials.users_file", errors).empty());
+  const std::string said = all(errors);
+  for (const char* const word : {"correct", "horse", "my", "staple", "battery", "secret-one"}) CHECK_MESSAGE(said.find(word) == std::string::npos, said);
+  CHECK(said.find("\"allocations=many\" is not understood") != std::string::npos);
+  CHECK(errors.size() == 3);
+}
+
 TEST_CASE("config: a file that ends anywhere, or holds a wrong byte anywhere, is read or refused, never more") {
   const std::string good = "realm = \"example.org\"\n[listen]\nudp = [\"0.0.0.0:3478\"] # here\n[relay]\nports = \"40000-41000\"\n"
                            "external = [\"198.51.100.7/10.0.0.4\"]\n" + with_secrets + "[peers]\nallow = [\"10.0.0.0/8\", \"[2001:db8::7]:8443\"]\n"

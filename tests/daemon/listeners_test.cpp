@@ -147,6 +147,13 @@ TEST_CASE("DTLS that a reload turns on and off: who has no session is answered w
     stranger.send(station.listener, record);
     REQUIRE(comes([&] { return station.report().dropped_retired != 0; }));
     CHECK(station.report().dtls.dtls_dropped_stranger == 1);
+
+    const auto alone = free_address();  // of DTLS and nothing else, and called that when it comes and when it goes
+    turn({alone});
+    CHECK(station.relay->listener_changes() == std::vector<std::string>{"listens on dtls " + alone.text()});
+    turn({});
+    REQUIRE(station.relay->listener_changes().size() == 1);
+    CHECK(station.relay->listener_changes()[0].starts_with("no longer listens on dtls " + alone.text()));
   }
 }
 

@@ -208,6 +208,21 @@ TEST_CASE("users: passwords, keys, blanks, the last of a name counts, quotas sta
   CHECK(has(toml(t), "bytes_per_second_per_user = 2000"));
 }
 
+TEST_CASE("what takes a step outside of the configuration is said: a port below 1024, files that the service's user has to reach") {
+  const std::string pair = "cert=/etc/letsencrypt/live/turn/fullchain.pem\npkey=/etc/letsencrypt/live/turn/privkey.pem\n";
+  const auto t = translated(std::string(secret) + pair + "tls-listening-port=443\n");
+  CHECK(any_has(t.differences, "Port 443 is below 1024"));
+  CHECK(any_has(t.differences, "and to pass through each folder above them (chmod o+x)"));
+  CHECK_FALSE(any_has(translated(std::string(secret) + pair).differences, "is below 1024"));
+  CHECK_FALSE(any_has(translated(std::string(secret) + "tls-listening-port=443\n").differences, "is below 1024"));  // no certificate, no TLS
+}
+
+TEST_CASE("a remark behind a number does not hide what the line means here") {
+  const auto t = translated(std::string(secret) + "max-bps=64000 # a session\n");
+  CHECK(has(t.lines.back().says, "taken as 64000"));
+  CHECK(has(t.lines.back().says, "twice the number"));
+}
+
 TEST_CASE("no value that may be secret is ever shown") {
   const auto t = translated(
       "static-auth-secret=hidden-1234\nuser=alice:hidden\ncli-password=hidden\npkey-pwd=hidden\npsql-userdb=\"host=x "

@@ -16,6 +16,7 @@
 #include "../commands.h"
 #include "control_link.h"
 #include "control_text.h"
+#include "radiotower/net/peer_policy.h"
 #include "sessions_view.h"
 
 namespace radiotower::cli {
@@ -70,6 +71,14 @@ struct Choice {
       if (!value.empty()) json[name] = value;
     };
     put("session", session), put("user", user), put("realm", realm), put("client", client), put("transport", transport), put("relayed", relayed);
+    if (!client.empty() && !net::AddressRange::parse(client, why)) {
+      why = "--client: " + why;
+      return false;
+    }
+    if (!relayed.empty() && !net::TransportAddress::parse(relayed) && !net::IpAddress::parse(relayed)) {
+      why = fmt::format("--relayed {}: it is to be 192.0.2.7:40000, [2001:db8::7]:40000, or an address without a port", relayed);
+      return false;
+    }
     if (older_than.empty()) return true;
     const auto seconds = parse_duration(older_than);
     if (!seconds) why = fmt::format("--older-than {}: it is to be a time as 90s, 30m, 1h or 2d", older_than);

@@ -84,12 +84,22 @@ class LiveTerminal {
 };
 
 struct Column {
-  const char* name;
+  std::string_view name;
   bool right;
   std::size_t shrinks_to;  // 0: never cut
   int worth;               // the least goes first where there is no room
   std::function<std::string(const Json&)> cell;
 };
+
+constexpr std::string_view user_column = "USER";
+constexpr std::size_t widest_ipv4 = 21;  // 255.255.255.255:65535: half an address tells nothing
+
+/// A time-limited name that does not fit loses its expiry first: "~alice" tells more than "17956844~".
+std::string clipped_user(const std::string& user, std::size_t width) {
+  const std::size_t colon = user.find_first_not_of("0123456789");
+  if (columns_of(user) <= width || width < 2 || colon == 0 || colon == std::string::npos || user[colon] != ':') return clipped(user, width);
+  return "~" + clipped(std::string_view(user).substr(colon + 1), width - 1);
+}
 
 /// One look. False: `why`.
 bool fetch(ControlLink& link, const SessionsOptions& o, bool everything, std::vector<Json>& sessions, Json& summary, std::string& why) {
@@ -159,10 +169,10 @@ double Rates::of(const Json& session) const {
 std::vector<std::string> sessions_table(const std::vector<Json>& sessions, const Rates* rates, std::size_t width) {
   std::vector<Column> columns = {
       {"SESSION", false, 0, 7, [](const Json& s) { return text(s, "session"); }},
-      {"USER", false, 10, 9, [](const Json& s) { return text(s, "realm").empty() ? text(s, "user") : text(s, "user") + " in " + text(s, "realm"); }},
-      {"CLIENT", false, 12, 8, [](const Json& s) { return s.contains("client_is_away") ? "(away)" : text(s, "client"); }},
+      {user_column, false, 10, 9, [](const Json& s) { return text(s, "realm").empty() ? text(s, "user") : text(s, "user") + " in " + text(s, "realm"); }},
+      {"CLIENT", false, widest_ipv4, 8, [](const Json& s) { return s.contains("client_is_away") ? "(away)" : text(s, "client"); }},
       {"VIA", false, 0, 4, [](const Json& s) { return text(s, "transport"); }},
-      {"RELAYED", false, 12, 3,
+      {"RELAYED", false, widest_ipv4, 3,
        [](const Json& s) {
          std::string all = text(s, "relayed");
          if (s.contains("relayed2")) all += "," + text(s, "relayed2");
@@ -186,6 +196,7 @@ std::vector<std::string> sessions_table(const std::vector<Json>& sessions, const
     widths.push_back(columns_of(columns[c].name));
     for (const auto& row : cells) widths[c] = std::max(widths[c], columns_of(row[c]));
   }
+  const std::vector<std::size_t> whole = widths;
   const auto total = [&] {
     std::size_t sum = 0;
     for (const std::size_t w : widths) sum += w == 0 ? 0 : w + 2;
@@ -203,12 +214,15 @@ std::vector<std::string> sessions_table(const std::vector<Json>& sessions, const
     else if (least != columns.size()) widths[least] = 0;
     else break;
   }
+  // One that has gone leaves room for those that were cut before it.
+  for (std::size_t c = 0; c < columns.size() && width != 0; ++c)
+    while (widths[c] != 0 && widths[c] < whole[c] && total() < width) ++widths[c];
   std::vector<std::string> lines;
   const auto add = [&](const std::function<std::string(std::size_t)>& cell) {
     std::string line;
     for (std::size_t c = 0; c < columns.size(); ++c) {
       if (widths[c] == 0) continue;
-      const std::string cut = clipped(cell(c), widths[c]);
+      const std::string cut = columns[c].name == user_column ? clipped_user(cell(c), widths[c]) : clipped(cell(c), widths[c]);
       const std::string space(widths[c] - columns_of(cut), ' ');
       line += (line.empty() ? "" : "  ") + (columns[c].right ? space + cut : cut + space);
     }
@@ -274,9 +288,10 @@ int show_sessions(const SessionsOptions& o) {
     while (!interrupted) {
       const Size size = terminal_size();
       const auto lines = sessions_table(sessions, &rates, size.columns);
+      const std::size_t room = size.rows > 4 ? size.rows - 4 : 0;  // under the heading
       std::string frame = "\x1b[H";
-      frame += clipped(fmt::format("{}   every {:g} s, q ends", summary_text(total(), sessions.size(), summary), o.watch), size.columns) + "\x1b[K\r\n\x1b[K\r\n";
-      for (std::size_t i = 0; i < lines.size() && i + 4 < size.rows; ++i) frame += (i == 0 ? "\x1b[1m" + lines[i] + "\x1b[0m" : lines[i]) + "\x1b[K\r\n";
+      frame += clipped(fmt::format("{}   every {:g} s, q ends", summary_text(total(), std::min(sessions.size(), room), summary), o.watch), size.columns) + "\x1b[K\r\n\x1b[K\r\n";
+      for (std::size_t i = 0; i < lines.size() && i <= room; ++i) frame += (i == 0 ? "\x1b[1m" + lines[i] + "\x1b[0m" : lines[i]) + "\x1b[K\r\n";
       std::fputs((frame + "\x1b[J").c_str(), stdout);
       std::fflush(stdout);
       if (terminal.wait(o.watch)) return 0;

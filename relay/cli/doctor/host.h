@@ -66,6 +66,10 @@ class Host {
   /// A STUN Binding request by this transport. Certificates are not looked at.
   virtual Answer ask(net::Transport transport, const net::TransportAddress& server) const = 0;
 
+  /// When the relay that runs as this process has last taken its configuration over, seconds since 1970, as it says itself on its control socket.
+  /// nullopt: it cannot be asked.
+  virtual std::optional<std::int64_t> configured_at([[maybe_unused]] const std::string& control_socket, [[maybe_unused]] int process) const { return std::nullopt; }
+
   /// The certificate that a server shows, PEM; empty: no TLS there.
   virtual std::string certificate_shown(const net::TransportAddress& server) const = 0;
 

@@ -125,6 +125,17 @@ void check_addresses(const Examined& e, Findings& findings) {
   look_at_interfaces(e, findings);
 }
 
+namespace {
+
+/// The whole list: whoever pastes it keeps what is open already.
+std::string allow_with(const Examined& e, const std::string& entry) {
+  std::string all = "peers.allow = [";
+  for (const auto& text : e.config.allow) all += fmt::format("\"{}\", ", text.value);
+  return all + fmt::format("\"{}\"]", entry);
+}
+
+}  // namespace
+
 void check_peers(const Examined& e, Findings& findings) {
   if (!e.built || !e.config_is_read) return;
   const auto& policy = *e.built->settings->peers;
@@ -134,7 +145,7 @@ void check_peers(const Examined& e, Findings& findings) {
       findings.add({"peers.own-address", Severity::warning,
                     fmt::format("peers.deny covers {}, which calls are relayed from: two clients of this relay cannot reach each other",
                                 a.local.text()),
-                    fmt::format("take it out of peers.deny, or peers.allow = [\"{}\"], which is narrower", a.local.text()), e.where("peers.deny")});
+                    fmt::format("take it out of peers.deny, or {}, which is narrower", allow_with(e, a.local.text())), e.where("peers.deny")});
   }
   if (!e.question.media_server) {
     if (e.config.allow.empty())
@@ -156,7 +167,7 @@ void check_peers(const Examined& e, Findings& findings) {
   const auto refused = [&](std::string sentence, std::string mend, std::string key) {
     findings.add({"peers.media-server", Severity::fault, std::move(sentence), std::move(mend), e.where(key)});
   };
-  const std::string open = fmt::format("peers.allow = [\"{}\"]", media.text());
+  const std::string open = allow_with(e, media.text());
   std::string entry;
   for (const auto& text : e.config.deny) {
     std::string why;
@@ -172,7 +183,8 @@ void check_peers(const Examined& e, Findings& findings) {
       return refused(fmt::format("peers.allow_only is on, and the media server {} is not in peers.allow: calls get 403", media.text()),
                      "add it: " + open, "peers.allow");
     case net::PeerVerdict::private_network:
-      return refused(fmt::format("the media server {} has a private address, and none are open: calls get 403", media.text()), open, "peers.allow");
+      return refused(fmt::format("the media server {} has a private address, and {}: calls get 403", media.text(),
+                                 e.config.allow.empty() ? "none are open" : "no entry of peers.allow opens it"), open, "peers.allow");
     case net::PeerVerdict::own_relayed:  // ports of allocations alone
     case net::PeerVerdict::own_host:
       return refused(fmt::format("the media server {} is on this host, whose own services nobody reaches through the relay: calls get 403",

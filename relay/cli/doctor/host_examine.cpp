@@ -316,6 +316,15 @@ Unit read_unit(const Host& host) {
   return unit;
 }
 
+namespace {
+
+/// What is wrong begins with what is wrong with it, as the relay's own message does: each sentence stands for itself.
+std::string sentence_of(const ConfigError& mistake) {
+  return fmt::format("{}: {}", mistake.key.empty() ? mistake.where : mistake.key, mistake.what);
+}
+
+}  // namespace
+
 Examined examine(const Host& host, const HostQuestion& question, Findings& findings) {
   Examined e{.host = host, .question = question, .config = {}, .built = {}, .mistakes = {}, .addresses = host.addresses(), .phone = {},
              .unit = read_unit(host), .user = {}, .user_from = {}, .sockets = {}};
@@ -334,7 +343,7 @@ Examined examine(const Host& host, const HostQuestion& question, Findings& findi
     if (running) make_absolute(e.config, running->folder);
     e.nothing_is_read = std::any_of(errors.begin(), errors.end(), [](const auto& mistake) { return mistake.key.empty(); });
     for (const auto& mistake : errors)
-      findings.add({"configuration.file", Severity::fault, mistake.what, mistake.hint,
+      findings.add({"configuration.file", Severity::fault, sentence_of(mistake), mistake.hint,
                     mistake.key.empty() ? mistake.where : fmt::format("{} ({})", mistake.key, mistake.where)});
     if (e.config_is_read)
       findings.add({"configuration.file", Severity::good,
@@ -397,7 +406,7 @@ void check_settings(const Examined& e, const std::vector<std::string>& said, Fin
                         : key.starts_with("listen") ? "listeners.address"
                         : key.starts_with("relay.") ? "relay.address"
                         : key.starts_with("credentials") ? "credentials.load" : "configuration.settings";
-    findings.add({check, Severity::fault, mistake.what, mistake.hint, fmt::format("{} ({})", mistake.key, mistake.where)});
+    findings.add({check, Severity::fault, sentence_of(mistake), mistake.hint, fmt::format("{} ({})", mistake.key, mistake.where)});
   }
   if (e.mistakes.empty()) findings.add({"configuration.settings", Severity::good, "the relay takes these settings", "", ""});
   if (e.built)

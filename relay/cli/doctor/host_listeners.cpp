@@ -6,7 +6,9 @@
 #include <set>
 #include <sstream>
 
+#include "../control/control_link.h"
 #include "host_checks.h"
+#include "radiotower/base/calendar.h"
 
 namespace radiotower::cli {
 
@@ -86,6 +88,12 @@ void look_at_reach(const Examined& e, const std::vector<Listener>& listeners, Fi
   else
     findings.add({"listeners.address", Severity::good, fmt::format("at {} the relay listens for {}", e.phone.text(), fmt::join(there, ", ")), "",
                   ""});
+  // One of them may have been left on another address, or on loopback, alone.
+  for (const auto& l : listeners)
+    if (!there.empty() && there.insert(upper(l.spoken)).second)
+      findings.add({"listeners.address", Severity::warning,
+                    fmt::format("the relay listens for {} at {}, and not at {}, which phones are given", upper(l.spoken), l.address.text(), e.phone.text()),
+                    fmt::format("{} = [\"{}:{}\"]", l.key, e.phone.is_v4() ? e.phone.text() : "[" + e.phone.text() + "]", l.address.port), e.where(l.key)});
 }
 
 void look_at_privileges(const Examined& e, const std::vector<Listener>& listeners, Findings& findings) {
@@ -98,6 +106,27 @@ void look_at_privileges(const Examined& e, const std::vector<Listener>& listener
                               e.user->name), "the drop-in radiotower-relay-443.conf, which docs/configuration.md has the steps of", e.where(l.key)});
     return;
   }
+}
+
+/// What was written after the relay has read it. A certificate is compared with what the relay shows, by its own check.
+void look_at_changes(const Examined& e, Findings& findings) {
+  const std::string& named = e.config.control_socket;
+  const auto configured = e.host.configured_at(named.empty() ? default_control_socket() : named, static_cast<int>(e.relay));
+  if (!configured) return;
+  std::vector<std::string> files = {e.question.config_file, e.config.secrets_file, e.config.users_file, e.config.oauth_keys_file};
+  for (const auto& realm : e.config.realms) files.insert(files.end(), {realm.secrets_file, realm.users_file});
+  std::string changed;
+  for (const auto& file : files) {
+    int error = 0;
+    const auto status = file.empty() ? std::nullopt : e.host.status(file, error);
+    if (status && status->changed > *configured + 1 && changed.find(file) == std::string::npos) changed += (changed.empty() ? "" : ", ") + file;
+  }
+  if (changed.empty())
+    findings.add({"configuration.in-use", Severity::good, "the relay that runs has taken over the configuration as it stands", "", ""});
+  else
+    findings.add({"configuration.in-use", Severity::warning,
+                  fmt::format("changed since the relay that runs has read it at {}, so what is said here does not hold yet: {}", utc_minute(*configured), changed),
+                  "radiotower reload, which says what is refused and what needs a restart", ""});
 }
 
 void ask_it(const Examined& e, const std::vector<Listener>& listeners, Findings& findings) {
@@ -113,20 +142,22 @@ void ask_it(const Examined& e, const std::vector<Listener>& listeners, Findings&
       int error = 0;
       const std::string file = command.substr(command.find(std::string("--config") + '\0') + 9);
       const std::string theirs = file.c_str();
-      const auto ours = e.host.resolve(e.question.config_file, error), resolved = e.host.resolve(theirs, error);
-      if (theirs.starts_with('/') && ours && resolved && *ours != *resolved)
+      const auto ours = e.host.resolve(e.question.config_file, error);
+      const auto resolved = e.host.resolve(theirs.starts_with('/') ? theirs : fmt::format("/proc/{}/cwd/{}", e.relay, theirs), error);
+      if (ours && resolved && *ours != *resolved)
         findings.add({"relay.configuration", Severity::warning,
-                      fmt::format("the relay that runs was started with {}, and {} is looked at here", theirs,
-                                  e.question.config_file), fmt::format("--config {}", theirs), ""});
+                      fmt::format("the relay that runs was started with {}, and {} is looked at here", *resolved,
+                                  e.question.config_file), fmt::format("--config {}", *resolved), ""});
     }
   }
+  look_at_changes(e, findings);
   for (const auto& l : listeners) {
     if (l.address.ip != e.phone && !(e.phone.is_unspecified() || !e.of_host(e.phone))) continue;
     const bool is_bound = std::any_of(e.sockets.begin(), e.sockets.end(), [&](const auto& s) { return clashes(s, l); });
     const std::string what = fmt::format("{} over {}", l.address.text(), upper(l.spoken));
     if (!is_bound) {
       findings.add({"listeners.not-bound", Severity::fault, fmt::format("nobody listens at {}, though the configuration says so", what),
-                    "restart the relay: listeners are not taken over by a reload; its log says what is wrong", e.where(l.key)});
+                    "radiotower reload, or systemctl reload radiotower-relay, which opens it; where it cannot be opened the reload says why", e.where(l.key)});
       continue;
     }
     const Answer answer = e.host.ask(l.spoken, l.address);

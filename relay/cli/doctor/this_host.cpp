@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -28,6 +29,7 @@
 #include <ctime>
 
 #include "../client.h"
+#include "../control/control_link.h"
 #include "../wait.h"
 #include "host.h"
 
@@ -204,6 +206,20 @@ class ThisHost final : public Host {
     // A refusal is an answer: authenticated_binding asks for credentials.
     if (outcome.ok() || outcome.failure == Failure::refused) return {};
     return outcome.detail.empty() ? "no answer to a Binding request" : outcome.detail;
+  }
+
+  std::optional<std::int64_t> configured_at(const std::string& control_socket, int process) const override {
+    ControlLink link;
+    std::string why;
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    if (!link.open(control_socket, why) || ::getsockopt(link.descriptor(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.pid != process) return std::nullopt;
+    if (!link.ask({{"command", "stats"}}, why)) return std::nullopt;
+    const auto said = link.next(why, std::chrono::seconds(3));
+    if (!said) return std::nullopt;
+    const auto at = [&](const char* pointer) { return said->value(Json::json_pointer(pointer), std::int64_t{0}); };
+    const std::int64_t last = std::max(at("/started_at"), at("/reloads/last_good_at"));
+    return last == 0 ? std::nullopt : std::optional(last);
   }
 
   std::string certificate_shown(const net::TransportAddress& server) const override {

@@ -210,6 +210,11 @@ std::string database_of(const Options& o, const std::vector<ConfLine>& lines, co
 std::string another_kind(const std::vector<ConfLine>& lines) {
   std::size_t known = 0, unknown = 0;
   for (const auto& line : lines) ++(find_option(line.key) && !line.byte_order_mark ? known : unknown);
+  const auto has_dashes = [](const ConfLine& line) {
+    return line.key.starts_with('-') && find_option(line.key.substr(std::min(line.key.find_first_not_of('-'), line.key.size())));
+  };
+  if (known == 0 && std::any_of(lines.begin(), lines.end(), has_dashes))
+    return "holds options as a command line has them, so it is no turnserver.conf: write them without the dashes in front, one a line";
   if (known == 0 && unknown != 0) return "holds none of coturn's options, so it is no turnserver.conf";
   if (unknown > most_unknown) return fmt::format("has {} lines that coturn does not know, so it is no turnserver.conf", unknown);
   return {};

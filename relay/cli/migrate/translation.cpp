@@ -137,7 +137,7 @@ bool Translator::number(std::string_view option, long long least, long long most
   }
   if (!whole)
     judge(all.back(), out_.lines[all.back()].verdict,
-          fmt::format("taken as {}: what stands behind the number does not count, for coturn neither", read));
+          fmt::format("taken as {}: what stands behind the number does not count, for coturn neither; {}", read, out_.lines[all.back()].says));
   out = read;
   return true;
 }

@@ -134,7 +134,8 @@ void Translator::secrets() {
       if (!why.empty()) continue;
       if (std::find(all.begin(), all.end(), secret.value) == all.end() && all.size() < most_secrets) all.push_back(secret.value), ++read;
     }
-    note_database(fmt::format("{} of realm \"{}\", in the file secrets", count(read, "secret"), realm_));
+    note_database(read == 0 ? fmt::format("no secret of realm \"{}\" that the file has not", realm_)
+                            : fmt::format("{} of realm \"{}\", in the file secrets", count(read, "secret"), realm_));
   } else if (input_.database && !input_.database->secrets.empty()) {
     note_database(
         fmt::format("{}, ignored: coturn takes time-limited names only with use-auth-secret", count(input_.database->secrets.size(), "secret")));

@@ -103,6 +103,12 @@ void Translator::listeners() {
   if (given("no-dtls") && !on("no-dtls") && !on("dtls"))
     judge_all("no-dtls", Verdict::ignored, "DTLS is off until dtls asks for it, as in today's coturn");
   for (const auto* list : {&udp, &tcp, &tls, &dtls}) add_once(all_listeners_, *list);
+  const auto port_of = [](const std::string& address) { return std::stoi(address.substr(address.rfind(':') + 1)); };
+  const auto privileged = std::find_if(all_listeners_.begin(), all_listeners_.end(), [&](const auto& address) { return port_of(address) < 1024; });
+  if (privileged != all_listeners_.end())
+    differs(fmt::format("Port {} is below 1024, where the unit may not listen unless the drop-in radiotower-relay-443.conf grants it: docs/tls.md, \"Port 443\". "
+                        "coturn had it as root, or by a capability.",
+                        port_of(*privileged)));
   if (on("stun-only")) toml_.set("listen.stun_only", toml_list(all_listeners_));
   discovery();
 }
@@ -162,9 +168,9 @@ void Translator::certificates() {
       if (!std::filesystem::path(value(option)).is_absolute())
         judge_all(option, Verdict::mapped,
                   fmt::format("taken as {}, beside turnserver.conf; coturn looks in other folders too", absolute(value(option))));
-    differs(
-        fmt::format("The relay runs as the user radiotower and must be able to read {} and {}: chgrp radiotower and chmod 0640, in their folder too.",
-                    absolute(certificate), absolute(key)));
+    differs(fmt::format("The relay runs as the user radiotower and must be able to read {} and {} (chgrp radiotower, chmod 0640), and to pass through each folder "
+                        "above them (chmod o+x). Where a program renews them, have it copy both to /etc/radiotower and reload: docs/tls.md.",
+                        absolute(certificate), absolute(key)));
     differs("TLS is 1.2 and 1.3 with forward secrecy and AEAD alone; a renewed certificate is taken over by a reload, without a restart.");
     return;
   }

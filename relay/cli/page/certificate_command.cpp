@@ -165,10 +165,11 @@ The relay (relay.toml), then systemctl reload radiotower-relay:
   [listen]
   certificate = "chain.pem"
   private_key = "key.pem"
-The notifier (notifier.toml):
+The notifier (notifier.toml), which runs as another user and takes copies of its own, then systemctl restart radiotower-notifier:
+  install -m 0640 -g radiotower-notifier -D -t /etc/radiotower/notifier-tls {0}/chain.pem {0}/key.pem
   [tls]
-  certificate = "/etc/radiotower/chain.pem"
-  private_key = "/etc/radiotower/key.pem"
+  certificate = "/etc/radiotower/notifier-tls/chain.pem"
+  private_key = "/etc/radiotower/notifier-tls/key.pem"
 Mattermost behind nginx:
   ssl_certificate     /etc/nginx/chain.pem;
   ssl_certificate_key /etc/nginx/key.pem;
