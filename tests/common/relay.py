@@ -242,22 +242,25 @@ class Radiotower(Relay):
 
     def counters(self):
         """SIGUSR1 puts the counters of each worker into the log; the line about ports ends them."""
-        before = len(self.log())
-        self.process.send_signal(signal.SIGUSR1)
         end = time.monotonic() + 30
-        while time.monotonic() < end:
-            text = self.log()[before:]
-            if re.search(r"counters of ports.*\n", text):
-                break
-            time.sleep(0.05)
-        else:
-            raise Failure("relay wrote no counters 30 s after SIGUSR1")
+        while "this worker does not answer" in (text := self.counter_lines(end)) and time.monotonic() < end:
+            pass
         sums = {}
         for line in text.splitlines():
             if "counters of" in line:
                 for name, value in re.findall(r"\b([a-z_]+)=(\d+)\b", line):
                     sums[name] = sums.get(name, 0) + int(value)
         return sums
+
+    def counter_lines(self, end):
+        before = len(self.log())
+        self.process.send_signal(signal.SIGUSR1)
+        while time.monotonic() < end:
+            text = self.log()[before:]
+            if re.search(r"counters of ports.*\n", text):
+                return text
+            time.sleep(0.05)
+        raise Failure("relay wrote no counters 30 s after SIGUSR1")
 
     def relayed_addresses(self):
         made = re.findall(r'allocation made.*? relayed="?\[?([0-9a-f.:]+?)\]?:(\d+)"? ', self.log())
