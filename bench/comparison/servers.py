@@ -118,7 +118,7 @@ backend = "{self.backend}"
     def received(self):
         before = self.said().count("counters of ports")
         os.kill(self.pid, signal.SIGUSR1)
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + 30
         while self.said().count("counters of ports") == before and time.monotonic() < deadline:
             time.sleep(0.02)
         found = re.findall(r"counters of loop:.*? received=(\d+)", self.said())
