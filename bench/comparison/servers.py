@@ -41,7 +41,7 @@ class Server:
         with open(self.output(), "wb") as log:
             self.process = start(self.command(), self.options.server_core, self.options.nice, self.net.tower, cwd=self.folder,
                                  stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not self._is_listening():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"{self.name} does not listen on port {self.port}:\n{self.said()[-3000:]}")
@@ -118,7 +118,7 @@ backend = "{self.backend}"
     def received(self):
         before = self.said().count("counters of ports")
         os.kill(self.pid, signal.SIGUSR1)
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + 30
         while self.said().count("counters of ports") == before and time.monotonic() < deadline:
             time.sleep(0.02)
         found = re.findall(r"counters of loop:.*? received=(\d+)", self.said())

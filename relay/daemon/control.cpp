@@ -37,6 +37,7 @@ constexpr nanoseconds least_rest = 25ms;  // between two reloads: a storm of SIG
 constexpr int rest_share = 4;             // and at least so many times as long as the last one took
 constexpr nanoseconds drops_interval = 60s;
 constexpr nanoseconds drain_interval = 200ms;
+constexpr milliseconds workers_end_within = 3500ms;  // on a host that is busy, too; systemd takes its patience from TimeoutStopSec=5
 
 sigset_t our_signals() {
   sigset_t set;
@@ -361,7 +362,7 @@ int Control::shut_down() {
   notify::stopping();
   tell_it_is_over();
   relay_.stop(end_reason_);
-  const bool all_ended = wait_for_workers(700ms);
+  const bool all_ended = wait_for_workers(workers_end_within);
   socket_.reset();  // afterwards: who listens to events hears of these ends too
   metrics_.reset();
   if (all_ended) {

@@ -35,13 +35,13 @@ void Control::print_counters() {
       log_.write(Priority::notice, "counters of listener", "",
                  {{"worker", number}, {"listener", report->listeners[i].text()}, {"kernel_drops", report->drops_of_listeners[i]}});
   }
-  const auto usage = relay_.shared().usage();
+  print_offload();
+  const auto usage = relay_.shared().usage();  // the last line: who reads the log knows by it that all is there
   log_.write(Priority::notice, "counters of ports", "",
              {{"range", std::uint64_t{usage.range}}, {"free", std::uint64_t{usage.free}}, {"used", std::uint64_t{usage.used}},
               {"reserved", std::uint64_t{usage.reserved}}, {"quarantined", std::uint64_t{usage.quarantined}},
               {"accounts", std::uint64_t{usage.accounts}}, {"allocations", std::uint64_t{usage.allocations}},
               {"log_lines_dropped", log_.dropped()}});
-  print_offload();
 }
 
 void Control::print_offload() {

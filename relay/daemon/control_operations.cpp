@@ -139,7 +139,7 @@ void Control::apply_drain() {
   auto settings = std::make_shared<turn::Settings>(*configured_);
   settings->draining = settings->draining || draining_;
   relay_.apply(std::move(settings));
-  for (const auto& worker : relay_.workers()) worker->ask([](turn::Server&, Now, turn::Actions&) {}, 500ms);
+  for (const auto& worker : relay_.workers()) worker->ask([](turn::Server&, Now, turn::Actions&) {}, 2s);
 }
 
 /// Relayed addresses that are held: one for each family of an allocation. A reservation that nobody has claimed is none, since to claim it

@@ -5,6 +5,7 @@ import struct
 import threading
 
 import turn
+from ports import big_buffer
 
 
 class Server:
@@ -13,6 +14,7 @@ class Server:
     def __init__(self, opened):
         self.socket = opened
         self.socket.settimeout(None)
+        big_buffer(self.socket)
         threading.Thread(target=self.serve, daemon=True).start()
 
     def serve(self):

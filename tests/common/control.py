@@ -25,7 +25,7 @@ class Controlled(Radiotower):
 
 
 class Control:
-    def __init__(self, relay, patience=10.0):
+    def __init__(self, relay, patience=30.0):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(patience)
         self.socket.connect(path_of(relay))

@@ -8,6 +8,7 @@ import threading
 import time
 
 from cases import Failure
+from ports import big_buffer
 from turn import ALLOCATE, REFRESH, UDP, LIFETIME, XOR_RELAYED, Client, StreamClient, address_in, channel_data, error_of, is_channel_data, parse
 
 CHANNEL = 0x4001
@@ -31,12 +32,15 @@ class Call:
         self.client = connect(relay, transport, **more)
         self.client.learn_nonce()
         self.allocate = self.client.signed(ALLOCATE, [UDP])
-        self.answer = self.client.ask(self.allocate, 3)
+        self.answer = self.client.ask(self.allocate, 30)
         if self.answer is None or error_of(self.answer):
             raise Failure(f"Allocate over {transport}: {self.answer and error_of(self.answer)}")
         self.relayed = address_in(parse(self.answer)[1][XOR_RELAYED], self.answer[8:20])
         self.peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.peer.bind(("127.0.0.1", 0))
+        big_buffer(self.peer)
+        if transport == "udp":
+            big_buffer(self.client.socket)
         self.client.bind(CHANNEL, self.peer.getsockname()[:2])
         self.address = self.client.socket.getsockname()[:2]
         self.flowing = True
@@ -105,7 +109,7 @@ class Flows:
         message = again or call.client.signed(kind, attributes)
         with self.lock:
             call.client.send(message)
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while time.monotonic() < end:
             with self.lock:
                 for answer in call.answers:
@@ -117,7 +121,7 @@ class Flows:
             time.sleep(0.005)
         raise Failure(f"no answer to {kind:#x} over {call.transport} while packets flow")
 
-    def settle(self, calls, patience=5.0):
+    def settle(self, calls, patience=30.0):
         """Sends no more on these, and waits for what is on its way. How many are lost."""
         for call in calls:
             call.flowing = False

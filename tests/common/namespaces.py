@@ -20,7 +20,7 @@ ADDRESS = {  # (place, family): address
 
 
 def run(*command):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     if done.returncode != 0:
         raise Failure(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
@@ -29,6 +29,8 @@ def run(*command):
 class Namespace:
     def __init__(self, place):
         self.name = f"radiotower-{os.getpid()}-{place}"
+        if os.path.exists(f"/run/netns/{self.name}"):  # of a test that was killed; its number has come round to us
+            run("ip", "netns", "del", self.name)
         run("ip", "netns", "add", self.name)
         atexit.register(subprocess.run, ["ip", "netns", "del", self.name], capture_output=True)
         self.descriptor = os.open(f"/run/netns/{self.name}", os.O_RDONLY | os.O_CLOEXEC)
@@ -54,7 +56,7 @@ class Namespace:
         finally:
             HOME.enter()
         opened.bind((address, port))
-        opened.settimeout(1)
+        opened.settimeout(30)
         return opened
 
 

@@ -5,7 +5,7 @@ One seam, two relays behind it: ours, and coturn as the stand-in that tells a mi
     with Radiotower("build/relay/daemon/radiotower-relay") as relay:
         ... relay.port, USER, PASSWORD, SECRET ...
 
-Leaving the block sends SIGTERM and expects exit status 0 within two seconds. Everything stays on 127.0.0.1 and ::1.
+Leaving the block sends SIGTERM and expects exit status 0 soon. Everything stays on 127.0.0.1 and ::1.
 """
 
 import base64
@@ -23,11 +23,12 @@ import time
 
 import certificates
 from cases import Failure
+from ports import free_port
 
 REALM = "interop.example"
 USER, PASSWORD = "tester", "correct-horse"
 SECRET = "interop-secret"
-START_SECONDS, STOP_SECONDS = 5.0, 2.0
+START_SECONDS, STOP_SECONDS = 30.0, 10.0  # patience: a machine that compiles beside it is slow
 
 
 def rest_credential(name, lifetime=3600):
@@ -37,28 +38,13 @@ def rest_credential(name, lifetime=3600):
     return username, base64.b64encode(digest).decode()
 
 
-def free_port():
-    """A port that is free on both families, below the ephemeral range and the relay's own, so that nobody takes it meanwhile."""
-    for attempt in range(200):
-        port = 20000 + struct.unpack("H", os.urandom(2))[0] % 12000
-        try:
-            for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-                for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-                    with socket.socket(family, kind) as s:
-                        s.bind((address, port))
-            return port
-        except OSError:
-            continue
-    raise Failure("no free port")
-
-
 def answers_binding(address, port):
     """One Binding request; True when its success response came back."""
     transaction = os.urandom(12)
     request = struct.pack("!HHI", 0x0001, 0, 0x2112A442) + transaction
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as s:
-        s.settimeout(0.2)
+        s.settimeout(2)  # while nobody listens the kernel says so at once
         try:
             s.connect((address, port))
             s.send(request)
@@ -256,22 +242,25 @@ class Radiotower(Relay):
 
     def counters(self):
         """SIGUSR1 puts the counters of each worker into the log; the line about ports ends them."""
-        before = len(self.log())
-        self.process.send_signal(signal.SIGUSR1)
-        end = time.monotonic() + 3
-        while time.monotonic() < end:
-            text = self.log()[before:]
-            if re.search(r"counters of ports.*\n", text):
-                break
-            time.sleep(0.05)
-        else:
-            raise Failure("relay wrote no counters 3 s after SIGUSR1")
+        end = time.monotonic() + 30
+        while "this worker does not answer" in (text := self.counter_lines(end)) and time.monotonic() < end:
+            pass
         sums = {}
         for line in text.splitlines():
             if "counters of" in line:
                 for name, value in re.findall(r"\b([a-z_]+)=(\d+)\b", line):
                     sums[name] = sums.get(name, 0) + int(value)
         return sums
+
+    def counter_lines(self, end):
+        before = len(self.log())
+        self.process.send_signal(signal.SIGUSR1)
+        while time.monotonic() < end:
+            text = self.log()[before:]
+            if re.search(r"counters of ports.*\n", text):
+                return text
+            time.sleep(0.05)
+        raise Failure("relay wrote no counters 30 s after SIGUSR1")
 
     def relayed_addresses(self):
         made = re.findall(r'allocation made.*? relayed="?\[?([0-9a-f.:]+?)\]?:(\d+)"? ', self.log())

@@ -9,6 +9,7 @@ import struct
 import time
 
 from cases import Failure
+from ports import big_buffer
 from turn import XOR_PEER, DATA, attributes_of, channel_data, is_channel_data
 
 SO_TIMESTAMPNS = 35
@@ -23,7 +24,7 @@ class Call:
         self.peer = network.peer.udp(*peer_end)
         for opened in (client.socket, self.peer):
             opened.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            big_buffer(opened)
         self.sent_to_peer = self.sent_to_client = 0
         self.to_peer, self.to_client, self.indicated = [], [], []  # (arrived, number)
         self.bytes_to_peer = self.bytes_to_client = 0
@@ -88,6 +89,10 @@ class Call:
         return max((getattr(self, d)[-1][0] for d in directions if getattr(self, d)), default=0.0)
 
     def must_all_have_arrived(self):
+        end = time.monotonic() + 30
+        while (len(self.to_peer) < self.sent_to_peer or len(self.to_client) < self.sent_to_client) and time.monotonic() < end:
+            time.sleep(0.01)
+            self.take()
         for sent, arrived in ((self.sent_to_peer, self.to_peer), (self.sent_to_client, self.to_client)):
             if [number for _, number in arrived] != list(range(1, sent + 1)):
                 raise Failure(f"{sent} sent, {len(arrived)} arrived, or in another order")

@@ -40,7 +40,7 @@ class Tower(Radiotower):
         said = re.search(r' ready: .*?offload=("[^"]*"|\S+)', self.log())
         return said.group(1).strip('"') if said else ""
 
-    def wait_for_line(self, pattern, seconds=3.0, after=0):
+    def wait_for_line(self, pattern, seconds=30.0, after=0):
         """The first line of the log behind `after` characters that matches."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

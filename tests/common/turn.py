@@ -17,6 +17,7 @@ DATA_INDICATION, SUCCESS, ERROR = 0x0017, 0x0100, 0x0110
 CHANNEL_NUMBER, LIFETIME, XOR_PEER, DATA, XOR_RELAYED, FAMILY = 0x0C, 0x0D, 0x12, 0x13, 0x16, 0x17
 ADDITIONAL_FAMILY = 0x8000
 UDP = (0x0019, bytes([17, 0, 0, 0]))
+PATIENCE = 30.0  # seconds, for what is to come: on a busy machine it comes late
 
 
 def attribute(kind, value):
@@ -97,14 +98,14 @@ class Client:
     def send(self, datagram):
         self.socket.send(datagram)
 
-    def receive(self, timeout=1.0):
+    def receive(self, timeout=PATIENCE):
         self.socket.settimeout(timeout)
         try:
             return self.socket.recv(70000)
         except (socket.timeout, ConnectionError):
             return None
 
-    def ask(self, datagram, timeout=1.0):
+    def ask(self, datagram, timeout=PATIENCE):
         self.send(datagram)
         return self.receive(timeout)
 
@@ -182,7 +183,7 @@ class StreamClient(Client):
         self.at_once = 1 << 20  # bytes that are read together
         self.socket = socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.settimeout(5)
+        self.socket.settimeout(PATIENCE)
         if source:
             self.socket.bind((source, 0))
         self.socket.connect((server, port))
@@ -194,7 +195,7 @@ class StreamClient(Client):
     def send(self, datagram):
         if is_channel_data(datagram):
             datagram += bytes(-len(datagram) % 4)
-        self.socket.settimeout(5)
+        self.socket.settimeout(PATIENCE)
         self.socket.sendall(datagram)
 
     def more(self, timeout):
@@ -209,7 +210,7 @@ class StreamClient(Client):
         self.got += data
         return True
 
-    def receive(self, timeout=1.0):
+    def receive(self, timeout=PATIENCE):
         end = time.monotonic() + timeout
         while True:
             if len(self.got) >= 4:

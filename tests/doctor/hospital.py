@@ -38,7 +38,7 @@ commonName = supplied
 
 def openssl(folder, *words):
     done = subprocess.run(["openssl", *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          timeout=20)
+                          timeout=120)
     if done.returncode != 0:
         raise Failure(f"openssl {words[0]}: {done.stdout.strip()[-300:]}")
 
@@ -182,7 +182,7 @@ class Patient:
         with open(self.path("log"), "wb") as log:
             self.process = subprocess.Popen([self.ward.relay, *(flags or ("--config", self.path(file)))], cwd=self.folder, stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, preexec_fn=become)
-        end = time.monotonic() + 5
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             with open(self.path("log"), errors="replace") as log:
                 said = log.read()
@@ -212,7 +212,7 @@ class Patient:
         command = [self.ward.tool, "doctor", *(("--user", user) if user else ()), *(("--json",) if json_too else ()),
                    *(word for name, value in options.items() if value is not None for word in (name, value))]
         done = subprocess.run(["ip", "netns", "exec", self.ward.tower.name, "sh", "-c", covers + 'exec "$@"', "sh", *leave, *command],
-                              capture_output=True, text=True, timeout=30, preexec_fn=before,
+                              capture_output=True, text=True, timeout=180, preexec_fn=before,
                               env={**os.environ, "NO_COLOR": "1"})
         if done.returncode not in (0, 1, 3):
             raise Failure(f"the doctor ends with {done.returncode}: {done.stderr.strip()[-400:]}")

@@ -19,7 +19,7 @@ import urllib.parse
 import alone
 from relay import Failure, rest_credential
 
-MESSAGES, VIDEO_SECONDS, PAGE_SECONDS, TIMEOUT_SECONDS = 1000, 8, 40, 75
+MESSAGES, VIDEO_SECONDS, PAGE_SECONDS, TIMEOUT_SECONDS = 1000, 8, 90, 180
 FRAMES_AT_LEAST = 61  # of 160 at 20 a second: encoder and decoder share their cores with others
 FLAGS = [
     "--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--mute-audio", "--no-first-run", "--no-default-browser-check",

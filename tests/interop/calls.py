@@ -7,7 +7,7 @@ import subprocess
 
 from relay import Failure
 
-MESSAGES, VIDEO_SECONDS, CALL_SECONDS, TIMEOUT_SECONDS = 1000, 8, 20, 45
+MESSAGES, VIDEO_SECONDS, CALL_SECONDS, TIMEOUT_SECONDS = 1000, 8, 60, 150
 TRANSPORTS = ("udp", "tcp", "tls")
 AT_A_TIME = 2
 

@@ -14,7 +14,7 @@ from cases import Failure
 from namespaces import Namespace
 from relay import free_port
 
-TIMEOUT_SECONDS = 40
+TIMEOUT_SECONDS = 120
 ADDRESSES = {4: ("127.0.0.1", "127.0.0.2"), 6: ("fd78::1", "fd78::2")}
 
 

@@ -14,7 +14,7 @@ import calls
 from relay import Failure, rest_credential
 
 GO, PACKAGES = "/usr/bin/go", "/usr/share/gocode"
-BUILD_SECONDS = 240
+BUILD_SECONDS = 900
 FRAMES_AT_LEAST = 150  # of 200
 
 

@@ -9,9 +9,10 @@ import struct
 import subprocess
 
 from cases import Failure
+from ports import big_buffer
 from relay import rest_credential
 from scrape import series
-from turn import (ALLOCATE, BINDING, LIFETIME, PERMISSION, REFRESH, UDP, XOR_PEER, XOR_RELAYED, Client, StreamClient, address_in, channel_data,
+from turn import (ALLOCATE, BINDING, LIFETIME, PATIENCE, PERMISSION, REFRESH, UDP, XOR_PEER, XOR_RELAYED, Client, StreamClient, address_in, channel_data,
                   error_of, message, parse, xor_address)
 
 CHANNEL = 0x4001
@@ -46,7 +47,7 @@ class DtlsClient(StreamClient):
     def close(self):
         self.process.stdin.close()
         try:
-            self.process.wait(5)
+            self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -78,7 +79,8 @@ class Load:
         self.authenticated = 0
         self.peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.peer.bind(("127.0.0.1", 0))
-        self.peer.settimeout(5)
+        big_buffer(self.peer)
+        self.peer.settimeout(PATIENCE)
         self.clients = []
 
     def close(self):
@@ -143,7 +145,7 @@ class Load:
             self.arrives(size)
             self.relayed(transport, "to_peer", size)
             self.peer.sendto(bytes(size), relayed)
-            if client.receive(5) is None:
+            if client.receive() is None:
                 raise Failure(f"{transport}: no Data indication {i}")
             self.relayed(transport, "to_client", size)
         self.ask(client, 0x0009, [(0x0C, struct.pack("!HH", CHANNEL, 0)), (XOR_PEER, xor_address(*peer))])
@@ -152,7 +154,7 @@ class Load:
             self.arrives(size)
             self.relayed(transport, "to_peer", size)
             self.peer.sendto(bytes(size), relayed)
-            if client.receive(5) != channel_data(bytes(size), CHANNEL):
+            if client.receive() != channel_data(bytes(size), CHANNEL):
                 raise Failure(f"{transport}: packet {i} did not come back")
             self.relayed(transport, "to_client", size)
         return client, relayed
@@ -231,10 +233,10 @@ def joined(load, transport, to_peer, to_client):
     load.allocate(control, transport=(0x0019, bytes([6, 0, 0, 0])))
     load.ask(control, PERMISSION, [(XOR_PEER, xor_address("127.0.0.1", 0))])
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(5)
+        listener.settimeout(PATIENCE)
         answer = load.ask(control, 0x000A, [(XOR_PEER, xor_address(*listener.getsockname()))])
         peer = listener.accept()[0]
-    peer.settimeout(5)
+    peer.settimeout(PATIENCE)
     data = load.client(transport, "", (control.user, control.password))
     load.ask(data, 0x000B, [(0x002A, parse(answer)[1][0x002A])])
     for event in ("connect", "joined"):
@@ -248,7 +250,7 @@ def joined(load, transport, to_peer, to_client):
                 raise Failure(f"{direction}: the end, {size} bytes too early")
             size -= len(piece)
 
-    data.socket.settimeout(5)
+    data.socket.settimeout(PATIENCE)
     with peer:
         carried(data.socket, peer, to_peer, "to_peer")
         carried(peer, data.socket, to_client, "to_client")

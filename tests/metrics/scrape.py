@@ -17,13 +17,13 @@ class UnixConnection(http.client.HTTPConnection):
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(10)
+        self.sock.settimeout(60)
         self.sock.connect(self.path)
 
 
 def connection(where):
     """`where`: a port of 127.0.0.1, or the path of a Unix socket."""
-    return UnixConnection(where) if isinstance(where, str) else http.client.HTTPConnection("127.0.0.1", where, timeout=10)
+    return UnixConnection(where) if isinstance(where, str) else http.client.HTTPConnection("127.0.0.1", where, timeout=60)
 
 
 def get(where, path="/metrics", method="GET", **headers):

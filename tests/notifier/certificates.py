@@ -27,6 +27,6 @@ class Authority:
 
 
 def run(*arguments):
-    done = subprocess.run(("openssl",) + arguments, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(("openssl",) + arguments, capture_output=True, text=True, timeout=120)
     if done.returncode != 0:
         raise RuntimeError(f"openssl {arguments[0]}: {done.stderr.strip()[-500:]}")

@@ -9,7 +9,6 @@ Leaving the block sends SIGTERM and expects exit status 0. Everything stays on 1
 import http.client
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -17,11 +16,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "common"))
 from cases import Failure
+from ports import free_port
 
 SECRET = "a-secret-of-the-tests-0123456789"
 FORMATS = ("gitlab", "jenkins", "sonarqube", "artifactory", "gitea", "github", "alertmanager", "slack", "generic")
@@ -41,23 +40,6 @@ every_state = true
 """
 
 
-def free_port(given=set(), lock=threading.Lock()):
-    """Below the range that connections take theirs from, and not one that this process has handed out before: so nobody takes it meanwhile."""
-    with lock:
-        for _ in range(1000):
-            port = random.randrange(12_000, 20_000)
-            if port in given:
-                continue
-            with socket.socket() as s:
-                try:
-                    s.bind(("127.0.0.1", port))
-                except OSError:
-                    continue
-            given.add(port)
-            return port
-    raise Failure("no free port")
-
-
 class Notifier:
     """`routes` and `extra` are TOML; `state` is kept when the caller gives one, for restarts on the same queue."""
 
@@ -65,7 +47,7 @@ class Notifier:
         self.binary, self.wrapper = os.path.abspath(binary), list(wrapper)
         self.folder = tempfile.mkdtemp(prefix="notifier-")
         self.state = state or os.path.join(self.folder, "state")
-        self.port = port or free_port()
+        self.port = port or free_port(12_000, 19_999)
         self.environment = {**os.environ, **(environment or {})}
         self.process, self.log_path = None, os.path.join(self.folder, "log")
         self.config = os.path.join(self.folder, "notifier.toml")
@@ -85,7 +67,7 @@ class Notifier:
             self.wait_until_ready()
         return self
 
-    def wait_until_ready(self, patience=10.0):
+    def wait_until_ready(self, patience=60.0):
         end = time.monotonic() + patience
         while time.monotonic() < end:
             if self.process.poll() is not None:
@@ -101,7 +83,7 @@ class Notifier:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def stop(self, patience=15.0):
+    def stop(self, patience=60.0):
         if self.process is None or self.process.poll() is not None:
             return
         self.process.send_signal(signal.SIGTERM)
@@ -135,7 +117,7 @@ class Notifier:
         except OSError:
             return ""
 
-    def request(self, method, path, body=None, headers=None, timeout=10.0):
+    def request(self, method, path, body=None, headers=None, timeout=60.0):
         """(status, text) of one request on a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
@@ -145,7 +127,7 @@ class Notifier:
         finally:
             connection.close()
 
-    def post(self, source, body, headers=None, timeout=10.0):
+    def post(self, source, body, headers=None, timeout=60.0):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.request("POST", f"/v1/{source}", data, {"Content-Type": "application/json", "Authorization": f"Bearer {SECRET}", **(headers or {})}, timeout)
 
@@ -156,7 +138,7 @@ class Notifier:
             raise Failure(f"/metrics answered {status}")
         return {line.rsplit(" ", 1)[0].removeprefix("radiotower_notifier_"): float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line and line[0] != "#"}
 
-    def command(self, *words, stdin=b"", timeout=60):
+    def command(self, *words, stdin=b"", timeout=120):
         """Runs the program with this configuration: (status, what it printed)."""
         done = subprocess.run([self.binary, "--config", self.config, *words], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, env=self.environment)
         return done.returncode, done.stdout.decode(errors="replace")
@@ -175,21 +157,21 @@ class Notifier:
     def dead(self, *arguments):
         return self.command("dead", *(arguments or ("list",)))[1]
 
-    def until(self, is_so, what, seconds=15):
+    def until(self, is_so, what, seconds=60):
         try:
             wait_for(what, is_so, seconds)
         except Failure as e:
             raise Failure(f"{e}; log: {self.log()[-1200:]}") from e
 
-    def until_logged(self, pattern, seconds=15):
+    def until_logged(self, pattern, seconds=60):
         self.until(lambda: re.search(pattern, self.log()), f"a line of the log like {pattern}", seconds)
 
-    def until_empty(self, seconds=20):
+    def until_empty(self, seconds=60):
         """Nothing waits; the gauges are some seconds old, so that the answer may be late but is never early after a post."""
         self.until(lambda: self.metric("queue_waiting") == 0 and self.metric("queue_sending") == 0, "an empty queue", seconds)
 
 
-def wait_for(what, condition, patience=10.0):
+def wait_for(what, condition, patience=60.0):
     """Until `condition()` is true; its last value."""
     end = time.monotonic() + patience
     while True:

@@ -33,19 +33,25 @@ class Postgres:
         self.log = open(self.folder + "/log", "wb")
         self.process = subprocess.Popen([binaries[-1] + "/postgres", "-D", data, "-k", self.folder, "-c", "listen_addresses="], stdout=self.log, stderr=self.log, env=environment,
                                         cwd=self.folder, **become)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not os.path.exists(self.folder + "/.s.PGSQL.5432"):
             if self.process.poll() is not None or time.monotonic() > end:
                 raise Failure("PostgreSQL did not start")
             time.sleep(0.05)
-        time.sleep(0.3)
+        while not self.answers(binaries[-1]):  # it listens before it takes anybody
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise Failure("PostgreSQL did not start")
+            time.sleep(0.05)
         self.url = f"postgresql://radiotower@/postgres?host={self.folder}"
         return self
+
+    def answers(self, binaries):
+        return subprocess.run([binaries + "/pg_isready", "-q", "-h", self.folder, "-U", "radiotower"], stdin=subprocess.DEVNULL).returncode == 0
 
     def __exit__(self, *exception):
         self.process.send_signal(signal.SIGINT)  # fast shutdown
         try:
-            self.process.wait(20)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

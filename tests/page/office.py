@@ -97,7 +97,7 @@ class Page:
         self.lines = queue.Queue()
         self.thread = threading.Thread(target=self.read, daemon=True)
         self.thread.start()
-        self.url = self.next_line(5)["page"]
+        self.url = self.next_line(60)["page"]
         return self
 
     def read(self):
@@ -125,13 +125,13 @@ class Page:
             found[line["url"]] = line
 
     def exit_code(self):
-        return self.process.wait(5)
+        return self.process.wait(60)
 
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(3)
+                self.process.wait(30)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

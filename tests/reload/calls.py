@@ -10,11 +10,12 @@ import time
 
 from cases import Failure
 from clients import tls_context
+from ports import big_buffer
 from turn import LIFETIME, REFRESH, Client, StreamClient, channel_data
 
 CHANNEL, PAYLOAD_BYTES = 0x4001, 160  # a multiple of four: over TLS nothing is filled up
 PACKETS_A_SECOND = 10  # of each call, there and back
-LAST_PACKETS_SECONDS = 3
+LAST_PACKETS_SECONDS = 30
 NUMBER = struct.Struct("!Q")
 
 
@@ -29,6 +30,9 @@ class Call:
         self.relayed = self.client.allocate()[0]
         self.peer = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         self.peer.bind((host, 0))
+        big_buffer(self.peer)
+        if not tls:
+            big_buffer(self.client.socket)
         self.client.bind(CHANNEL, self.peer.getsockname()[:2])
         self.client.socket.setblocking(False)
         self.peer.setblocking(False)
@@ -132,7 +136,7 @@ class Load(threading.Thread):
         while self.is_alive() and any(call.missing for call in self.calls) and time.monotonic() < end:
             time.sleep(0.02)
         self.goes_on = False
-        self.join(5)
+        self.join(30)
         self.check()
         return sum(c.sent for c in self.calls), sum(len(c.missing) for c in self.calls), max(c.longest for c in self.calls)
 

@@ -5,9 +5,11 @@ import ssl
 
 import relay as relays
 from cases import Failure
-from turn import BINDING, StreamClient, channel_data, message
+from ports import big_buffer
+from turn import BINDING, PATIENCE, StreamClient, channel_data, message
 
 CHANNEL = 0x4001
+AT_ONCE = 4.0  # seconds: by no deadline, the shortest of which is five; and a busy machine takes its time
 FRONT_END = "127.0.0.2"  # a front end that sends PROXY headers
 
 
@@ -31,7 +33,8 @@ def raw(relay, host, **more):
 def udp(host):
     opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
     opened.bind((host, 0))
-    opened.settimeout(2)
+    opened.settimeout(PATIENCE)
+    big_buffer(opened)
     return opened
 
 
@@ -49,7 +52,7 @@ class Call:
         if self.peer.recv(70000) != payload:
             raise Failure("the peer got something else")
         self.peer.sendto(payload, self.relayed)
-        got = self.client.receive(2)
+        got = self.client.receive()
         if got is None or got != channel_data(payload, CHANNEL):
             raise Failure(f"the client got {got and got[:16].hex()}")
 
@@ -61,8 +64,8 @@ class Call:
         self.peer.close()
 
 
-def closed(opened, patience=1.0, silent=True):
-    """Closed at once, and, if `silent`, without a byte."""
+def closed(opened, patience=AT_ONCE, silent=True):
+    """Closed, and, if `silent`, without a byte."""
     seconds = opened.closed_after(patience)
     if silent and opened.got:
         raise Failure(f"answered with {opened.got[:24].hex()}")
@@ -72,7 +75,7 @@ def closed(opened, patience=1.0, silent=True):
 
 def binding(opened):
     request = message(BINDING)
-    answer = opened.ask(request, 2)
+    answer = opened.ask(request)
     if answer is None or answer[:2] != b"\x01\x01" or answer[8:20] != request[8:20]:
         raise Failure(f"Binding was answered with {answer and answer[:24].hex()}")
     return answer

@@ -10,66 +10,83 @@ import time
 import relay as relays
 from cases import Failure
 from clients import CHANNEL, FRONT_END, Call, binding, closed, raw, tls_context
-from turn import BINDING, COOKIE, StreamClient, message
+from turn import BINDING, COOKIE, PATIENCE, StreamClient, message
 
 
-def between(seconds, least, most):
+# A deadline begins with what the relay does, so the clock of the test begins before it; and on a busy machine it is seen late, though before the
+# next longer one.
+TEN, FIFTEEN, FIVE = (9.5, 14.5), (14.5, 40), (4.5, 9.5)
+
+
+def closed_between(opened, began, bounds):
+    least, most = bounds
+    closed(opened, most + 1)
+    return between(time.monotonic() - began, bounds)
+
+
+def between(seconds, bounds):
+    least, most = bounds
     if not least <= seconds <= most:
         raise Failure(f"closed after {seconds:.1f} s, not {least} to {most}")
     return f"closed after {seconds:.1f} s"
 
 
 def t07_stun_declared(relay, host):
+    began = time.monotonic()
     c = raw(relay, host)
     c.socket.sendall(struct.pack("!HHI", BINDING, 65532, COOKIE) + bytes(12))
-    return between(closed(c, 12), 9, 10.6)
+    return closed_between(c, began, TEN)
 
 
 def t08_channel_data_declared(relay, host):
     with Call(relay, host) as call:
+        began = time.monotonic()
         call.client.socket.sendall(struct.pack("!HH", CHANNEL, 65535))
-        return between(closed(call.client, 12), 9, 10.6)
+        return closed_between(call.client, began, TEN)
 
 
 def t10_silence(relay, host):
-    c = raw(relay, host)
-    plain = closed(c, 17)
-    return between(plain, 14, 15.5)
+    began = time.monotonic()
+    return closed_between(raw(relay, host), began, FIFTEEN)
 
 
 def t10_silence_tls(relay, host):
-    return between(closed(StreamClient(host, relay.tls_port), 17), 4.5, 15.5)
+    began = time.monotonic()
+    return closed_between(StreamClient(host, relay.tls_port), began, (FIVE[0], FIFTEEN[1]))
 
 
 def silence_after_binding(relay, host):
+    began = time.monotonic()
     c = raw(relay, host)
     binding(c)
-    return between(closed(c, 17), 14, 15.6)
+    return closed_between(c, began, FIFTEEN)
 
 
 def t11_drip(relay, host):
-    c = raw(relay, host)
-    request, began = message(BINDING, [(0x8022, bytes(100))]), time.monotonic()
+    began = time.monotonic()
+    c, request = raw(relay, host), message(BINDING, [(0x8022, bytes(100))])
     try:
         for byte in request:
             c.socket.sendall(bytes([byte]))
             if c.more(1.0):
                 raise Failure("answered")
     except ConnectionError:
-        return between(time.monotonic() - began, 9, 11.6)
+        return between(time.monotonic() - began, TEN)
     raise Failure("never closed")
 
 
 def t15_half_handshake(relay, host):
+    began = time.monotonic()
     c = raw(relay, host)
     c.socket.sendall(b"\x16\x03\x01\x02\x00\x01")
-    return between(closed(c, 7), 4, 5.6)
+    return closed_between(c, began, FIVE)
 
 
 def half_proxy_header(relay, host):
+    began = time.monotonic()
     c = raw(relay, "127.0.0.1", source=FRONT_END)
     c.socket.sendall(b"PROXY TCP4 203.0.113.7")
-    return between(closed(c, 7), 4, 5.6)
+    return closed_between(c, began, FIVE)
 
 
 def allocation_keeps(relay, host):
@@ -89,7 +106,7 @@ def t13_reads_nothing(relay, host, tls):
     with Call(relay, host, tls) as call, Call(relay, host, tls) as other:
         began, samples, checks = time.monotonic(), [], 0
         payload = bytes(1200)
-        stop = began + 45
+        stop = began + 120
         while time.monotonic() < stop:
             for _ in range(20):
                 call.peer.sendto(payload, call.relayed)
@@ -102,7 +119,7 @@ def t13_reads_nothing(relay, host, tls):
                     break
         took = time.monotonic() - began
         counters = relay.counters()
-        if took > 42 or took < 25:
+        if took > 110 or took < 25:
             raise Failure(f"ended after {took:.0f} s")
         if not counters["media_dropped"]:
             raise Failure("nothing was dropped")
@@ -119,7 +136,7 @@ def t15_crowd(relay, host):
         opened = []
         for k in range(5000):
             s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-            s.settimeout(5)
+            s.settimeout(PATIENCE)
             s.connect((host, relay.tls_port))
             s.send(b"\x16\x03\x01\x02\x00\x01")
             opened.append(s)
@@ -127,14 +144,18 @@ def t15_crowd(relay, host):
                 call.check()
         most = relay.counters()["in_handshake"]
         call.check()
-        for _ in range(14):
+        began = time.monotonic()
+        while True:
             time.sleep(0.5)
             call.check()
-        counters = relay.counters()
+            counters = relay.counters()
+            if counters["in_handshake"] == 0 or time.monotonic() > began + PATIENCE:
+                break
+        seconds = time.monotonic() - began
         for s in opened:
             s.close()
         if most > 2000 * relay.workers or counters["in_handshake"] > 0:
-            raise Failure(f"{most} in the handshake, {counters['in_handshake']} after 7 s")
+            raise Failure(f"{most} in the handshake, {counters['in_handshake']} after {seconds:.0f} s")
         return f"5,000 half open, {most} at once, {counters['closed_crowded_out']} crowded out, {counters['closed_slow_handshake']} too slow"
 
 
@@ -148,9 +169,15 @@ def t17_cap(relay, host):
     for c in kept:
         binding(c)
     kept.pop().close()
-    time.sleep(0.1)
-    with raw(relay, host) as c:
-        binding(c)
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with raw(relay, host) as c:
+                binding(c)
+            break
+        except ConnectionError:  # the relay has not seen the end of the other yet
+            if time.monotonic() > end:
+                raise
     for c in kept:
         c.close()
     return "20 served, 5 refused, the others untouched, a place that is free again taken"
@@ -172,7 +199,9 @@ def reload_certificate(relay, host):
     with Call(relay, host, True) as call:
         relays.make_certificate(relay.folder, "renewed.example.org")
         reload_and_wait(relay, "reloaded|configuration")
-        second = shown()
+        end = time.monotonic() + PATIENCE
+        while (second := shown()) == first and time.monotonic() < end:
+            pass  # a worker hears of it a moment after the log
         call.check()
         shutil.copy(os.path.join(relay.folder, "certificate.pem"), os.path.join(relay.folder, "key.pem"))
         reload_and_wait(relay, "reload refused")
@@ -187,8 +216,10 @@ def reload_certificate(relay, host):
 def reload_and_wait(relay, what):
     before = len(relay.log())
     relay.reload()
-    end = time.monotonic() + 3
-    while not re.search(what, relay.log()[before:]) and time.monotonic() < end:
+    end = time.monotonic() + PATIENCE
+    while not re.search(what, relay.log()[before:]):
+        if time.monotonic() > end:
+            raise Failure(f"the log has no {what}: {relay.log()[before:]}")
         time.sleep(0.05)
     time.sleep(0.3)
 
@@ -196,11 +227,11 @@ def reload_and_wait(relay, what):
 def denied_by_reload(relay, host):
     with Call(relay, host) as call:
         relay.reload(listen__deny_clients=f'["{host}"]')
-        call.client.closed_after(2)
+        call.client.closed_after(PATIENCE)
         c = raw(relay, host)
         closed(c)
-    relay.reload(listen__deny_clients="[]")
-    time.sleep(0.5)
+    relay.settings["listen.deny_clients"] = "[]"
+    reload_and_wait(relay, "notice reloaded")
     return "closed, and nobody from there let in"
 
 
