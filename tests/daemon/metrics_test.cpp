@@ -108,7 +108,7 @@ std::string ask(const std::string& path, const std::string& request) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  const timeval patience{5, 0};
+  const timeval patience{30, 0};
   setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   std::string answer;
   if (connect(s, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 && ::send(s, request.data(), request.size(), MSG_NOSIGNAL) > 0) {
