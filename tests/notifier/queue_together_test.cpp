@@ -45,15 +45,15 @@ void intake(Queue queue, const std::string& name, int count) {
   }
 }
 
-/// Works lanes off until `all` posts are out or nothing comes for 10 s. Every 16th claim its first post is refused
+/// Works lanes off until `all` posts are out or nothing comes for a minute. Every 16th claim its first post is refused
 /// once.
 void delivery(Queue queue, Arrived& arrived, std::size_t all) {
-  auto patience_ends = std::chrono::steady_clock::now() + 10s;
+  auto patience_ends = std::chrono::steady_clock::now() + 60s;
   for (int turn = 0; arrived.count() < all && std::chrono::steady_clock::now() < patience_ends; ++turn) {
     const auto lanes = queue.claim(1'000'000 + turn, 3600s, 2, 5, {});
     if (lanes.empty()) std::this_thread::sleep_for(1ms);
     for (const auto& lane : lanes) {
-      patience_ends = std::chrono::steady_clock::now() + 10s;
+      patience_ends = std::chrono::steady_clock::now() + 60s;
       queue.sending(ids(lane), 1'000'000 + turn);
       if (turn % 16 == 15) {
         queue.retry(ids(lane), lane.channel, 0, false, "refused", 1'000'000 + turn);
