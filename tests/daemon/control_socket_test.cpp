@@ -86,6 +86,7 @@ class Client {
     while (got_.find('\n') == std::string::npos) {
       char bytes[4096];
       const ssize_t n = ::recv(descriptor_, bytes, sizeof bytes, 0);
+      if (n < 0 && errno == EINTR) continue;  // stopped and gone on
       REQUIRE_MESSAGE((n >= 0 || errno == ECONNRESET), "no answer in thirty seconds");
       if (n <= 0) return {};
       got_.append(bytes, static_cast<std::size_t>(n));

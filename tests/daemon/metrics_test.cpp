@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <set>
@@ -113,7 +114,8 @@ std::string ask(const std::string& path, const std::string& request) {
   std::string answer;
   if (connect(s, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 && ::send(s, request.data(), request.size(), MSG_NOSIGNAL) > 0) {
     char buffer[4096];
-    for (ssize_t n = 0; (n = ::recv(s, buffer, sizeof buffer, 0)) > 0;) answer.append(buffer, static_cast<std::size_t>(n));
+    for (ssize_t n = 0; (n = ::recv(s, buffer, sizeof buffer, 0)) > 0 || (n < 0 && errno == EINTR);)
+      if (n > 0) answer.append(buffer, static_cast<std::size_t>(n));
   }
   ::close(s);
   return answer;
