@@ -95,7 +95,7 @@ TEST_CASE(
     in.join();
     check(arrived, {"a"}, count);
     auto queue = database.queue();
-    CHECK(queue.size() == 0);
+    CHECK(has_size(queue, 0));
     CHECK(counter(queue, "stored") == count);
     CHECK(counter(queue, "duplicates") == count / 7);
     CHECK(counter(queue, "delivered") == count);
@@ -115,7 +115,7 @@ TEST_CASE("queue: two notifiers on one PostgreSQL share the lanes and lose no ch
     for (auto& thread : threads) thread.join();
     check(arrived, {"a", "b"}, count);
     auto queue = database.queue();
-    CHECK(queue.size() == 0);
+    CHECK(has_size(queue, 0));
     CHECK(counter(queue, "stored") == 2 * count);
     CHECK(counter(queue, "duplicates") == 2 * count / 7);
     CHECK(counter(queue, "delivered") == 2 * count);
@@ -219,7 +219,7 @@ TEST_CASE("queue: a deadlock of PostgreSQL is tried again; a store may run its r
     });
     crossing.join();
     CHECK(streak == 2);
-    CHECK(queue.size() == 2);
+    CHECK(has_size(queue, 2));
     const auto history = database.open()->run("SELECT streak FROM history WHERE key = 'h'");
     CHECK(history.at(0).number(0) == 2);
   });
@@ -263,7 +263,7 @@ TEST_CASE("queue: a PostgreSQL that goes away is broken, and good again after re
   REQUIRE(server->resume(why));
   queue.reconnect();
   CHECK(put(queue, event("builds", "1", "k")) == Stored::duplicate);
-  CHECK(queue.size() == 1);
+  CHECK(has_size(queue, 1));
 }
 
 TEST_CASE("queue: a role that may not make a schema keeps its tables where it may") {
