@@ -23,7 +23,7 @@ using namespace radiotower::cli;
 
 namespace {
 
-constexpr std::chrono::milliseconds patience{20'000};
+constexpr std::chrono::milliseconds patience{30'000};
 // OpenSSL writes to sockets without MSG_NOSIGNAL; programs that use it ignore the signal, as the tool does.
 [[maybe_unused]] const auto without_sigpipe = std::signal(SIGPIPE, SIG_IGN);
 

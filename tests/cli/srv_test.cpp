@@ -77,7 +77,7 @@ class Dns {
     for (;;) {
       std::size_t size = 0;
       net::TransportAddress from;
-      if (socket_.receive(buffer, Clock::now() + std::chrono::seconds(20), size, from) != UdpSocket::Arrival::datagram || size < 17) return;
+      if (socket_.receive(buffer, Clock::now() + std::chrono::seconds(60), size, from) != UdpSocket::Arrival::datagram || size < 17) return;
       const Bytes question = Bytes(buffer).first(size);
       // What follows the question (EDNS) is not repeated.
       std::size_t end = 12;

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "daemon/address_watch.h"
@@ -104,6 +105,11 @@ class StunServer {
   }
   std::string source() const { return "stun:" + address_.text(); }
   int requests() const { return requests_; }
+  /// Transactions: while we are slow to answer, a request is sent again (RFC 8489, 6.2.1), and is the same one.
+  std::size_t questions() const {
+    const std::lock_guard lock(mutex_);
+    return ids_.size();
+  }
 
  private:
   void serve() {
@@ -115,9 +121,13 @@ class StunServer {
       if (size <= 0) continue;
       const auto request = stun::Message::read(Bytes(buffer, static_cast<std::size_t>(size)));
       if (!request || !request->is(stun::Class::request, stun::Method::binding)) continue;
+      stun::TransactionId id = request->transaction_id();
+      {
+        const std::lock_guard lock(mutex_);
+        ids_.insert(id);
+      }
       ++requests_;
       std::uint8_t space[128];
-      stun::TransactionId id = request->transaction_id();
       if (says_ == Says::wrong_transaction && requests_ == 1) id[0] ^= 1;  // a stray one first: the right one comes with the retransmission
       stun::Writer writer(space, says_ == Says::error ? stun::Class::error : stun::Class::success, stun::Method::binding, id);
       if (says_ == Says::error) writer.add_error(stun::ErrorCode::unauthenticated, "");
@@ -131,6 +141,8 @@ class StunServer {
   net::TransportAddress address_;
   std::atomic<bool> stop_{false};
   std::atomic<int> requests_{0};
+  mutable std::mutex mutex_;
+  std::set<stun::TransactionId> ids_;
   std::thread thread_;
 };
 
@@ -154,16 +166,6 @@ struct World {
     };
   }
 };
-
-/// Until it is so, five seconds at most.
-template <typename Is>
-bool comes_true(Is&& is) {
-  for (int i = 0; i < 500; ++i) {
-    if (is()) return true;
-    std::this_thread::sleep_for(10ms);
-  }
-  return is();
-}
 
 }  // namespace
 
@@ -236,12 +238,13 @@ TEST_CASE("a STUN server is asked from the relay address (RFC 8489, 2), and only
   SUBCASE("a public address") {
     StunServer server(StunServer::Says::address, ip("198.51.100.7"));
     CHECK(ask_external({server.source(), ip("127.0.0.1")}, std::nullopt, stop, why) == ip("198.51.100.7"));
-    CHECK(server.requests() == 1);
+    CHECK(server.questions() == 1);
   }
   SUBCASE("an answer to another question is none: the request is sent again (6.2.1)") {
     StunServer server(StunServer::Says::wrong_transaction, ip("198.51.100.7"));
     CHECK(ask_external({server.source(), ip("127.0.0.1")}, std::nullopt, stop, why) == ip("198.51.100.7"));
-    CHECK(server.requests() == 2);
+    CHECK(server.requests() >= 2);
+    CHECK(server.questions() == 1);
   }
   SUBCASE("an error is said as what it is") {
     StunServer server(StunServer::Says::error, ip("198.51.100.7"));
@@ -331,7 +334,7 @@ TEST_CASE("questions are asked at once, and again when a reload says so; what wa
   CHECK(external.wait(0ms));  // nothing is asked
   world.set(question.source, "192.168.0.105", "198.51.100.7");
   external.follow({question}, 3600s);
-  REQUIRE(external.wait(5s));
+  REQUIRE(external.wait(30s));
   CHECK(external.answers().at(question) == ip("198.51.100.7"));
   CHECK(external.take_change());
   CHECK_FALSE(external.take_change());
@@ -339,7 +342,7 @@ TEST_CASE("questions are asked at once, and again when a reload says so; what wa
 
   world.set(question.source, "192.168.0.105", "198.51.100.8");
   external.follow({question}, 3600s);
-  CHECK(comes_true([&] { return external.take_change(); }));
+  CHECK(test::comes([&] { return external.take_change(); }));
   CHECK(external.answers().at(question) == ip("198.51.100.8"));
   {
     const std::lock_guard lock(world.mutex);
@@ -347,7 +350,7 @@ TEST_CASE("questions are asked at once, and again when a reload says so; what wa
   }
   const int before = world.asked;
   external.follow({question}, 3600s);
-  CHECK(comes_true([&] { return world.asked > before; }));
+  CHECK(test::comes([&] { return world.asked > before; }));
   CHECK(external.answers().at(question) == ip("198.51.100.8"));
   CHECK_FALSE(external.take_change());
   external.follow({}, 3600s);  // its address has gone; when it is back, this is the best guess
@@ -369,7 +372,7 @@ TEST_CASE("a resolver that hangs holds up neither the start nor the end") {
     CHECK_FALSE(external.wait(20ms));
   }
   gate.unlock();
-  CHECK(comes_true([&] { return back.load(); }));
+  CHECK(test::comes([&] { return back.load(); }));
 }
 
 TEST_CASE("an answer that changes makes new settings, and so does an address; nothing else does") {
@@ -381,14 +384,14 @@ TEST_CASE("an answer that changes makes new settings, and so does an address; no
   FollowedAddresses addresses(silence(), [&] { ++world.woken; }, [host] { return *host; }, world.ask());
   Built built = build(config, *host);
   addresses.adopt(config, built, *host);
-  addresses.wait_for_answers(5s, built);
+  addresses.wait_for_answers(30s, built);
   CHECK(built.settings->relay_addresses[0].external == ip("198.51.100.7"));
   std::vector<std::string> errors;
   CHECK_FALSE(addresses.due(Time(1s)));
 
   world.set("stun:192.0.2.1:3478", "192.168.0.105", "198.51.100.8");
   addresses.adopt(config, built, *host);
-  REQUIRE(comes_true([&] { return addresses.due(Time(1s)); }));
+  REQUIRE(test::comes([&] { return addresses.due(Time(1s)); }));
   auto next = addresses.rebuild(errors);
   REQUIRE(next);
   CHECK(next->settings->relay_addresses[0].external == ip("198.51.100.8"));

@@ -23,7 +23,7 @@ int connects(const net::TransportAddress& to) {
   io::Socket socket = io::connect_tcp(at("127.0.0.1"), to, error);
   REQUIRE(socket);
   pollfd wait{socket.descriptor(), POLLOUT, 0};
-  REQUIRE(poll(&wait, 1, 10'000) == 1);
+  REQUIRE(poll(&wait, 1, patience) == 1);
   socklen_t length = sizeof error;
   REQUIRE(getsockopt(socket.descriptor(), SOL_SOCKET, SO_ERROR, &error, &length) == 0);
   return error;
@@ -32,15 +32,6 @@ int connects(const net::TransportAddress& to) {
 bool is_free(const net::TransportAddress& address) {
   int error = 0;
   return static_cast<bool>(io::open_udp(address, {}, error));
-}
-
-/// Within ten seconds.
-bool comes(const std::function<bool()>& what) {
-  for (int i = 0; i < 2000; ++i) {
-    if (what()) return true;
-    std::this_thread::sleep_for(5ms);
-  }
-  return false;
 }
 
 /// Until the relay has closed it: it looks every two seconds, and the kernel takes an io_uring apart behind our back.

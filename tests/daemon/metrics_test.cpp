@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <set>
@@ -98,12 +99,13 @@ std::string ask(const std::string& path, const std::string& request) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  const timeval patience{5, 0};
+  const timeval patience{30, 0};
   setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   std::string answer;
   if (connect(s, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 && ::send(s, request.data(), request.size(), MSG_NOSIGNAL) > 0) {
     char buffer[4096];
-    for (ssize_t n = 0; (n = ::recv(s, buffer, sizeof buffer, 0)) > 0;) answer.append(buffer, static_cast<std::size_t>(n));
+    for (ssize_t n = 0; (n = ::recv(s, buffer, sizeof buffer, 0)) > 0 || (n < 0 && errno == EINTR);)
+      if (n > 0) answer.append(buffer, static_cast<std::size_t>(n));
   }
   ::close(s);
   return answer;

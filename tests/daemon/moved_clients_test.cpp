@@ -27,7 +27,7 @@ struct Sum {
 Sum sum_of(Station& station) {
   Sum sum;
   for (const auto& worker : station.relay->workers()) {
-    const auto one = worker->report(10s);
+    const auto one = worker->report(milliseconds(patience));
     REQUIRE(one);
     sum.moved.sockets += one->moved.sockets;
     sum.moved.passing_on += one->moved.passing_on;
@@ -130,8 +130,7 @@ TEST_CASE("where there can be no socket for it, its worker passes each datagram 
     CHECK(sum.moved.passing_on <= 1);
     CHECK(alice->ends() == 0);
     // Told from worker to worker: seen after a turn of each.
-    for (int i = 0; i < 100 && sum_of(station).moved.passing_on != 0; ++i) std::this_thread::yield();
-    CHECK(sum_of(station).moved.passing_on == 0);
+    CHECK(comes([&] { return sum_of(station).moved.passing_on == 0; }));
     CHECK(alice->allocates() == 0);
   }
 }

@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -31,12 +32,24 @@ using stun::Method;
 
 inline net::TransportAddress at(const char* ip, std::uint16_t port = 0) { return {*net::IpAddress::parse(ip), port}; }
 
+/// What must come is waited for so long, in milliseconds: a machine that has other work may let us stand for seconds.
+inline constexpr int patience = 30'000;
+
+/// Whether it becomes so; a condition that holds costs no wait.
+inline bool comes(const std::function<bool()>& what) {
+  for (const auto end = std::chrono::steady_clock::now() + milliseconds(patience); std::chrono::steady_clock::now() < end;) {
+    if (what()) return true;
+    std::this_thread::sleep_for(5ms);
+  }
+  return what();
+}
+
 /// A plain UDP socket that waits for what must come, and never for what must not.
 class Udp {
  public:
-  explicit Udp(const char* ip) {
+  explicit Udp(const char* ip, std::uint16_t port = 0) {
     int error = 0;
-    io::Socket socket = io::open_udp(at(ip), {false, false, 4 << 20, 0, false}, error);
+    io::Socket socket = io::open_udp(at(ip, port), {false, false, 4 << 20, 0, false}, error);
     REQUIRE(socket);
     address = io::local_address(socket);
     descriptor_ = socket.release();
@@ -53,7 +66,7 @@ class Udp {
   }
   std::vector<std::uint8_t> receive() {
     pollfd wait{descriptor_, POLLIN, 0};
-    REQUIRE(poll(&wait, 1, 10'000) == 1);
+    REQUIRE(poll(&wait, 1, patience) == 1);
     std::vector<std::uint8_t> bytes(65536);
     sockaddr_storage name{};
     socklen_t length = sizeof name;
@@ -201,8 +214,18 @@ inline std::shared_ptr<const turn::Settings> make_settings(const net::TransportA
   return settings;
 }
 
-/// A port of 127.0.0.1 that nobody has at the moment.
-inline net::TransportAddress free_address() { return Udp("127.0.0.1").address; }
+/// A port of 127.0.0.1 that nobody has, neither of UDP nor of TCP. Not one of those that the kernel gives to whoever asks for any
+/// (32768 and above): other tests ask for many, and would be given it before the relay binds to it.
+inline net::TransportAddress free_address() {
+  std::random_device random;
+  for (int i = 0; i < 1000; ++i) {
+    const auto address = at("127.0.0.1", static_cast<std::uint16_t>(10'000 + random() % 20'000));
+    int error = 0;
+    if (io::open_udp(address, {}, error) && io::open_tcp_listener(address, {}, error)) return address;
+  }
+  FAIL("no free port");
+  return {};
+}
 
 /// The log's reader: collects lines until one holds what is waited for.
 class LogReader {
@@ -225,7 +248,7 @@ class LogReader {
         if (line.find(text) != std::string::npos) return line;
       }
       pollfd wait{ends_[0], POLLIN, 0};
-      REQUIRE_MESSAGE(poll(&wait, 1, 10'000) == 1, "never logged: ", std::string(text));
+      REQUIRE_MESSAGE(poll(&wait, 1, patience) == 1, "never logged: ", std::string(text));
       char buffer[4096];
       const ssize_t n = read(ends_[0], buffer, sizeof buffer);
       REQUIRE(n > 0);
@@ -255,7 +278,7 @@ struct Station {
   WorkerReport report() {
     WorkerReport sum;
     for (const auto& worker : relay->workers()) {
-      const auto one = worker->report(10s);
+      const auto one = worker->report(milliseconds(patience));
       REQUIRE(one);
       sum.sockets += one->sockets;
       sum.armed += one->armed;

@@ -27,7 +27,7 @@ void send(const Socket& from, const net::TransportAddress& to) {
 std::size_t receiver(const std::vector<Socket>& sockets) {
   std::vector<pollfd> waits;
   for (const auto& socket : sockets) waits.push_back({socket.descriptor(), POLLIN, 0});
-  REQUIRE(poll(waits.data(), waits.size(), 10'000) == 1);
+  REQUIRE(poll(waits.data(), waits.size(), 30'000) == 1);
   for (std::size_t i = 0; i < waits.size(); ++i) {
     if (!waits[i].revents) continue;
     char byte;
@@ -82,6 +82,8 @@ TEST_CASE("connected sockets come and go, each gets its peer's datagrams, and no
     // What it sends comes from the shared address.
     const auto peer = local_address(clients[0]);
     send(sockets[members], peer);
+    pollfd wait{clients[0].descriptor(), POLLIN, 0};
+    REQUIRE(poll(&wait, 1, 30'000) == 1);
     std::array<char, 1> byte;
     sockaddr_in6 from;
     socklen_t length = sizeof from;

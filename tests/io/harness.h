@@ -3,9 +3,11 @@
 
 #include <doctest/doctest.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -88,13 +90,17 @@ inline std::optional<std::string> hear(const Socket& s) {
   return text;
 }
 
-template <typename Done>
-bool turns(Loop& loop, Ear& ear, Done done) {
-  for (int i = 0; i < 200; ++i) {
-    if (done()) return true;
+/// What must come is waited for so long: a machine that has other work may let us stand for seconds. What is there costs no wait.
+inline constexpr std::chrono::seconds patience{30};
+
+/// Turns the loop until it is so; false: it never was.
+template <typename AnyEar, typename Done>
+bool turns(Loop& loop, AnyEar& ear, Done done) {
+  for (const auto end = std::chrono::steady_clock::now() + patience; !done();) {
+    if (std::chrono::steady_clock::now() >= end) return done();
     REQUIRE(loop.turn(milliseconds(10), ear));
   }
-  return done();
+  return true;
 }
 
 inline constexpr const char* backends[] = {"io_uring", "epoll"};
@@ -107,16 +113,26 @@ inline Outgoing outgoing(SocketId socket, const net::TransportAddress& to, std::
   return out;
 }
 
-/// An address of this host where nobody listens.
-inline net::TransportAddress nobody_at(const char* address) {
-  const Socket gone = udp(address);
-  return local_address(gone);
-}
+/// A place of this host where nobody hears: the port is held, so that no other program gets it, by a socket that hears itself alone.
+struct Nobody {
+  explicit Nobody(const char* ip) : held(udp(ip)), address(local_address(held)) {
+    sockaddr_in6 a;
+    const auto length = static_cast<socklen_t>(address.to_sockaddr(&a));
+    REQUIRE(connect(held.descriptor(), reinterpret_cast<sockaddr*>(&a), length) == 0);
+  }
+  Socket held;
+  net::TransportAddress address;
+};
 
-inline std::vector<std::string> hear_all(const Socket& s) {
+/// All that is there, once there are `least`: loopback delivers at once, unless the kernel puts it off.
+inline std::vector<std::string> hear_all(const Socket& s, std::size_t least = 0) {
   std::vector<std::string> all;
-  while (auto one = hear(s)) all.push_back(std::move(*one));
-  return all;
+  for (const auto end = std::chrono::steady_clock::now() + patience;;) {
+    while (auto one = hear(s)) all.push_back(std::move(*one));
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now()).count();
+    pollfd waits{s.descriptor(), POLLIN, 0};
+    if (all.size() >= least || left <= 0 || poll(&waits, 1, static_cast<int>(left)) <= 0) return all;
+  }
 }
 
 }  // namespace radiotower::io::testing

@@ -61,15 +61,6 @@ struct StreamEar final : Receiver {
   std::vector<std::string> datagrams;
 };
 
-template <typename Done>
-bool turns(Loop& loop, StreamEar& ear, Done done, int most = 400) {
-  for (int i = 0; i < most; ++i) {
-    if (done()) return true;
-    REQUIRE(loop.turn(milliseconds(10), ear));
-  }
-  return done();
-}
-
 inline Socket listener(const char* address = "127.0.0.1", TcpOptions options = {}) {
   int error = 0;
   Socket s = open_tcp_listener({*net::IpAddress::parse(address), 0, 0}, options, error);
@@ -94,7 +85,7 @@ inline Pair pair_in(Loop& loop, std::uint64_t cookie) {
   Pair p;
   p.outside = connect_to(local_address(ear));
   pollfd waits{ear.descriptor(), POLLIN, 0};
-  REQUIRE(poll(&waits, 1, 5000) == 1);
+  REQUIRE(poll(&waits, 1, 30'000) == 1);
   p.id = loop.add_stream(Socket(accept4(ear.descriptor(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)), cookie);
   REQUIRE(p.id != no_socket);
   return p;

@@ -167,7 +167,7 @@ TEST_CASE("neighbours of one flow leave as one train, in their order, also when 
     bed.send(d);      // and this begins another
     bed.send(train, 4);
     CHECK(bed.heard(22) == std::vector<HeardTrain>{{4, "aaaabbbbcc"}, {4, "ddddeeeeffff"}});
-    CHECK(hear_all(other) == std::vector<std::string>{"xxxx", "xxxx"});
+    CHECK(hear_all(other, 2) == std::vector<std::string>{"xxxx", "xxxx"});
     CHECK(bed.loop->turn(nanoseconds(0), *bed.ear));
     CHECK(bed.loop->counters().sent == 8);
     CHECK(bed.loop->counters().trains_sent == 2);  // two alone do not pay
@@ -184,7 +184,7 @@ TEST_CASE("what was queued in one turn does not wait for what comes in the next"
     REQUIRE(bed.loop->turn(nanoseconds(0), *bed.ear));
     bed.send(b);
     REQUIRE(bed.loop->turn(nanoseconds(0), *bed.ear));
-    CHECK(hear_trains(bed.peer) == std::vector<HeardTrain>{{0, "aaaa"}, {0, "bbbb"}});
+    CHECK(bed.heard(8) == std::vector<HeardTrain>{{0, "aaaa"}, {0, "bbbb"}});
   }
 }
 
@@ -200,7 +200,7 @@ TEST_CASE("empty datagrams leave one by one, each of them") {
     bed.send(none);
     bed.send(heads, 6, 4);
     for (int i = 0; i < 3; ++i) REQUIRE(bed.loop->turn(nanoseconds(0), *bed.ear));
-    CHECK(hear_all(bed.peer) == std::vector<std::string>{"", "", "aaaa", "", "aa", "bb", ""});
+    CHECK(hear_all(bed.peer, 7) == std::vector<std::string>{"", "", "aaaa", "", "aa", "bb", ""});
     CHECK(bed.loop->counters().sent == 7);
   }
 }
@@ -262,7 +262,7 @@ TEST_CASE("segments larger than the path's MTU leave one by one, and the destina
     bed.send(smaller, 100);
     for (int i = 0; i < 2; ++i) REQUIRE(bed.loop->turn(nanoseconds(0), *bed.ear));
     CHECK(bed.loop->counters().trains_sent == 1);  // smaller ones fit
-    CHECK(hear_all(bed.peer).size() == 4);
+    CHECK(hear_all(bed.peer, 4).size() == 4);
     {
       const FailingCall refused(Call::sendmmsg, 1, EIO);  // a device without checksums: no train of this socket
       bed.send(smaller, 100);
@@ -271,7 +271,7 @@ TEST_CASE("segments larger than the path's MTU leave one by one, and the destina
     bed.send(smaller, 100);
     for (int i = 0; i < 2; ++i) REQUIRE(bed.loop->turn(nanoseconds(0), *bed.ear));
     CHECK(bed.loop->counters().trains_sent == 1);
-    CHECK(hear_all(bed.peer).size() == 8);
+    CHECK(hear_all(bed.peer, 8).size() == 8);
     CHECK(bed.loop->counters().send_too_large == 0);
   }
 }

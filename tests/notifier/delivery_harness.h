@@ -39,7 +39,7 @@ class FaultySql : public Sql {
 struct Station {
   explicit Station(const Identity* identity = nullptr) : server(identity), input(open_queue_database("sqlite", folder.path()), "input") {
     settings.mattermost.hook = server.url() + "/hooks/" + secret_id;
-    settings.mattermost.timeout_s = 1;
+    settings.mattermost.timeout_s = 30;  // of what is answered; where nothing is, a test sets less
     settings.flood = {.posts_per_second = 1000, .burst = 1000, .channel_posts_per_minute = 60'000, .channel_burst = 1000, .digest_from = 2000};
     settings.state = folder.path();
   }
@@ -81,7 +81,7 @@ struct Station {
     if (delivery) delivery->wake();
   }
 
-  bool soon(const std::function<bool()>& is_so, std::chrono::milliseconds patience = std::chrono::seconds(5)) const {
+  bool soon(const std::function<bool()>& is_so, std::chrono::milliseconds patience = std::chrono::seconds(30)) const {
     const auto end = std::chrono::steady_clock::now() + patience;
     while (!is_so()) {
       if (std::chrono::steady_clock::now() >= end) return false;

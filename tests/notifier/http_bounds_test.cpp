@@ -6,7 +6,7 @@ namespace radiotower::notifier {
 namespace {
 
 HttpServer::Options clients_apart() {  // 127.0.0.1 and 127.0.0.2 are two clients
-  HttpServer::Options options;
+  HttpServer::Options options = patient();
   options.loopback_is_proxy = false;
   return options;
 }
@@ -27,7 +27,7 @@ std::string long_head() {
 }  // namespace
 
 TEST_CASE("when nobody waits for a request, the oldest whose body is awaited makes room; never one that is answered") {
-  HttpServer::Options options;
+  HttpServer::Options options = patient();
   options.connections = 3;
   House house(options, {}, all_but_slow());
   Client busy(house.server);
@@ -53,7 +53,7 @@ TEST_CASE("when nobody waits for a request, the oldest whose body is awaited mak
 }
 
 TEST_CASE("heads of all connections together are bounded, whole ones and those that are not: the oldest go") {
-  HttpServer::Options options;
+  HttpServer::Options options = patient();
   options.all_heads = 200'000;
   House house(options);
   for (const std::string& head : {long_head() + "x", long_head().substr(0, 15'000)}) {
@@ -67,7 +67,7 @@ TEST_CASE("heads of all connections together are bounded, whole ones and those t
     other.send(get);
     CHECK(other.status() == 200);
     CHECK(clients.back().silent_for(10ms));
-    CHECK(house.server.counters().open <= 15);
+    CHECK(house.becomes([&] { return house.server.counters().open <= 15; }));
     CHECK(house.server.counters().open >= 6);
     clients.clear();
     house.wait_for(house.server.counters().open, 1);
@@ -112,9 +112,11 @@ TEST_CASE("at the bound of all bodies the slowest gives way to who comes, with 5
   house.wait_for(house.server.counters().requests, 3);
   Client steady(house.server);
   steady.send(post(50'000));
-  for (int i = 0; i < 20; ++i) {
-    steady.send(std::string(1'000, 'x'));
-    std::this_thread::sleep_for(100ms);
+  // At each of eight sweeps it has sent something new. What the others sent counts half with each sweep.
+  for (int i = 0; i < 8; ++i) {
+    const auto before = house.server.beats();
+    steady.send(std::string(2'500, 'x'));
+    REQUIRE(house.becomes([&] { return house.server.beats() > before; }));
   }
   for (int i = 0; i < 3; ++i) {
     Client client(house.server);
@@ -167,25 +169,23 @@ TEST_CASE("a client has its share of bodies, and at its bound its own slowest gi
 }
 
 TEST_CASE("a body that comes too slowly on average is given up, one that keeps the pace is not") {
-  HttpServer::Options options;
-  options.body_within = options.idle_for = 900ms;  // swept every 225 ms
+  HttpServer::Options options = patient();
+  options.longest_body = options.all_bodies = options.bodies_a_client = 2'000'000;
   options.body_rate = 20'000;
   options.body_rate_after = 100ms;
   House house(options);
   Client fast(house.server), fades(house.server);
-  fast.send(post(50'000));
+  fast.send(post(1'000'000) + std::string(900'000, 'x'));  // the pace of 45 s
   fades.send(post(50'000) + std::string(3'000, 'x'));
-  for (int i = 0; i < 25; ++i) {
-    fast.send(std::string(2'000, 'x'));
-    std::this_thread::sleep_for(20ms);
-  }
-  CHECK(fast.status() == 200);
   CHECK(fades.status() == 408);
+  CHECK(fast.silent_for(600ms));  // two more sweeps
+  fast.send(std::string(100'000, 'x'));
+  CHECK(fast.status() == 200);
   CHECK(house.server.counters().timeouts == 1);
 }
 
 TEST_CASE("the thread's beats go on without connections, and after what on_trouble throws") {
-  HttpServer::Options options;
+  HttpServer::Options options = patient();
   options.on_trouble = [](std::string_view, std::string_view) { throw std::bad_alloc(); };
   House house(options, [](const HttpRequest& head) -> std::optional<HttpAnswer> {
     if (head.path == "/throw") throw std::bad_alloc();
@@ -198,8 +198,7 @@ TEST_CASE("the thread's beats go on without connections, and after what on_troub
     CHECK(client.closed());
   }
   const auto before = house.server.beats();
-  std::this_thread::sleep_for(600ms);
-  CHECK(house.server.beats() > before);
+  CHECK(house.becomes([&] { return house.server.beats() > before; }));
 }
 
 TEST_CASE("of each kind of trouble one sentence a second is told and 30 a minute, and how many were left out") {

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <functional>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
@@ -20,7 +21,17 @@ inline namespace http_harness {  // its Client is not the one of mattermost.h, a
 
 using namespace std::chrono_literals;
 
-/// A client's socket. Every wait is bounded by 5 s; bounds of the server that a test waits for are far below.
+/// What must come is waited for so long: a machine that has other work may let us stand for seconds.
+inline constexpr std::chrono::milliseconds patience = 30s;
+
+/// A server without haste: no deadline comes before a client that this machine keeps waiting. A test of one sets that alone.
+inline HttpServer::Options patient() {
+  HttpServer::Options options;
+  options.head_within = options.body_within = options.answer_within = options.taken_within = options.idle_for = options.body_rate_after = 10min;
+  return options;
+}
+
+/// A client's socket. Every wait is bounded by `patience`; deadlines of the server that a test waits for are far below.
 class Client {
  public:
   /// `from`: the address of this machine that it comes from, such as 127.0.0.2.
@@ -84,7 +95,7 @@ class Client {
  private:
   bool receive() {
     pollfd p{socket_, POLLIN, 0};
-    timed_out_ = poll(&p, 1, 5000) != 1;
+    timed_out_ = poll(&p, 1, static_cast<int>(patience.count())) != 1;
     char bytes[16 * 1024];
     const ssize_t got = timed_out_ ? 0 : recv(socket_, bytes, sizeof bytes, 0);
     if (got > 0) rest_.append(bytes, static_cast<std::size_t>(got));
@@ -98,7 +109,7 @@ class Client {
 
 /// A server on a port of the kernel's choice, whose handler echoes, and remembers what it saw.
 struct House {
-  explicit House(HttpServer::Options options = {}, HttpServer::OnHead on_head = {}, HttpServer::OnRequest on_request = {})
+  explicit House(HttpServer::Options options = patient(), HttpServer::OnHead on_head = {}, HttpServer::OnRequest on_request = {})
       : server(listening(std::move(options)), std::move(on_head), on_request ? std::move(on_request) : echo()) {
     server.start();
   }
@@ -121,8 +132,16 @@ struct House {
     return seen.size();
   }
   std::uint64_t wait_for(const std::atomic<std::uint64_t>& counter, std::uint64_t value) {
-    for (const auto end = std::chrono::steady_clock::now() + 5s; counter != value && std::chrono::steady_clock::now() < end;) std::this_thread::sleep_for(1ms);
+    (void)becomes([&] { return counter == value; });
     return counter;
+  }
+  /// Whether it becomes so.
+  bool becomes(const std::function<bool()>& what) {
+    for (const auto end = std::chrono::steady_clock::now() + patience; !what();) {
+      if (std::chrono::steady_clock::now() >= end) return what();
+      std::this_thread::sleep_for(1ms);
+    }
+    return true;
   }
 
   std::mutex mutex;

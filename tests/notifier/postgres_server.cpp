@@ -109,7 +109,7 @@ bool PostgresServer::resume(std::string& why) {
                                       "shared_buffers=16MB"};
   command.insert(command.end(), options_.begin(), options_.end());
   server_ = spawn(command, folder_, user_, group_);
-  for (int i = 0; i < 400; ++i) {
+  for (int i = 0; i < 1200; ++i) {
     if (PQping(url("postgres").c_str()) == PQPING_OK) return true;
     if (server_ <= 0 || waitpid(server_, nullptr, WNOHANG) == server_) {
       server_ = -1;

@@ -5,10 +5,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "notifier/queue.h"
@@ -114,6 +116,15 @@ inline std::vector<std::int64_t> ids(const Queue::Lane& lane) {
   return result;
 }
 using Titles = std::vector<std::string>;
+
+/// Whether size() comes to that. Where counting took longer than 5 ms, as on a busy machine, size() is up to a second old (queue.h).
+inline bool has_size(Queue& queue, std::int64_t posts) {
+  for (const auto end = std::chrono::steady_clock::now() + 30s; queue.size() != posts;) {
+    if (std::chrono::steady_clock::now() >= end) return false;
+    std::this_thread::sleep_for(20ms);
+  }
+  return true;
+}
 
 inline std::int64_t counter(Queue& queue, const std::string& name) {
   for (const auto& [known, n] : queue.counters()) {

@@ -15,7 +15,7 @@ TEST_CASE("queue: what is stored comes out in order, once, lane by lane") {
     CHECK(results[0].stored == Stored::stored);
     CHECK(results[3].stored == Stored::unrouted);
     CHECK(results[3].why == "no route");
-    CHECK(queue.size() == 3);
+    CHECK(has_size(queue, 3));
     CHECK(queue.depth().waiting == 3);
     CHECK(queue.depth().oldest == 1000);
 
@@ -31,7 +31,7 @@ TEST_CASE("queue: what is stored comes out in order, once, lane by lane") {
     CHECK(queue.depth().sending == 2);
     queue.delivered(ids(lanes[1]), "builds");
     queue.release("builds", 0);
-    CHECK(queue.size() == 1);
+    CHECK(has_size(queue, 1));
     CHECK(counter(queue, "delivered") == 2);
     CHECK(counter(queue, "stored") == 3);
     CHECK(counter(queue, "unrouted") == 1);
@@ -122,7 +122,7 @@ TEST_CASE("queue: a batch whose routing throws is not stored, none of it, and is
                                   return to_project(e, change, why);
                                 }),
                     std::runtime_error);
-    CHECK(queue.size() == 0);
+    CHECK(has_size(queue, 0));
     CHECK(put(queue, events[0]) == Stored::stored);
   });
 }
@@ -300,7 +300,7 @@ TEST_CASE("queue: dead letters are listed, put back at the end of their lane as 
     const auto lane = claim(queue, 1000, 1, 598).at(0);
     queue.bury(ids(lane), "builds", "404", 2000);
     CHECK(counter(queue, "buried") == 598);
-    CHECK(queue.size() == 600);
+    CHECK(has_size(queue, 600));
     CHECK(queue.dead(5).size() == 5);
     CHECK(queue.dead(5, lane.posts[4].id).at(0).id == lane.posts[5].id);
     const auto letter = queue.dead_letter(lane.posts[3].id);
@@ -368,7 +368,7 @@ TEST_CASE("queue: threads and counters are kept across a restart; sweeping forge
     CHECK(turn_of_next(100 * day) == Turn::still_failing);
     queue.sweep(281 * day);
     CHECK(turn_of_next(281 * day) == Turn::first);
-    CHECK(queue.size() == 3);
+    CHECK(has_size(queue, 3));
   });
 }
 

@@ -71,8 +71,8 @@ class TlsClient {
             const char* from = "127.0.0.1")
       : plain_(server, from) {
     signal(SIGPIPE, SIG_IGN);  // of a write to a server that has had enough
-    const timeval patience{5, 0};
-    setsockopt(plain_.descriptor(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    const timeval most{patience / 1s, 0};
+    setsockopt(plain_.descriptor(), SOL_SOCKET, SO_RCVTIMEO, &most, sizeof most);
     context_.reset(SSL_CTX_new(TLS_client_method()));
     SSL_CTX_set_min_proto_version(context_.get(), lowest);
     SSL_CTX_set_max_proto_version(context_.get(), highest);
@@ -110,6 +110,7 @@ struct Tower {  // files, and the options that name them
   Tower() : key(make_key()) {
     write(folder / "cert.pem", make_certificate(key.get(), "first").get());
     write(folder / "key.pem", key.get());
+    options = patient();
     options.certificate = folder / "cert.pem";
     options.private_key = folder / "key.pem";
   }

@@ -7,6 +7,7 @@
 #include <boost/asio/read.hpp>
 #include <boost/asio/ssl.hpp>
 #include <boost/asio/write.hpp>
+#include <chrono>
 #include <ctime>
 #include <thread>
 
@@ -47,7 +48,7 @@ class Harness {
   tcp::socket connect() {
     tcp::socket socket(client_);
     socket.connect(at_);
-    timeval patience{10, 0};
+    timeval patience{30, 0};
     setsockopt(socket.native_handle(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     return socket;
   }
@@ -142,18 +143,25 @@ TEST_CASE("what is too large is refused, not read") {
   CHECK(status(server.get(server.root)) == 200);
 }
 
-TEST_CASE("who is slow is let go, and keeps nobody out") {
-  Harness server(nullptr, [](auto& settings) { settings.request_time = std::chrono::seconds(2), settings.connections_an_address = 3; });
+TEST_CASE("beyond so many from one address, a connection is closed unheard") {
+  Harness server(nullptr, [](auto& settings) { settings.request_time = std::chrono::seconds(600), settings.connections_an_address = 3; });
   std::vector<tcp::socket> idle;
   for (int i = 0; i < 3; ++i) idle.push_back(server.connect());
-  asio::write(idle[1], asio::buffer(std::string("GET ")));
-  // The fourth from one address is closed unheard.
   CHECK(server.get(server.root).empty());
+}
+
+TEST_CASE("who is slow is let go, and keeps nobody out") {
+  Harness server(nullptr, [](auto& settings) { settings.request_time = std::chrono::seconds(1), settings.connections_an_address = 3; });
+  std::vector<tcp::socket> idle;
+  for (int i = 0; i < 3; ++i) idle.push_back(server.connect());
+  boost::system::error_code gone;  // if this machine kept us waiting
+  asio::write(idle[1], asio::buffer(std::string("GET ")), gone);
   for (auto& socket : idle) CHECK(Harness::rest(socket).empty());
   idle.clear();
-  // What is left of them takes a moment to be taken away; a bounded number of tries, each a round trip.
+  // What is left of them takes a moment to be taken away.
   std::string answer;
-  for (int i = 0; i < 2000 && answer.empty(); ++i) answer = server.get(server.root);
+  for (const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30); answer.empty() && std::chrono::steady_clock::now() < end;)
+    answer = server.get(server.root);
   CHECK(status(answer) == 200);
 }
 
