@@ -70,7 +70,7 @@ const CounterRow rows[] = {
     {"turn", "dropped_no_channel", dropped, {"reason", "no_channel"}},
     {"turn", "dropped_no_permission", dropped, {"reason", "no_permission"}},
     {"turn", "dropped_peer_no_permission", dropped, {"reason", "peer_no_permission"}},
-    {"turn", "dropped_peer_forbidden", dropped, {"reason", "peer_denied"}},
+    {"turn", "dropped_peer_denied", dropped, {"reason", "peer_denied"}},
     {"turn", "dropped_no_client", dropped, {"reason", "no_client"}},
     {"turn", "dropped_dead_relay_port", dropped, {"reason", "dead_relay_port"}},
     {"turn", "dropped_user_limit", dropped, {"reason", "user_limit"}},

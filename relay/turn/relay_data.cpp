@@ -116,7 +116,7 @@ void Server::Impl::channel_data(Allocation* allocation, MutableBytes datagram, s
   }
   const Permission& permission = permissions[channel->permission];
   if (channel->forbidden || permission.forbidden) {
-    counters.dropped_peer_forbidden += packets;
+    counters.dropped_peer_denied += packets;
     return;
   }
   if (now.steady >= permission.expires_at) {
@@ -180,7 +180,7 @@ void Server::Impl::send_indication(const stun::Message& message, Allocation* all
   if (!known) {
     const auto permitted = permit(*allocation, *peer, true, now, nullptr);
     if (!permitted) {
-      ++counters.dropped_peer_forbidden;
+      ++counters.dropped_peer_denied;
       return;
     }
     last = permitted;
@@ -231,7 +231,7 @@ void Server::Impl::from_peer(RelayId id, const net::TransportAddress& source, Tr
     return;
   }
   if (permission->forbidden) {
-    counters.dropped_peer_forbidden += packets;
+    counters.dropped_peer_denied += packets;
     return;
   }
   if (!allocation->has_client) {

@@ -283,7 +283,7 @@ struct Station {
       sum.sockets += one->sockets;
       sum.armed += one->armed;
       sum.allocations += one->allocations;
-      sum.counters.dropped_peer_forbidden += one->counters.dropped_peer_forbidden;
+      sum.counters.dropped_peer_denied += one->counters.dropped_peer_denied;
       sum.counters.packets_to_peer += one->counters.packets_to_peer;
       sum.counters.packets_to_client += one->counters.packets_to_client;
       sum.counters.shortcut_packets_to_peer += one->counters.shortcut_packets_to_peer;

@@ -95,7 +95,7 @@ TEST_CASE("a reload swaps the settings between turns, and calls that it forbids 
     CHECK(station.report().allocations == 1);  // the call is still there ...
     alice.sends_channel(0x4000, "after");
     alice.syncs();
-    CHECK(station.report().counters.dropped_peer_forbidden == 1);  // ... and goes nowhere
+    CHECK(station.report().counters.dropped_peer_denied == 1);  // ... and goes nowhere
     CHECK(alice.permits(peer.address) == 403);
     const auto line = station.reader.wait_for("peer refused");
     CHECK(line.find("127.0.0.3") != std::string::npos);

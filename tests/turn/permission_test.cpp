@@ -181,7 +181,7 @@ TEST_CASE("P27 hairpin: two clients of one relay reach each other, by the extern
     alice.sends(bob.relayed().text(), "gone");
     CHECK(bob.quiet());
     CHECK(tower.peers_quiet());
-    CHECK(tower.counters().dropped_dead_relay_port + tower.counters().dropped_peer_forbidden == 1);
+    CHECK(tower.counters().dropped_dead_relay_port + tower.counters().dropped_peer_denied == 1);
   }
 }
 
@@ -235,7 +235,7 @@ TEST_CASE("P36: what a reload denies stops at once, and what it allows again goe
   call.tower.peer_sends("192.0.2.7:9", call.alice, "no");
   CHECK(call.tower.peers_quiet());
   CHECK(call.alice.quiet());
-  CHECK(call.tower.counters().dropped_peer_forbidden == 3);
+  CHECK(call.tower.counters().dropped_peer_denied == 3);
   call.alice.sends_channel(0x4001, "yes");
   CHECK(call.tower.peer_got("192.0.2.8:9") == "yes");
   call.tower.reload([](TowerOptions& o) { o.deny.clear(); });
