@@ -9,6 +9,8 @@
 #include "notifier/clock.h"
 #include "notifier/sources/source.h"
 #include "radiotower/base/encoding.h"
+#include "radiotower/net/address.h"
+#include "radiotower/net/host_header.h"
 
 namespace radiotower::notifier {
 
@@ -43,7 +45,8 @@ bool is_json(std::string_view content_type) {
 
 /// Behind a reverse proxy on this host everybody comes from loopback, but such proxies say so.
 bool is_of_this_host(const HttpRequest& head) {
-  return head.from_loopback && head.header("x-forwarded-for").empty() && head.header("forwarded").empty() && head.header("via").empty();
+  return head.from_loopback && head.header("x-forwarded-for").empty() && head.header("forwarded").empty() && head.header("via").empty() &&
+         net::names_this_host(head.header("host"));
 }
 
 std::optional<std::string> form_decoded(std::string_view text) {
@@ -224,6 +227,9 @@ HttpAnswer Web::refuse_secret(const Source& source, const HttpRequest& request, 
 
 std::optional<HttpAnswer> Web::on_metrics_head(const HttpRequest& head) {
   if (head.path != "/metrics" && head.path != "/healthz") return plain(404, "/metrics is here");
+  const auto own = net::TransportAddress::parse(settings_.load()->metrics_listen);
+  if (own && own->ip.is_loopback() && !net::names_this_host(head.header("host")))
+    return plain(421, "the figures are for this host alone: ask for localhost or an IP address, as http://127.0.0.1:PORT/metrics; a proxy sets Host so");
   return head.method == "GET" || head.method == "HEAD" ? std::nullopt : std::optional(only("GET, HEAD"));
 }
 

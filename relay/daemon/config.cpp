@@ -337,11 +337,4 @@ std::vector<KeyChange> changed_keys(const Config& before, const Config& after) {
   return changed;
 }
 
-std::vector<std::string> keys_that_need_a_restart(const Config& running, const Config& next) {
-  std::vector<std::string> changed;
-  for (const KeyChange& change : changed_keys(running, next))
-    if (!change.reloads) changed.emplace_back(change.key);
-  return changed;
-}
-
 }  // namespace radiotower::daemon

@@ -137,7 +137,4 @@ struct KeyChange {
 };
 std::vector<KeyChange> changed_keys(const Config& before, const Config& after);
 
-/// The keys whose values differ and which a reload cannot change: "relay.ports", "workers.count" ...
-std::vector<std::string> keys_that_need_a_restart(const Config& running, const Config& next);
-
 }  // namespace radiotower::daemon

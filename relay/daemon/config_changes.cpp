@@ -163,6 +163,13 @@ std::vector<std::string> changes_of(const Config& before, const Config& after) {
   return changes;
 }
 
+std::vector<std::string> changes_that_wait(const Config& running, const Config& next) {
+  std::vector<std::string> changes;
+  for (const KeyChange& change : changed_keys(running, next))
+    if (!change.reloads) changes.push_back(fmt::format("{}: {}", change.key, arrow(change.before, change.after)));
+  return changes;
+}
+
 std::string certificate_text(const tls::CertificateFacts& facts) {
   std::string text;
   for (const auto& name : facts.names) text.append(name).append(1, ' ');

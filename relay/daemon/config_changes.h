@@ -47,6 +47,9 @@ class FileFacts {
 /// "listen.tls: [] -> [\"0.0.0.0:443\"]", and realms that come, go or change. Without the keys that a reload does not take over.
 std::vector<std::string> changes_of(const Config& before, const Config& after);
 
+/// "workers.count: 2 -> 4": the keys that a reload does not take over.
+std::vector<std::string> changes_that_wait(const Config& running, const Config& next);
+
 /// "tower.lan until 2027-01-01"
 std::string certificate_text(const tls::CertificateFacts& facts);
 

@@ -31,7 +31,7 @@ bool check_listener(const std::string& value, const Place& place, std::string& s
   const std::string port = colon == std::string::npos ? "" : value.substr(colon + 1);
   if (!port.empty() && port.find_first_not_of("0123456789") == std::string::npos && net::TransportAddress::parse(value.substr(0, colon) + ":1"))
     return place.wrong(fmt::format("port {} is out of range 1-65535", port), "3478 is the port of STUN and TURN");
-  return place.wrong(fmt::format("\"{}\" is not an IP address and a port", value), "\"0.0.0.0:3478\", or \"[::]:3478\" with brackets round IPv6");
+  return place.wrong(fmt::format("\"{}\" is not an IP address and a port", value), fmt::format("\"0.0.0.0:{0}\", or \"[::]:{0}\" with brackets round IPv6", place.key == "listen.tls" ? 5349 : 3478));
 }
 
 namespace {

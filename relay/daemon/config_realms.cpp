@@ -286,10 +286,11 @@ bool check_origin(const std::string& value, const Place& place, std::string& spe
 }
 
 bool check_redirect_server(const std::string& value, const Place& place, std::string& spelling) {
-  if (!check_listener(value, place, spelling)) return false;
-  const auto server = *net::TransportAddress::parse(value);
-  if (server.ip.is_unspecified() || server.ip.is_multicast())
-    return place.wrong(fmt::format("no client can reach {}", value), "the address of another relay, as clients see it: \"192.0.2.7:3478\"");
+  constexpr const char* hint = "the address of another relay, as clients see it: \"192.0.2.7:3478\"";
+  const auto server = net::TransportAddress::parse(value);
+  if (!server || server->port == 0) return place.wrong(fmt::format("\"{}\" is not an IP address and a port", value), hint);
+  if (server->ip.is_unspecified() || server->ip.is_multicast()) return place.wrong(fmt::format("no client can reach {}", value), hint);
+  spelling = server->text();
   return true;
 }
 

@@ -321,8 +321,8 @@ void Control::take_over(NextSettings next, ReloadResult& result) {
   result.changes.insert(result.changes.end(), listeners.begin(), listeners.end());
   if (result.changes.empty() && result.needs_restart.empty()) result.changes.emplace_back("nothing has changed");
   for (const auto& change : result.changes) log_.write(Priority::notice, "changed", change);
-  for (const auto& key : result.needs_restart)
-    log_.write(Priority::warning, "needs a restart", fmt::format("{} has changed, and stays as it was until then; the rest is taken over", key));
+  for (const auto& change : result.needs_restart)
+    log_.write(Priority::warning, "needs a restart", fmt::format("{}; it stays as it was until then, the rest is taken over", change));
   // What a renewal is for is seen at once.
   const std::string certificates = certificates_text(relay_.connections());
   log_.write(Priority::notice, "reloaded", "", {Field::if_any("certificates", std::string_view(certificates))});

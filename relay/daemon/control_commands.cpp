@@ -305,10 +305,12 @@ Json undrain(Operations& operations, Log& log, const Json& request, const Json& 
   check_fields(request, "undrain", {});
   if (operations.standing().ending) throw Wrong{"the relay is ending, since it got a SIGTERM; that cannot be taken back"};
   log.write(Priority::notice, "undrain", fmt::format("ordered by {}", asker.text()));
+  const bool was_draining = operations.standing().draining;
   operations.end_drain();
   if (operations.standing().draining) throw Wrong{"the drain is over, but redirect.draining in the configuration still keeps new allocations out"};
   Json json = answer_to(request_id);
   json["ok"] = true;
+  json["was_draining"] = was_draining;
   return json;
 }
 

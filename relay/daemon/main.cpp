@@ -135,7 +135,7 @@ int run(const Flags& flags, const Config& config, std::vector<InheritedDescripto
       log.write(Priority::error, "configuration", error.text());
     }
     if (!anew) return std::nullopt;
-    result.needs_restart = keys_that_need_a_restart(config, next);
+    result.needs_restart = changes_that_wait(config, next);
     result.changes = changes_of(in_force.config, next);
     for (auto& change : in_force.facts.changes_to(anew->facts)) result.changes.push_back(std::move(change));
     result.notes = anew->notes;

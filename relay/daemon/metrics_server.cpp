@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -28,6 +27,7 @@
 #include <fmt/format.h>
 
 #include "metrics_text.h"
+#include "radiotower/net/host_header.h"
 #include "socket_file.h"
 
 namespace radiotower::daemon {
@@ -97,7 +97,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     is_head_ = head.method() == http::verb::head;
     if (is_on_loopback_)
       for (const auto& field : head)
-        if (field.name() == http::field::host && !is_host_of_loopback({field.value().data(), field.value().size()}))
+        if (field.name() == http::field::host && !net::names_this_host({field.value().data(), field.value().size()}))
           return answer(http::status::misdirected_request, plain_text,
                         "the figures are for this host alone: ask for localhost or an IP address, as http://127.0.0.1:9641/metrics; a proxy sets Host so\n");
     const auto target = std::string(head.target().substr(0, head.target().find('?')));
@@ -318,20 +318,6 @@ class Server final : public MetricsServer, private EventSink {
 };
 
 }  // namespace
-
-bool is_host_of_loopback(std::string_view host) {
-  if (const std::size_t colon = host.rfind(':'); colon != host.npos && host.find_first_not_of("0123456789", colon + 1) == host.npos) {
-    const std::string_view front = host.substr(0, colon);
-    if (front.find(':') == front.npos || front.ends_with(']')) host = front;  // else it is in an IPv6 address without brackets
-  }
-  if (host.starts_with('[') && host.ends_with(']')) {
-    const auto ip = net::IpAddress::parse(host.substr(1, host.size() - 2));
-    return ip && !ip->is_v4();
-  }
-  std::string name(host);
-  std::transform(name.begin(), name.end(), name.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  return name.empty() || name == "localhost" || name.ends_with(".localhost") || net::IpAddress::parse(name);
-}
 
 std::unique_ptr<MetricsServer> MetricsServer::start(const OperatorSettings& settings, Operations& operations, Log& log, std::string& why) {
   auto server = std::make_unique<Server>(settings, operations, log);

@@ -6,17 +6,12 @@
 
 #include <memory>
 #include <string>
-#include <string_view>
 
 #include "config.h"
 #include "operations.h"
 #include "radiotower/service/log.h"
 
 namespace radiotower::daemon {
-
-/// On a loopback address only a Host is answered that no web page can be loaded from: an IP address, "localhost", "*.localhost", or none, with a port
-/// or without. A page whose name is made to lead to 127.0.0.1 (DNS rebinding) would otherwise read the figures in the operator's browser.
-bool is_host_of_loopback(std::string_view host);
 
 class MetricsServer {
  public:

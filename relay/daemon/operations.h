@@ -24,7 +24,7 @@ struct ReloadResult {
   bool good = false;
   std::vector<std::string> errors;         // "relay.toml:3: listen.udp: ..."; nothing was changed then
   std::vector<std::string> changes;        // "listen.tls: [] -> [\"0.0.0.0:443\"]", "credentials.users_file: 2 users more, 1 fewer"
-  std::vector<std::string> needs_restart;  // keys that have changed and stay as they were until then
+  std::vector<std::string> needs_restart;  // "workers.count: 2 -> 4": what stays as it was until then
   std::vector<std::string> notes;
 };
 

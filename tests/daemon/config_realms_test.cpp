@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "daemon/config.h"
+#include "daemon/config_changes.h"
 #include "daemon/config_realms.h"
 #include "daemon/settings_builder.h"
 
@@ -129,9 +130,9 @@ TEST_CASE("realms: what --print-config prints can be read again and means the sa
   CHECK(again.realms[1].rest_separator == ':');
   CHECK_FALSE(again.realms[0].rest_separator);
   CHECK(again.realms[0].users_file == config.realms[0].users_file);
-  CHECK(keys_that_need_a_restart(config, again).empty());
+  CHECK(changes_that_wait(config, again).empty());
   const Config without = config_of(folder, two_realms.substr(0, two_realms.find("[realms.")));
-  CHECK(keys_that_need_a_restart(config, without).empty());
+  CHECK(changes_that_wait(config, without).empty());
 }
 
 TEST_CASE("realms: a file that ends anywhere, or holds a wrong byte anywhere, is read or refused, never more") {

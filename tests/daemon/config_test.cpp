@@ -15,6 +15,7 @@
 #include <sstream>
 
 #include "daemon/config.h"
+#include "daemon/config_changes.h"
 #include "daemon/credential_files.h"
 #include "daemon/flags.h"
 #include "daemon/settings_builder.h"
@@ -251,7 +252,7 @@ TEST_CASE("flags: they win over the file, and every value knows where it came fr
     REQUIRE(read_config_text(printed, "printed.toml", again, errors));
     CHECK(again.realm == config.realm);
     CHECK(again.first_port == config.first_port);
-    CHECK(keys_that_need_a_restart(config, again).empty());
+    CHECK(changes_that_wait(config, again).empty());
   }
 }
 
@@ -263,7 +264,7 @@ TEST_CASE("config: offload.xdp is a word or a list of interfaces, in the file an
   REQUIRE(offload_settings(automatic));
   CHECK(offload_settings(automatic)->automatic);
   CHECK(offload_settings(automatic)->interfaces.empty());
-  CHECK(keys_that_need_a_restart(config, automatic) == std::vector<std::string>{"offload.xdp"});
+  CHECK(changes_that_wait(config, automatic) == std::vector<std::string>{"offload.xdp: \"off\" -> \"auto\""});
 
   const Config named = config_of(folder, with_secrets + "[offload]\nxdp = [\"eth0\", \"eth1 generic\"]\n");
   const auto settings = offload_settings(named);
@@ -525,8 +526,8 @@ TEST_CASE("reload: a bad file leaves no settings behind; the keys that need a re
   CHECK(errors.size() == 1);
   next = config_of(folder, "realm = \"example.org\"\n" + with_secrets + "[relay]\nports = \"40000-50000\"\n[workers]\ncount = 4\n[limits]\nallocations = 7\n"
                            "[peers]\nallow = [\"10.1.2.3\"]\n[log]\nformat = \"json\"\nlevel = \"debug\"\n");
-  CHECK(keys_that_need_a_restart(running, next) == std::vector<std::string>{"workers.count"});
-  CHECK(keys_that_need_a_restart(running, running).empty());
+  CHECK(changes_that_wait(running, next) == std::vector<std::string>{"workers.count: 0 -> 4"});
+  CHECK(changes_that_wait(running, running).empty());
 }
 
 TEST_CASE("config: listeners for streams, and the certificate they take") {

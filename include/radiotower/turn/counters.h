@@ -25,7 +25,7 @@ namespace radiotower::turn {
   X(dropped_no_channel)                                                        \
   X(dropped_no_permission)      /* from the client, to a peer without one */   \
   X(dropped_peer_no_permission) /* from a peer without one */                  \
-  X(dropped_peer_denied)     /* permitted once, refused since a reload */   \
+  X(dropped_peer_denied)        /* permitted once, refused since a reload */   \
   X(dropped_no_client)          /* from a peer, while the client is away */    \
   X(dropped_dead_relay_port)    /* our own address, no live relayed port */    \
   X(dropped_user_limit)         /* bytes or packets a second */                \

@@ -234,7 +234,7 @@ int run_drain(const DrainOptions& o) {
   const auto answer = ask(command, link, request);
   if (!answer) return 1;
   if (o.cancel) {
-    fmt::print("new allocations are taken again\n");
+    fmt::print("{}\n", answer->value("was_draining", true) ? "new allocations are taken again" : "there was no drain: new allocations are taken");
     return 0;
   }
   const auto until = answer->find("drain_deadline");
@@ -266,7 +266,7 @@ int run_reload(const PlainOptions& o) {
   if (!good) return failed(command, text_of(*answer, "error"));
   const auto changes = texts_of(*answer, "changes"), waits = texts_of(*answer, "needs_restart");
   for (const auto& change : changes) fmt::print("  {}\n", change);
-  for (const auto& key : waits) fmt::print("needs a restart: {}\n", key);
+  for (const auto& change : waits) fmt::print("needs a restart: {}\n", change);
   for (const auto& note : texts_of(*answer, "notes")) fmt::print("note: {}\n", note);
   fmt::print("reloaded{}\n", waits.empty() ? "" : ", all but what needs a restart");
   return 0;

@@ -207,6 +207,8 @@ int run_certificate(const Options& o) {
   if (!wants_certificate && o.make_ca.empty())
     return usage_error(command_name, "say what it is for: --address 192.168.0.105, which phones use, and --name if there are DNS names");
   if (wants_certificate && names.addresses.empty()) warn("no --address: phones that reach the relay by its IP address will refuse this certificate");
+  for (const auto& address : names.addresses)
+    if (address.is_loopback()) warn(fmt::format("--address {}: that is each host's own, and no phone's way to the relay; give the address on the network", address.text()));
 
   // Before anybody types a passphrase. write_file() looks again.
   if (!o.force)
