@@ -98,7 +98,7 @@ class Firewall {
       case Passage::Verdict::passes:
         findings_.add({check, Severity::good, fmt::format("the firewall of this host lets through {}", what), "", ""}); break;
       case Passage::Verdict::perhaps:
-        findings_.add({check, Severity::unknown, fmt::format("whether the firewall lets through {}, is not clear from its {}", what, passage.by),
+        findings_.add({check, Severity::unknown, fmt::format("whether the firewall lets through {} is not clear from its {}", what, passage.by),
                        "try it from a phone: `radiotower page`", where});
         break;
       case Passage::Verdict::dropped: {
