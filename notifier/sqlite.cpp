@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 #include <unordered_map>
 #include <utility>
 
@@ -67,6 +69,9 @@ void make_file(const std::string& file) {
 // beside the queue; when the disk is full it is removed, the log is written back, and only taking out goes on until it
 // can be made again.
 constexpr off_t reserve_size = 8 << 20;  // twice the log before it is written back
+
+/// For other connections that hold a lock.
+constexpr std::chrono::milliseconds busy_patience{5000};
 
 class Sqlite final : public Sql {
  public:
@@ -137,11 +142,16 @@ class Sqlite final : public Sql {
 
  private:
   void connect() {
-    try {
-      connect_once();
-    } catch (const SqlError& error) {  // a full disk: opening needs room for 32 KiB of shared memory
-      if (error.kind != Kind::full || unlink(reserve_.c_str()) != 0) throw;
-      connect_once();
+    // Of several that turn a new file over to WAL at once, all but one are refused without any waiting (two readers that both want to write).
+    for (const auto patience_ends = std::chrono::steady_clock::now() + busy_patience;;) {
+      try {
+        return connect_once();
+      } catch (const SqlError& error) {
+        // A full disk: opening needs room for 32 KiB of shared memory.
+        if (error.kind == Kind::full && unlink(reserve_.c_str()) == 0) continue;
+        if (error.kind != Kind::busy || std::chrono::steady_clock::now() >= patience_ends) throw;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
   }
 
@@ -155,7 +165,7 @@ class Sqlite final : public Sql {
     }
     try {
       sqlite3_extended_result_codes(database_, 1);
-      sqlite3_busy_timeout(database_, 5000);
+      sqlite3_busy_timeout(database_, static_cast<int>(busy_patience.count()));
       execute("PRAGMA auto_vacuum=INCREMENTAL");  // of a new file alone: before WAL and before its first table
       execute("PRAGMA journal_mode=WAL");  // readers and the writer don't wait for each other; one fsync a commit
       execute("PRAGMA synchronous=FULL");  // that one: COMMIT returns when the log is on the disk

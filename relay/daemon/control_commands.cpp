@@ -202,7 +202,8 @@ Json kill(Operations& operations, Log& log, const Json& request, const Json& req
   said.erase("id");
   said.erase("command");
   const Killed killed = operations.kill([choice](const AllocationFacts& f) { return choice.holds(f); }, patience);
-  std::vector<Field> fields{{"which", text_of(said)}, {"allocations_ended", std::uint64_t{killed.ended}}};
+  const std::string which = text_of(said);
+  std::vector<Field> fields{{"which", which}, {"allocations_ended", std::uint64_t{killed.ended}}};
   if (killed.silent != 0) fields.emplace_back("workers_silent", std::uint64_t{killed.silent});
   log.write(Priority::notice, "kill", fmt::format("ordered by {}", asker.text()), fields);
   json["ok"] = true;
